@@ -1,0 +1,32 @@
+"""Proportional attention: a token that stands for s patches counts s times as a key (ToMe, arXiv 2210.09461).
+
+Two exactly equivalent forms; neither knows what the tokens are.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, size: Tensor | None = None) -> Tensor:
+    """Attend with log(size) added on the key axis: softmax(q k^T / sqrt(D) + log size) v.
+
+    q, k, v [B, H, N, D]; size [B, N] or None for plain attention; returns [B, H, N, D].
+    """
+    mask = None if size is None else size.log().to(q.dtype)[:, None, None, :]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def attention_by_channel(q: Tensor, k: Tensor, v: Tensor, size: Tensor) -> Tensor:
+    """Compute the same as `attention` without a mask, for kernels that take none (flash).
+
+    One more channel carries sqrt(D) on q and log(size) on k; eight are added because flash wants a multiple of 8.
+    """
+    dim = q.shape[-1]
+    log_size = size.log().to(k.dtype)[:, None, :, None].expand(*k.shape[:-1], 1)
+    q = torch.cat([F.pad(q, (0, 0)), torch.full_like(log_size, dim**0.5)], dim=-1)
+    k = torch.cat([k, log_size], dim=-1)
+    q, k, v = F.pad(q, (0, 7)), F.pad(k, (0, 7)), F.pad(v, (0, 8))
+    return F.scaled_dot_product_attention(q, k, v, scale=dim**-0.5)[..., :dim]

@@ -1,0 +1,17 @@
+"""No merging: the plain encoder, so that a comparison has its baseline under the same name scheme."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from tosa.methods.method import MergeMethod
+from tosa.spec import MergeStep
+from tosa.tokens import Tokens
+
+
+def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
+    """Return the tokens as they are."""
+    return tokens
+
+
+NONE = MergeMethod(name="none", title="No merging", paper=None, site="nowhere", merge=merge, keeps_grid=True)

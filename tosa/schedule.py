@@ -1,0 +1,66 @@
+"""Per-layer numbers out of a word or a single number: how many tokens to remove, and ToSA's alpha.
+
+Knows nothing about token counts; limits are the plan's business.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tosa.spec import PlanError
+
+_INFLECTION = {"constant": 0.0, "decreasing": -1.0, "increasing": 1.0}
+
+
+def inflection(schedule: str | float) -> float:
+    """Turn a schedule word or number into ToMe's inflection in [-1, 1]. Raises PlanError."""
+    value = _INFLECTION.get(schedule) if isinstance(schedule, str) else float(schedule)
+    if value is None or not -1.0 <= value <= 1.0:
+        words = ", ".join(_INFLECTION)
+        raise PlanError("bad_schedule", "schedule", f"schedule must be {words} or a number in [-1, 1]")
+    return value
+
+
+def paper_schedule(r: int | Sequence[int], num_layers: int, inflection: float = 0.0) -> tuple[int, ...]:
+    """Give the tokens to remove at each layer as ToMe counts them (arXiv 2210.09461).
+
+    An int falls or rises linearly around r by r * inflection; a sequence is padded with zeros.
+    """
+    if not isinstance(r, int):
+        return (*r, *(0 for _ in range(num_layers - len(r))))
+    first = int(r * (1 - inflection))
+    step = (2 * (r - first)) / max(num_layers - 1, 1)
+    return tuple(int(first + step * layer) for layer in range(num_layers))
+
+
+def removal_weights(num_layers: int, inflection: float) -> tuple[float, ...]:
+    """Give each layer's share of all removals, linear from 1 - inflection to 1 + inflection, summing to 1."""
+    if num_layers == 1:
+        return (1.0,)
+    slope = 2 * inflection / (num_layers - 1)
+    return tuple((1 - inflection + slope * layer) / num_layers for layer in range(num_layers))
+
+
+def alpha_schedule(alpha: str | float | Sequence[float], num_layers: int) -> tuple[float, ...]:
+    """Give the weight of the visual term at each layer (ToSA, arXiv 2506.20066), each in [0, 1].
+
+    "increase" runs from 0 (spatial first) to 1 at the last layer, "decrease" the other way, "uniform" is 0.5.
+    Raises PlanError.
+    """
+    rising = tuple(layer / max(num_layers - 1, 1) for layer in range(num_layers))
+    if isinstance(alpha, str):
+        words = {
+            "increase": rising,
+            "decrease": tuple(1 - value for value in rising),
+            "uniform": (0.5,) * num_layers,
+        }
+        if alpha not in words:
+            raise PlanError("bad_alpha", "alpha", f"alpha must be {', '.join(words)}, a number or a list")
+        return words[alpha]
+    values = (float(alpha),) * num_layers if isinstance(alpha, int | float) else tuple(map(float, alpha))
+    if len(values) != num_layers:
+        raise PlanError("bad_alpha", "alpha", f"alpha has {len(values)} values for {num_layers} layers")
+    if not all(math.isfinite(value) and 0.0 <= value <= 1.0 for value in values):
+        raise PlanError("bad_alpha", "alpha", "alpha must lie in [0, 1]")
+    return values
