@@ -13,8 +13,7 @@ from tosa.reduction import apply, weighted_mean
 from tosa.spec import MergeStep
 from tosa.tokens import Tokens
 
-# Patches at the same distance in the scene tie in theory; rounding keeps them tied on every machine.
-_SPATIAL_GRID = 2.0**16
+_EQUAL_DISTANCE = 2.0**-12  # far above float32 noise (5e-7), below the gaps between the codes of near patches
 
 
 def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
@@ -25,7 +24,10 @@ def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
     if tokens.spatial is None:
         raise ValueError("tosa needs spatial tokens: start the tokens with spatial=spatial_tokens(z)")
     visual = cosine(metric, tokens.num_prefix)
-    spatial = (cosine(tokens.spatial, tokens.num_prefix) * _SPATIAL_GRID).round() / _SPATIAL_GRID
+    spatial = cosine(tokens.spatial, tokens.num_prefix)
+    if step.alpha == 0.0:
+        # Distances on a grid tie in theory but not in floating point: without this, noise would choose.
+        spatial = (spatial / _EQUAL_DISTANCE).round()
     score = step.alpha * visual + (1.0 - step.alpha) * spatial
     return apply(tokens, bipartite(score, step.r, tokens.num_prefix, tie_break=visual), weighted_mean)
 
