@@ -1,0 +1,74 @@
+"""Canonical depth codes: the same small integers per patch, whatever the depth came from.
+
+Inverse depth spends its levels on what is near; percentiles keep one far or wrong pixel from using up the
+range. It does not know ViTs or spatial tokens.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from depth.depth_map import DepthMap
+from depth.errors import DepthError
+
+PERCENTILES = (2.0, 98.0)
+PERCENTILE_SAMPLE = 1 << 16
+ASPECT_TOLERANCE = 0.02
+
+
+def check_alignment(depth: DepthMap, image_shape: tuple[int, int]) -> None:
+    """Check that a depth map and an image of (height, width) show the same view: aspect ratios within 2 %.
+
+    Resolutions may differ. Raises DepthError with code depth_shape_mismatch.
+    """
+    (height, width), (image_height, image_width) = depth.shape, image_shape
+    aspect_quotient = (width * image_height) / (height * image_width)
+    if max(aspect_quotient, 1 / aspect_quotient) > 1 + ASPECT_TOLERANCE:
+        raise DepthError("aspect")
+
+
+def depth_codes(depth: DepthMap, grid: tuple[int, int], levels: int) -> Tensor:
+    """Return one code per patch, int64 [h, w] in 0..levels-1; near is high.
+
+    Inverse depth, scaled from its 2nd to its 98th percentile over valid pixels; a patch is the mean over its
+    valid pixels. A patch without any gets the code of the median patch, never an invented extreme. A flat map
+    gets code 0 everywhere. The percentiles of a large map come from every n-th valid pixel.
+    """
+    nearness = _nearness(depth)
+    low, high = _range(nearness[depth.valid])
+    if high - low <= 1e-6 * high:
+        return torch.zeros(grid, dtype=torch.int64)
+    patches = _masked_patch_mean(nearness, depth.valid, grid)
+    patches = np.where(np.isnan(patches), np.nanmedian(patches), patches)
+    codes = np.floor((patches - low) / (high - low) * levels).clip(0, levels - 1)
+    return torch.from_numpy(codes.astype(np.int64))
+
+
+def _range(values: NDArray[np.float32]) -> tuple[float, float]:
+    step = -(-values.size // PERCENTILE_SAMPLE)
+    low, high = np.percentile(values[::step], PERCENTILES)
+    return float(low), float(high)
+
+
+def _nearness(depth: DepthMap) -> NDArray[np.float32]:
+    """Return [H, W] values that grow towards the camera; 0 where invalid."""
+    if depth.kind == "inverse":
+        return depth.values
+    return np.divide(1, depth.values, out=np.zeros_like(depth.values), where=depth.valid)
+
+
+def _masked_patch_mean(
+    values: NDArray[np.float32], valid: NDArray[np.bool_], grid: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Return the [h, w] mean over valid pixels, NaN for a patch without any. Invalid values must be 0."""
+    total, count = _patch_sum(values, grid), _patch_sum(valid, grid)
+    return np.divide(total, count, out=np.full(grid, np.nan), where=count > 0)
+
+
+def _patch_sum(values: NDArray[np.generic], grid: tuple[int, int]) -> NDArray[np.float64]:
+    # Patch i covers rows i*H//h .. (i+1)*H//h - 1. Where the map is coarser than the grid the starts repeat and
+    # reduceat returns the one pixel there, which is nearest-neighbour enlargement.
+    rows = np.arange(grid[0]) * values.shape[0] // grid[0]
+    columns = np.arange(grid[1]) * values.shape[1] // grid[1]
+    return np.add.reduceat(np.add.reduceat(values, rows, axis=0, dtype=np.float64), columns, axis=1)
