@@ -22,11 +22,12 @@ def attention(q: Tensor, k: Tensor, v: Tensor, size: Tensor | None = None) -> Te
 def attention_by_channel(q: Tensor, k: Tensor, v: Tensor, size: Tensor) -> Tensor:
     """Compute the same as `attention` without a mask, for kernels that take none (flash).
 
-    One more channel carries sqrt(D) on q and log(size) on k; eight are added because flash wants a multiple of 8.
+    One more channel carries sqrt(D) on q and log(size) on k, zero on v; width padded to a multiple of 8,
+    as those kernels want it.
     """
     dim = q.shape[-1]
+    pad = 8 - dim % 8
     log_size = size.log().to(k.dtype)[:, None, :, None].expand(*k.shape[:-1], 1)
-    q = torch.cat([F.pad(q, (0, 0)), torch.full_like(log_size, dim**0.5)], dim=-1)
-    k = torch.cat([k, log_size], dim=-1)
-    q, k, v = F.pad(q, (0, 7)), F.pad(k, (0, 7)), F.pad(v, (0, 8))
-    return F.scaled_dot_product_attention(q, k, v, scale=dim**-0.5)[..., :dim]
+    q = F.pad(torch.cat([q, torch.full_like(log_size, dim**0.5)], dim=-1), (0, pad - 1))
+    k = F.pad(torch.cat([k, log_size], dim=-1), (0, pad - 1))
+    return F.scaled_dot_product_attention(q, k, F.pad(v, (0, pad)), scale=dim**-0.5)[..., :dim]

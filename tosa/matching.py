@@ -34,9 +34,9 @@ def cosine(metric: Tensor, num_prefix: int) -> Tensor:
 def bipartite(score: Tensor, r: int, num_prefix: int, tie_break: Tensor | None = None) -> Assignment:
     """Merge the r even tokens with the best score, each into its best odd token.
 
-    score [B, A, B'] as `cosine` gives it; equal scores are decided by tie_break (same shape, higher wins), then
-    by index. r is limited to half of the patch tokens. Output order: prefix | unmerged even tokens | odd
-    tokens; unmerged ones by falling score, or by index when there is a prefix, as ToMe orders them.
+    score [B, A, B'] as `cosine` gives it; equal scores are decided by tie_break (same shape, higher wins),
+    then by index. r is limited to half of the patch tokens. Output order: prefix | unmerged even tokens |
+    odd tokens; unmerged ones by falling score, or by index when there is a prefix, as ToMe orders them.
     """
     batch, num_a, num_b = score.shape
     r = min(r, (num_a + num_b) // 2)

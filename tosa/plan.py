@@ -17,7 +17,7 @@ from tosa.spec import MergeSpec, MergeStep, Order, PlanError, UnknownMethod
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """Describe an encoder to the planner: layers that run, patch grid (rows, columns), prefix tokens, widths."""
+    """Describe an encoder to the planner: the layers that run, the patch grid (rows, columns), the widths."""
 
     num_layers: int
     grid: tuple[int, int]
@@ -54,7 +54,7 @@ class MergePlan:
 
     @property
     def flops_ratio(self) -> float:
-        """Multiply-adds of the layers with this plan over those without merging; the matching is not counted."""
+        """Multiply-adds of the layers with this plan over those without merging; matching not counted."""
         full = (self.counts[0],) * len(self.counts)
         return _encoder_macs(self.counts, self.shape) / _encoder_macs(full, self.shape)
 
@@ -78,7 +78,8 @@ def make_plan(spec: MergeSpec, shape: EncoderShape) -> MergePlan:
         for layer, (before, after) in enumerate(pairwise(counts))
     )
     prop_attn = method.prop_attn if spec.prop_attn is None else spec.prop_attn
-    return MergePlan(spec, shape, steps, spec.method, prop_attn, _order(spec), counts)
+    weighs = prop_attn and counts[-1] < counts[0]  # with nothing merged, every size is 1
+    return MergePlan(spec, shape, steps, spec.method, weighs, _order(spec), counts)
 
 
 def _patch_counts(spec: MergeSpec, shape: EncoderShape, method: MergeMethod) -> tuple[int, ...]:
@@ -105,8 +106,8 @@ def _counts_for_ratio(keep_ratio: float, shape: EncoderShape, weights: tuple[flo
         raise PlanError(
             "keep_ratio_too_small",
             "keep_ratio",
-            f"keep_ratio {keep_ratio} leaves {target} of {patches} tokens; {layers} layers, each removing at most "
-            f"half, reach {least}: the smallest possible keep_ratio is {smallest}",
+            f"keep_ratio {keep_ratio} leaves {target} of {patches} tokens; {layers} layers, each removing at "
+            f"most half, reach {least}: the smallest possible keep_ratio is {smallest}",
         )
     counts = [patches]
     for layer, share in enumerate(accumulate(weights), start=1):
@@ -126,9 +127,7 @@ def _removals(r: int | tuple[int, ...], num_layers: int, curve: float) -> tuple[
     if not isinstance(r, int) and len(r) > num_layers:
         raise PlanError("bad_r", "r", f"r has {len(r)} values for {num_layers} layers")
     if not isinstance(r, int) and curve != 0.0:
-        raise PlanError(
-            "bad_schedule", "schedule", "a list of r is its own schedule; leave schedule constant"
-        )
+        raise PlanError("bad_schedule", "schedule", "a list of r is its own schedule: leave schedule out")
     return paper_schedule(r, num_layers, curve)
 
 

@@ -13,7 +13,7 @@ KERNELS = ("sinusoidal",)
 
 
 def spatial_tokens(z: Tensor, dim: int = SPATIAL_DIM, kernel: str = "sinusoidal") -> Tensor:
-    """Code each patch's row, column and depth level: z [B, rows, columns] int -> [B, rows*columns, dim] float32.
+    """Code each patch's row, column and depth level: z [B, h, w] int -> [B, h*w, dim] float32.
 
     Each axis takes dim/3 channels, sine and cosine interleaved, frequencies 10000^(-2k / (dim/3)).
     Raises ValueError when dim is not a multiple of 6, or the kernel is unknown.

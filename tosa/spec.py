@@ -19,7 +19,7 @@ class MergeSpec:
     keep_ratio: share of patch tokens left at the end, in (0, 1]; exact.
     r: tokens removed at each layer; an int goes through `schedule`, a tuple is taken as it is.
     schedule: "constant", "decreasing", "increasing" or the ToMe inflection in [-1, 1] (-1 = decreasing).
-    alpha: weight of the visual term of ToSA: "increase", "decrease", "uniform", a number in [0, 1], or one per layer.
+    alpha: weight of ToSA's visual term: "increase", "decrease", "uniform", a number in [0, 1], one per layer.
     prop_attn: proportional attention; None means the default of the method.
     order: order of the visual tokens after the last layer.
     """
@@ -44,7 +44,7 @@ class MergeStep:
 
 
 class PlanError(ValueError):
-    """A request that no plan can satisfy: `code` for machines, `field` of MergeSpec at fault, text for people."""
+    """A request that no plan can satisfy: `code` for machines, `field` of MergeSpec, text for people."""
 
     def __init__(self, code: str, field: str, message: str) -> None:
         super().__init__(message)

@@ -54,13 +54,9 @@ def unmerge(tokens: Tokens) -> Tensor:
 
 def raster_order(tokens: Tokens) -> Tokens:
     """Sort the tokens by the first patch each one holds; prefix tokens stay first, in their order."""
-    batch, n = tokens.size.shape
-    patches = tokens.source.shape[1]
-    if n == tokens.num_prefix + patches:
-        nothing_merged = tokens.grid is not None
-        if nothing_merged:
-            return tokens
-    device = tokens.x.device
+    if tokens.grid is not None:
+        return tokens
+    (batch, n), patches, device = tokens.size.shape, tokens.source.shape[1], tokens.x.device
     # A dropped patch (-1) writes into the spare last column.
     index = torch.where(tokens.source < 0, n, tokens.source)
     patch = torch.arange(patches, device=device).expand(batch, patches)

@@ -14,7 +14,11 @@ from tosa.tokens import Tokens
 
 @dataclass(frozen=True)
 class MergeMethod:
-    """Declare a method. `merge(tokens, metric, step)` is pure; metric [B, N, D] is the layer's keys, mean over heads."""
+    """Declare a method and what it needs.
+
+    merge(tokens, metric, step) is pure: inputs are not modified. metric [B, N, D] is the mean over heads of the
+    keys of the layer.
+    """
 
     name: str
     title: str
