@@ -16,8 +16,8 @@ from tosa.tokens import Tokens
 class MergeMethod:
     """Declare a method and what it needs.
 
-    merge(tokens, metric, step) is pure: inputs are not modified. metric [B, N, D] is the mean over heads of the
-    keys of the layer.
+    merge(tokens, metric, step) is pure: inputs are not modified. metric [B, N, D] is the mean over heads of
+    the keys of the layer.
     """
 
     name: str
