@@ -1,0 +1,39 @@
+"""Preprocessing against transformers' own image processor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor
+
+from vlm import Vlm, load_vlm, pixel_values
+
+
+def test_a_square_picture_equals_the_image_processor_of_transformers(
+    checkpoint: Callable[..., Path], pictures: Sequence[Image.Image]
+):
+    folder = checkpoint()
+    theirs = AutoImageProcessor.from_pretrained(folder)([pictures], return_tensors="pt")["pixel_values"]
+    assert theirs.shape == (3, 1, 3, 56, 56)  # several pictures of one sample: one view each
+    torch.testing.assert_close(pixel_values(load_vlm(folder), pictures), theirs[:, 0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(56, 56), (112, 30), (17, 200)])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
+def test_any_picture_is_squashed_to_one_view(vlm: Vlm, size: tuple[int, int], mode: str):
+    values = pixel_values(vlm, [Image.new("RGB", size, (255, 255, 255)).convert(mode)])
+    white = (1 - torch.tensor([0.5, 0.4, 0.3])) / torch.tensor([0.5, 0.6, 0.7])
+    torch.testing.assert_close(values, white.view(1, 3, 1, 1).expand(1, 3, 56, 56))
+
+
+def test_left_stays_left_and_top_stays_top(vlm: Vlm):
+    picture = Image.new("RGB", (200, 100))
+    picture.paste((255, 0, 0), (0, 0, 100, 50))
+    red = pixel_values(vlm, [picture])[0, 0]
+    assert red[:26, :26].min() > 0.9
+    assert red[30:].max() < -0.9
+    assert red[:, 30:].max() < -0.9

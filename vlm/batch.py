@@ -1,0 +1,56 @@
+"""Many questions about the same pictures at once, greedily: what an evaluation wants.
+
+The pictures are read by the language model once; the questions share that cache. Not a request path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vlm.language import embed, new_cache, next_logits
+from vlm.model import Vlm
+from vlm.prompt import prompt_ids
+
+
+@torch.inference_mode()
+def answer_batch(vlm: Vlm, features: Tensor, questions: Sequence[str], max_new_tokens: int = 32) -> list[str]:
+    """Answer every question about the pictures behind features [n, M, D], as `generate` would one by one."""
+    prompts = [
+        prompt_ids(vlm, question, [features.shape[1] - 1] * len(features))[0] for question in questions
+    ]
+    shared = int((prompts[0] == vlm.image_token_id).nonzero()[-1]) + 1
+    if any(not torch.equal(prompt[:shared], prompts[0][:shared]) for prompt in prompts):
+        raise ValueError("the chat template puts the question before the pictures")
+    cache = new_cache(vlm)
+    next_logits(vlm, embed(vlm, prompts[0][None, :shared], features), cache)
+    cache.batch_repeat_interleave(len(prompts))
+
+    tails, real = _left_pad([prompt[shared:] for prompt in prompts])
+    attended = torch.cat((real.new_ones(len(prompts), shared), real), dim=1)
+    ids, answers = tails, tails.new_empty(len(prompts), 0)
+    for _ in range(max_new_tokens):
+        positions = (attended.cumsum(dim=1) - 1)[:, -ids.shape[1] :]
+        ids = next_logits(vlm, embed(vlm, ids), cache, attended, positions.clamp(min=0)).argmax(
+            -1, keepdim=True
+        )
+        answers = torch.cat((answers, ids), dim=1)
+        attended = torch.cat((attended, attended.new_ones(len(prompts), 1)), dim=1)
+        if all(vlm.eos_token_ids.intersection(answer) for answer in answers.tolist()):
+            break
+    return [_text(vlm, answer) for answer in answers.tolist()]
+
+
+def _left_pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return ids [B, T] padded on the left, and 1 where they are real."""
+    width = max(map(len, rows))
+    ids = torch.stack([torch.cat((row.new_zeros(width - len(row)), row)) for row in rows])
+    real = torch.stack([torch.arange(width, device=row.device) >= width - len(row) for row in rows])
+    return ids, real.long()
+
+
+def _text(vlm: Vlm, answer: list[int]) -> str:
+    end = next((i for i, token in enumerate(answer) if token in vlm.eos_token_ids), len(answer))
+    return vlm.tokenizer.decode(answer[:end], skip_special_tokens=True).strip()

@@ -1,0 +1,47 @@
+"""The two things we ask of the language model: embeddings with visual features put in, and the next logits.
+
+Knows no text, no pictures and no strategy; the cache is the caller's.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from vlm.model import Vlm
+
+
+def new_cache(vlm: Vlm) -> DynamicCache:
+    """Make an empty cache for one call."""
+    return DynamicCache(config=vlm.model.config.text_config)
+
+
+def embed(vlm: Vlm, input_ids: Tensor, features: Tensor | None = None) -> Tensor:
+    """Embed ids [B, T] as [B, T, D], with features [..., D] at the image placeholders, in order."""
+    embeds = vlm.model.get_input_embeddings()(input_ids)
+    if features is None:
+        return embeds
+    flat = features.flatten(0, -2).to(embeds.dtype)
+    at = input_ids == vlm.image_token_id
+    if int(at.sum()) != len(flat):
+        raise ValueError(f"the prompt has {int(at.sum())} image placeholders for {len(flat)} visual tokens")
+    return embeds.index_put((at,), flat)
+
+
+def next_logits(
+    vlm: Vlm,
+    embeds: Tensor,
+    cache: DynamicCache,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+) -> Tensor:
+    """Run embeddings [B, T, D] behind what the cache holds; return the logits [B, vocabulary] that follow."""
+    hidden = vlm.model.model.language_model(
+        inputs_embeds=embeds,
+        past_key_values=cache,
+        attention_mask=attention_mask,
+        position_ids=position_ids,
+        use_cache=True,
+    ).last_hidden_state
+    return vlm.model.lm_head(hidden[:, -1])

@@ -1,0 +1,74 @@
+"""What a loaded vision-language model is: frozen values around one transformers model.
+
+Knows no files, no prompts and no requests; nothing in this package writes to the model after loading.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerBase, SiglipVisionModel
+
+from tosa import EncoderShape
+
+
+class VlmError(Exception):
+    """Say in one sentence why a model cannot be loaded or a prompt cannot be run.
+
+    `code` is stable and machine readable: model_not_found, unsupported_model, unsupported_tower,
+    no_safetensors, broken_checkpoint, device_unavailable, prompt_too_long, invalid_generation.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """How a picture becomes the tower's input: preprocessor_config.json of the checkpoint.
+
+    `size_px` is the side of the square view; `rescale` multiplies 0..255 values before `(v - mean) / std`;
+    `resample` is a PIL resampling filter number.
+    """
+
+    size_px: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    rescale: float
+    resample: int
+
+
+@dataclass(frozen=True, eq=False)
+class Vlm:
+    """Hold one loaded model and everything a request needs to know about it.
+
+    `revision` is the hub commit where known, else 16 hex digits of the SHA-256 of the weights. `shape` is that
+    of the vision layers that run. `chat_template` is None where the checkpoint has none.
+    """
+
+    id: str
+    revision: str
+    model: LlavaOnevisionForConditionalGeneration
+    tokenizer: PreTrainedTokenizerBase
+    image_processor: ImageSettings
+    chat_template: str | None
+    shape: EncoderShape
+    eos_token_ids: frozenset[int]
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def tower(self) -> SiglipVisionModel:
+        """The vision tower, as `encode` takes it."""
+        return self.model.model.vision_tower
+
+    @property
+    def image_token_id(self) -> int:
+        return self.model.config.image_token_id
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest sequence, prompt and answer together, the language model was built for."""
+        return self.model.config.text_config.max_position_embeddings

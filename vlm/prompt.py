@@ -1,0 +1,58 @@
+"""Question to token ids: chat template, then one placeholder per visual token.
+
+Knows the merged counts as numbers only; they follow from the plan, so the prompt is ready before the tower runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from vlm.model import Vlm, VlmError
+
+
+def prompt_ids(vlm: Vlm, question: str, tokens_per_image: Sequence[int]) -> Tensor:
+    """Return the prompt [1, T] with `count + 1` placeholders per picture (its merged tokens and image_newline).
+
+    The pictures come first, in order, as transformers packs pictures of one view. Special tokens spelled out in
+    the question stay text: they can neither add placeholders nor close the turn.
+    """
+    text = _render(vlm, defuse(vlm.tokenizer, question), len(tokens_per_image))
+    ids = vlm.tokenizer(text, add_special_tokens=False)["input_ids"]
+    if ids.count(vlm.image_token_id) != len(tokens_per_image):
+        raise VlmError(
+            "broken_checkpoint", f"the chat template of {vlm.id} does not place one token per image"
+        )
+    return torch.tensor([list(_expand(ids, vlm.image_token_id, tokens_per_image))], device=vlm.device)
+
+
+def defuse(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """Break every special token spelled out in `text` by a space after its first character."""
+    spelled = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
+    if not spelled:
+        return text
+    pattern = re.compile("|".join(map(re.escape, spelled)))
+    return pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+
+
+def _render(vlm: Vlm, question: str, num_images: int) -> str:
+    if vlm.chat_template is None:
+        placeholder = vlm.tokenizer.convert_ids_to_tokens(vlm.image_token_id)
+        return f"{placeholder}\n" * num_images + f"{question}\n"
+    content = [{"type": "image"}] * num_images + [{"type": "text", "text": question}]
+    return vlm.tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}],
+        chat_template=vlm.chat_template,
+        add_generation_prompt=True,
+        tokenize=False,
+    )
+
+
+def _expand(ids: Sequence[int], image_token_id: int, tokens_per_image: Sequence[int]) -> Iterator[int]:
+    counts = iter(tokens_per_image)
+    for token in ids:
+        yield from [token] * (next(counts) + 1 if token == image_token_id else 1)
