@@ -29,8 +29,10 @@ def paper_schedule(r: int | Sequence[int], num_layers: int, inflection: float = 
     """
     if not isinstance(r, int):
         return (*r, *(0 for _ in range(num_layers - len(r))))
+    if num_layers == 1:
+        return (r,)
     first = int(r * (1 - inflection))
-    step = (2 * (r - first)) / max(num_layers - 1, 1)
+    step = 2 * (r - first) / (num_layers - 1)
     return tuple(int(first + step * layer) for layer in range(num_layers))
 
 
