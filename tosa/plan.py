@@ -27,6 +27,7 @@ class EncoderShape:
 
     @property
     def patches(self) -> int:
+        """Patch tokens before any merging."""
         return self.grid[0] * self.grid[1]
 
 
