@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vlm.language import embed, new_cache, next_logits
 from vlm.model import Vlm
-from vlm.prompt import prompt_ids
+from vlm.prompt import answer_text, prompt_ids
 
 
 @torch.inference_mode()
@@ -53,4 +53,4 @@ def _left_pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 def _text(vlm: Vlm, answer: list[int]) -> str:
     end = next((i for i, token in enumerate(answer) if token in vlm.eos_token_ids), len(answer))
-    return vlm.tokenizer.decode(answer[:end], skip_special_tokens=True).strip()
+    return answer_text(vlm, answer[:end])

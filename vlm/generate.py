@@ -17,6 +17,7 @@ from transformers import DynamicCache
 from tosa import Tokens
 from vlm.language import embed, new_cache, next_logits
 from vlm.model import Vlm, VlmError
+from vlm.prompt import answer_text
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Generation:
 
 @torch.inference_mode()
 def features(vlm: Vlm, tokens: Tokens) -> Tensor:
-    """Project encoded tokens into the language model and close each picture with image_newline: [B, N + 1, D]."""
+    """Project tokens into the language model, image_newline behind each picture: [B, N + 1, D]."""
     projected = vlm.model.model.multi_modal_projector(tokens.x[:, tokens.num_prefix :])
     newline = vlm.model.model.image_newline.to(projected.dtype).expand(len(projected), 1, -1)
     return torch.cat((projected, newline), dim=1)
@@ -72,10 +73,10 @@ def prefill(vlm: Vlm, input_ids: Tensor, features: Tensor) -> Prefill:
     Raises VlmError (prompt_too_long) if no room is left for an answer.
     """
     if input_ids.shape[1] >= vlm.max_tokens:
-        raise VlmError(
-            "prompt_too_long",
-            f"the prompt has {input_ids.shape[1]} tokens, images included; {vlm.id} takes {vlm.max_tokens - 1}",
+        message = (
+            f"the prompt has {input_ids.shape[1]} tokens with its images; {vlm.id} takes {vlm.max_tokens - 1}"
         )
+        raise VlmError("prompt_too_long", message)
     cache = new_cache(vlm)
     logits = next_logits(vlm, embed(vlm, input_ids, features), cache)
     return Prefill(cache, logits, input_ids.shape[1])
@@ -106,8 +107,7 @@ def generate(
         if should_stop is not None and should_stop():
             finish_reason = "cancelled"
             break
-    text = vlm.tokenizer.decode(ids, skip_special_tokens=True).strip()
-    return Generation(text, tuple(ids), finish_reason)
+    return Generation(answer_text(vlm, ids), tuple(ids), finish_reason)
 
 
 def _tokens(vlm: Vlm, prefill: Prefill, params: GenerationParams) -> Iterator[int]:

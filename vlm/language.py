@@ -5,7 +5,6 @@ Knows no text, no pictures and no strategy; the cache is the caller's.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -14,7 +13,7 @@ from vlm.model import Vlm
 
 def new_cache(vlm: Vlm) -> DynamicCache:
     """Make an empty cache for one call."""
-    return DynamicCache(config=vlm.model.config.text_config)
+    return DynamicCache(config=vlm.text_config)
 
 
 def embed(vlm: Vlm, input_ids: Tensor, features: Tensor | None = None) -> Tensor:

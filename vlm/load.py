@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from huggingface_hub import snapshot_download
@@ -18,7 +18,8 @@ from transformers import (
     AutoTokenizer,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
-    PreTrainedTokenizerBase,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
 )
 
 from vlm.model import ImageSettings, Vlm, VlmError
@@ -41,19 +42,18 @@ def load_vlm(
     Raises VlmError; its codes are listed there.
     """
     source, device = str(id_or_path), _available(device)
-    folder = _settings_folder(source)
+    folder, commit = _find(source)
     config = _read_config(source, folder)
-    shape = encoder_shape(config)
+    shape = _or_broken(source, lambda: encoder_shape(config))
     image_processor = _read_image_settings(source, folder, config)
-    is_hub = _local_folder(source) is None
-    if is_hub:
-        folder = _download(source, patterns=WEIGHT_FILES, revision=folder.name)
+    if commit is not None:
+        _download(source, patterns=WEIGHT_FILES, revision=commit)
     _require_safetensors(source, folder)
     tokenizer = _or_broken(source, lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
     model = _load_model(source, folder, config, dtype)
     vlm = Vlm(
         id=source,
-        revision=folder.name if is_hub else _weights_hash(folder),
+        revision=commit or _weights_hash(folder),
         model=model.to(device),  # pyright: ignore[reportArgumentType]
         tokenizer=tokenizer,
         image_processor=image_processor,
@@ -74,23 +74,20 @@ def _available(device: str | torch.device) -> torch.device:
     return device
 
 
-def _local_folder(source: str) -> Path | None:
-    folder = EMBEDDED.get(source, Path(source))
-    return folder if source and folder.is_dir() else None
-
-
-def _settings_folder(source: str) -> Path:
-    """Find the folder with the checkpoint's settings; of a hub id they are downloaded before any weights."""
-    local = _local_folder(source)
-    if local is not None:
-        return local
+def _find(source: str) -> tuple[Path, str | None]:
+    """Return the checkpoint's folder and hub commit; of a hub id only the settings are downloaded yet."""
+    if source in EMBEDDED:
+        return EMBEDDED[source], None
+    if source and Path(source).is_dir():
+        return Path(source), None
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
         names = ", ".join(EMBEDDED)
         raise VlmError(
             "model_not_found",
             f"{source} is not a folder, not an embedded checkpoint ({names}) and not a hub id (owner/name)",
         )
-    return _download(source, patterns=SETTINGS_FILES)
+    folder = _download(source, patterns=SETTINGS_FILES)
+    return folder, folder.name
 
 
 def _download(source: str, patterns: str | list[str], revision: str | None = None) -> Path:
@@ -111,7 +108,7 @@ def _read_config(source: str, folder: Path) -> LlavaOnevisionConfig:
         kind = raw.get("model_type", "of unknown type")
         raise VlmError("unsupported_model", f"{source} is {kind}; only llava_onevision models can be loaded")
     config = _or_broken(source, lambda: LlavaOnevisionConfig.from_dict(raw))
-    tower = config.vision_config.model_type
+    tower = cast(PreTrainedConfig, config.vision_config).model_type
     if tower != "siglip_vision_model":
         raise VlmError(
             "unsupported_tower", f"the vision tower of {source} is {tower}; only SigLIP is supported"
@@ -125,9 +122,10 @@ def _read_config(source: str, folder: Path) -> LlavaOnevisionConfig:
 
 def _read_image_settings(source: str, folder: Path, config: LlavaOnevisionConfig) -> ImageSettings:
     raw = _read_json(source, folder / "preprocessor_config.json")
-    size_px = config.vision_config.image_size
-    if raw.get("size", {}).get("height", size_px) != size_px:
-        raise _broken(source, f"preprocessor_config.json says {raw['size']} for a tower of {size_px} px")
+    size_px = cast(PreTrainedConfig, config.vision_config).image_size
+    size = raw.get("size", {})
+    if not isinstance(size, dict) or any(side != size_px for side in size.values()):
+        raise _broken(source, f"preprocessor_config.json says size {size} for a tower of {size_px} px")
     return _or_broken(
         source,
         lambda: ImageSettings(
@@ -156,9 +154,10 @@ def _require_safetensors(source: str, folder: Path) -> None:
 def _load_model(
     source: str, folder: Path, config: LlavaOnevisionConfig, dtype: torch.dtype
 ) -> LlavaOnevisionForConditionalGeneration:
+    from_pretrained: Callable[..., Any] = LlavaOnevisionForConditionalGeneration.from_pretrained
     model, report = _or_broken(
         source,
-        lambda: LlavaOnevisionForConditionalGeneration.from_pretrained(
+        lambda: from_pretrained(
             folder,
             config=config,
             dtype=dtype,
@@ -175,8 +174,8 @@ def _load_model(
     return model.eval()
 
 
-def _chat_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """Prefer the template with content parts: older checkpoints keep it beside the tokenizer's text-only one."""
+def _chat_template(folder: Path, tokenizer: PreTrainedTokenizerFast) -> str | None:
+    """Prefer the template with content parts, which older checkpoints keep beside the tokenizer's own."""
     beside = folder / "chat_template.json"
     if beside.is_file() and not (folder / "chat_template.jinja").is_file():
         return json.loads(beside.read_text(encoding="utf-8"))["chat_template"]
@@ -184,21 +183,19 @@ def _chat_template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> str | No
 
 
 def _eos_token_ids(
-    source: str, model: LlavaOnevisionForConditionalGeneration, tokenizer: PreTrainedTokenizerBase
+    source: str, model: LlavaOnevisionForConditionalGeneration, tokenizer: PreTrainedTokenizerFast
 ) -> frozenset[int]:
-    eos = model.generation_config.eos_token_id if model.generation_config is not None else None
+    eos: Any = model.generation_config.eos_token_id if model.generation_config is not None else None
     if eos is None:
         eos = tokenizer.eos_token_id
     if eos is None:
-        raise _broken(
-            source, "neither generation_config.json nor the tokenizer says which token ends an answer"
-        )
+        raise _broken(source, "neither generation_config.json nor the tokenizer says how an answer ends")
     return frozenset(eos if isinstance(eos, list) else [eos])
 
 
 def _try_prompt(vlm: Vlm) -> None:
     """Fail now rather than at the first question; also leaves the tokenizer in the one mode requests use."""
-    rows = vlm.model.get_input_embeddings().weight.shape[0]
+    rows = vlm.text_config.vocab_size
     if len(vlm.tokenizer) > rows:
         raise _broken(vlm.id, f"the tokenizer has {len(vlm.tokenizer)} tokens, the language model {rows}")
     _or_broken(vlm.id, lambda: prompt_ids(vlm, "How many?", [1, 1]))

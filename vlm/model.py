@@ -6,9 +6,15 @@ Knows no files, no prompts and no requests; nothing in this package writes to th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerBase, SiglipVisionModel
+from transformers import (
+    LlavaOnevisionForConditionalGeneration,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    SiglipVisionModel,
+)
 
 from tosa import EncoderShape
 
@@ -44,14 +50,14 @@ class ImageSettings:
 class Vlm:
     """Hold one loaded model and everything a request needs to know about it.
 
-    `revision` is the hub commit where known, else 16 hex digits of the SHA-256 of the weights. `shape` is that
-    of the vision layers that run. `chat_template` is None where the checkpoint has none.
+    `revision` is the hub commit where known, else 16 hex digits of the SHA-256 of the weights. `shape` is
+    that of the vision layers that run. `chat_template` is None where the checkpoint has none.
     """
 
     id: str
     revision: str
     model: LlavaOnevisionForConditionalGeneration
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerFast
     image_processor: ImageSettings
     chat_template: str | None
     shape: EncoderShape
@@ -69,6 +75,10 @@ class Vlm:
         return self.model.config.image_token_id
 
     @property
+    def text_config(self) -> PreTrainedConfig:
+        return cast(PreTrainedConfig, self.model.config.text_config)
+
+    @property
     def max_tokens(self) -> int:
         """Longest sequence, prompt and answer together, the language model was built for."""
-        return self.model.config.text_config.max_position_embeddings
+        return self.text_config.max_position_embeddings

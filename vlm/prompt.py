@@ -1,25 +1,26 @@
-"""Question to token ids: chat template, then one placeholder per visual token.
+"""Question to token ids, one placeholder per visual token; and an answer's token ids back to text.
 
-Knows the merged counts as numbers only; they follow from the plan, so the prompt is ready before the tower runs.
+Knows the merged counts as numbers only: they follow from the plan, before the tower has run.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerFast
 
 from vlm.model import Vlm, VlmError
 
 
 def prompt_ids(vlm: Vlm, question: str, tokens_per_image: Sequence[int]) -> Tensor:
-    """Return the prompt [1, T] with `count + 1` placeholders per picture (its merged tokens and image_newline).
+    """Return the prompt [1, T] with `count + 1` placeholders per picture: merged tokens and image_newline.
 
-    The pictures come first, in order, as transformers packs pictures of one view. Special tokens spelled out in
-    the question stay text: they can neither add placeholders nor close the turn.
+    The pictures come first, in order, as transformers packs pictures of one view. Special tokens spelled out
+    in the question stay text: they can neither add placeholders nor close the turn.
     """
     text = _render(vlm, defuse(vlm.tokenizer, question), len(tokens_per_image))
     ids = vlm.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -30,7 +31,12 @@ def prompt_ids(vlm: Vlm, question: str, tokens_per_image: Sequence[int]) -> Tens
     return torch.tensor([list(_expand(ids, vlm.image_token_id, tokens_per_image))], device=vlm.device)
 
 
-def defuse(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+def answer_text(vlm: Vlm, token_ids: Sequence[int]) -> str:
+    """Decode an answer, without special tokens and surrounding space."""
+    return str(vlm.tokenizer.decode(list(token_ids), skip_special_tokens=True)).strip()
+
+
+def defuse(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
     """Break every special token spelled out in `text` by a space after its first character."""
     spelled = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
     if not spelled:
@@ -44,12 +50,11 @@ def _render(vlm: Vlm, question: str, num_images: int) -> str:
         placeholder = vlm.tokenizer.convert_ids_to_tokens(vlm.image_token_id)
         return f"{placeholder}\n" * num_images + f"{question}\n"
     content = [{"type": "image"}] * num_images + [{"type": "text", "text": question}]
-    return vlm.tokenizer.apply_chat_template(
-        [{"role": "user", "content": content}],
-        chat_template=vlm.chat_template,
-        add_generation_prompt=True,
-        tokenize=False,
+    turns: list[Any] = [{"role": "user", "content": content}]
+    rendered = vlm.tokenizer.apply_chat_template(
+        turns, chat_template=vlm.chat_template, add_generation_prompt=True, tokenize=False
     )
+    return str(rendered)
 
 
 def _expand(ids: Sequence[int], image_token_id: int, tokens_per_image: Sequence[int]) -> Iterator[int]:

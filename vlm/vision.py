@@ -5,11 +5,13 @@ Does not know prompts, depth or how a method merges; nothing is patched and no s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import cast
 
 from torch import Tensor
-from transformers import LlavaOnevisionConfig, SiglipVisionModel
-from transformers.models.siglip.modeling_siglip import SiglipAttention
+from transformers import LlavaOnevisionConfig, PreTrainedConfig, SiglipVisionModel
+from transformers.models.siglip.modeling_siglip import SiglipAttention, SiglipEncoderLayer
 
 from tosa import METHODS, EncoderShape, MergePlan, Tokens, attention, raster_order
 from vlm.model import VlmError
@@ -20,14 +22,15 @@ def encode(
 ) -> Tokens:
     """Run the layers of `plan` over the pictures, merging tokens between attention and MLP.
 
-    pixel_values: [B, 3, H, W], normalised. spatial: [B, P, S], for methods that need it (P = patches). Returns
-    tokens with x [B, N, C] as the last layer that runs leaves it, before any final norm; N = plan.tokens_out.
-    Differentiable; callers that only infer wrap it in `torch.inference_mode()`.
+    pixel_values: [B, 3, H, W], normalised. spatial: [B, P, S], for methods that need it (P = patches).
+    Returns tokens with x [B, N, C] as the last layer that runs leaves it, before any final norm;
+    N = plan.tokens_out. Differentiable; callers that only infer wrap it in `torch.inference_mode()`.
     """
     method = METHODS[plan.method]
     x = tower.embeddings(pixel_values)
     tokens = Tokens.start(x, plan.shape.grid, spatial=spatial)
-    for layer, step in zip(tower.encoder.layers, plan.steps, strict=False):
+    layers = cast(Iterable[SiglipEncoderLayer], tower.encoder.layers)
+    for layer, step in zip(layers, plan.steps, strict=False):
         size = tokens.size if plan.prop_attn else None
         attended, keys = _self_attention(layer.self_attn, layer.layer_norm1(tokens.x), size)
         tokens = replace(tokens, x=tokens.x + attended)
@@ -42,7 +45,7 @@ def encoder_shape(config: LlavaOnevisionConfig) -> EncoderShape:
 
     Hidden state k is what k layers leave behind, so -1 runs all layers and -2 all but the last.
     """
-    vision, selected = config.vision_config, config.vision_feature_layer
+    vision, selected = cast(PreTrainedConfig, config.vision_config), config.vision_feature_layer
     if not isinstance(selected, int):
         raise VlmError("unsupported_model", "visual features of several layers (a list) are not supported")
     num_layers = selected if selected >= 0 else vision.num_hidden_layers + 1 + selected

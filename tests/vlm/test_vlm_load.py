@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import vlm.load
-from vlm import VlmError, load_vlm
+from tosa import MergeSpec
+from vlm import Prefill, VlmError, generate, load_vlm
 
 Checkpoint = Callable[..., Path]
 
@@ -68,9 +70,13 @@ def test_weights_may_come_in_shards(checkpoint: Checkpoint):
     assert again.revision != vlm.revision
 
 
-def test_the_weights_take_the_type_asked_for(checkpoint: Checkpoint):
+def test_the_weights_take_the_type_asked_for(
+    checkpoint: Checkpoint, read: Callable[..., Prefill], pictures: list[Image.Image]
+):
     vlm = load_vlm(checkpoint(), dtype=torch.bfloat16)
     assert {weight.dtype for weight in vlm.model.parameters()} == {torch.bfloat16}
+    answer = generate(vlm, read(vlm, pictures, "how many ?", MergeSpec("tosa", keep_ratio=0.5)))
+    assert len(answer.token_ids) > 1
 
 
 def test_an_older_template_file_is_used(checkpoint: Checkpoint):
@@ -84,6 +90,11 @@ def test_an_older_template_file_is_used(checkpoint: Checkpoint):
 @pytest.mark.parametrize("source", ["no-such-model", "/no/such/folder", "./here", "a/b/c", ""])
 def test_what_is_nowhere_is_not_found(source: str):
     assert code_of(source) == "model_not_found"
+
+
+def test_an_embedded_name_without_its_files_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setitem(vlm.load.EMBEDDED, "room-tiny", tmp_path)
+    assert code_of("room-tiny") == "broken_checkpoint"
 
 
 def test_a_hub_id_that_cannot_be_downloaded_is_not_found(monkeypatch: pytest.MonkeyPatch):
