@@ -67,8 +67,8 @@ def _masked_patch_mean(
 
 
 def _patch_sum(values: NDArray[np.generic], grid: tuple[int, int]) -> NDArray[np.float64]:
-    # Patch i covers rows i*H//h .. (i+1)*H//h - 1. Where the map is coarser than the grid the starts repeat and
-    # reduceat returns the one pixel there, which is nearest-neighbour enlargement.
+    # Patch i covers rows i*H//h .. (i+1)*H//h - 1. Where the map is coarser than the grid the starts repeat
+    # and reduceat returns the one pixel there, which is nearest-neighbour enlargement.
     rows = np.arange(grid[0]) * values.shape[0] // grid[0]
     columns = np.arange(grid[1]) * values.shape[1] // grid[1]
     return np.add.reduceat(np.add.reduceat(values, rows, axis=0, dtype=np.float64), columns, axis=1)

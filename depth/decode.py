@@ -19,8 +19,8 @@ PNG_UNITS_PER_METRE = 1000.0
 def decode_depth(data: bytes, *, scale: float | None = None, max_pixels: int = MAX_PIXELS) -> DepthMap:
     """Decode a 16-bit grey PNG or a float NPY array to metric depth.
 
-    `scale` is units per metre; None means 1000 (millimetres) for a PNG and 1 (metres) for an NPY array. The pixel
-    count is taken from the header and bounded before anything is allocated. Raises DepthError.
+    `scale` is units per metre; None means 1000 (millimetres) for a PNG and 1 (metres) for an NPY array. The
+    pixel count is taken from the header and bounded before anything is allocated. Raises DepthError.
     """
     if scale is not None and not (math.isfinite(scale) and scale > 0):
         raise DepthError("scale")

@@ -11,7 +11,7 @@ REASONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "eight_bit": (
             "bad_depth",
-            "An 8-bit or colour PNG is a picture of depth, not depth: send 16-bit grey (mm) or float NPY (m).",
+            "An 8-bit or colour PNG only pictures depth: send 16-bit grey (mm) or float NPY (metres).",
         ),
         "truncated": ("bad_depth", "The depth file ends early or is damaged."),
         "npy_header": (

@@ -40,7 +40,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 def raw_png(
     width: int, height: int, pixels: bytes, *, bits: int = 16, colour: int = 0, extra: bytes = b""
 ) -> bytes:
-    """Write a PNG whose header may promise other pixels than its stream holds; `extra` chunks follow the header."""
+    """Write a PNG whose header may promise other pixels than its stream holds; `extra` follows the header."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
     data = chunk(b"IDAT", zlib.compress(pixels))
     return b"\x89PNG\r\n\x1a\n" + header + extra + data + chunk(b"IEND", b"")

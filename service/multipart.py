@@ -1,0 +1,93 @@
+"""Split a multipart/form-data body that is already in memory; no temporary files, no event loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from service.errors import ApiError
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+MAX_PARTS = 256
+
+
+@dataclass
+class Part:
+    """Hold one part: its name, whether it came as a file, and its bytes."""
+
+    name: str = ""
+    is_file: bool = False
+    data: bytearray = field(default_factory=bytearray)
+
+
+def parse_multipart(body: bytes, boundary: bytes) -> list[Part]:
+    """Return the parts of `body` in order. Raises ApiError if it is malformed, incomplete or has too many."""
+    collector = _Collector()
+    try:
+        parser = MultipartParser(boundary, collector.callbacks())
+        parser.write(body)
+    except FormParserError:
+        raise _malformed() from None
+    if not collector.is_complete:
+        raise _malformed()
+    return collector.parts
+
+
+class _Collector:
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.is_complete = False
+        self._header_name = b""
+        self._header_value = b""
+
+    def callbacks(self) -> MultipartCallbacks:
+        return {
+            "on_part_begin": self._begin,
+            "on_header_begin": self._header_begin,
+            "on_header_field": self._name,
+            "on_header_value": self._value,
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._headers_finished,
+            "on_part_data": self._data,
+            "on_end": self._end,
+        }
+
+    def _begin(self) -> None:
+        if len(self.parts) == MAX_PARTS:
+            raise _malformed()
+        self.parts.append(Part())
+
+    def _header_begin(self) -> None:
+        self._header_name = self._header_value = b""
+
+    def _name(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _header_end(self) -> None:
+        if self._header_name.lower() != b"content-disposition":
+            return
+        _, options = parse_options_header(self._header_value)
+        self.parts[-1].name = options.get(b"name", b"").decode("utf-8", "replace")
+        self.parts[-1].is_file = b"filename" in options
+
+    def _headers_finished(self) -> None:
+        if not self.parts[-1].name:
+            raise _malformed()
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        self.parts[-1].data += data[start:end]
+
+    def _end(self) -> None:
+        self.is_complete = True
+
+
+def _malformed() -> ApiError:
+    return ApiError("bad_request", reason="multipart")

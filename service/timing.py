@@ -1,0 +1,36 @@
+"""Where the time of one request went: every moment belongs to one stage, so they add up to the total."""
+
+from collections.abc import Callable
+from time import perf_counter
+
+STAGES = ("queue", "decode", "preprocess", "depth", "vision", "prefill", "generate")
+
+
+class StageTimer:
+    """Clock one request; handed from thread to thread, never used by two at once."""
+
+    def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
+        self._clock = clock
+        self._last = clock()
+        self._spent_s: dict[str, float] = {}
+
+    def mark(self, stage: str) -> None:
+        """Give the time since the previous mark to `stage`; several marks of one stage add up."""
+        assert stage in STAGES
+        now = self._clock()
+        self._spent_s[stage] = self._spent_s.get(stage, 0.0) + now - self._last
+        self._last = now
+
+    def timings_ms(self) -> dict[str, float | None]:
+        """Return milliseconds by stage, None for a stage that did not run, and their sum as `total`."""
+        stages = {stage: _ms(self._spent_s.get(stage)) for stage in STAGES}
+        return {**stages, "total": _ms(sum(self._spent_s.values()))}
+
+
+def server_timing(timings_ms: dict[str, float | None]) -> str:
+    """Return the value of a Server-Timing header (W3C) for the stages that ran."""
+    return ", ".join(f"{stage};dur={ms}" for stage, ms in timings_ms.items() if ms is not None)
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
