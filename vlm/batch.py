@@ -18,9 +18,8 @@ from vlm.prompt import answer_text, prompt_ids
 @torch.inference_mode()
 def answer_batch(vlm: Vlm, features: Tensor, questions: Sequence[str], max_new_tokens: int = 32) -> list[str]:
     """Answer every question about the pictures behind features [n, M, D], as `generate` would one by one."""
-    prompts = [
-        prompt_ids(vlm, question, [features.shape[1] - 1] * len(features))[0] for question in questions
-    ]
+    merged_counts = [features.shape[1] - 1] * len(features)
+    prompts = [prompt_ids(vlm, question, merged_counts)[0] for question in questions]
     shared = int((prompts[0] == vlm.image_token_id).nonzero()[-1]) + 1
     if any(not torch.equal(prompt[:shared], prompts[0][:shared]) for prompt in prompts):
         raise ValueError("the chat template puts the question before the pictures")
@@ -32,10 +31,8 @@ def answer_batch(vlm: Vlm, features: Tensor, questions: Sequence[str], max_new_t
     attended = torch.cat((real.new_ones(len(prompts), shared), real), dim=1)
     ids, answers = tails, tails.new_empty(len(prompts), 0)
     for _ in range(max_new_tokens):
-        positions = (attended.cumsum(dim=1) - 1)[:, -ids.shape[1] :]
-        ids = next_logits(vlm, embed(vlm, ids), cache, attended, positions.clamp(min=0)).argmax(
-            -1, keepdim=True
-        )
+        positions = attended.cumsum(dim=1)[:, -ids.shape[1] :] - 1
+        ids = next_logits(vlm, embed(vlm, ids), cache, attended, positions).argmax(dim=-1, keepdim=True)
         answers = torch.cat((answers, ids), dim=1)
         attended = torch.cat((attended, attended.new_ones(len(prompts), 1)), dim=1)
         if all(vlm.eos_token_ids.intersection(answer) for answer in answers.tolist()):

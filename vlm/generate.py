@@ -132,9 +132,8 @@ def _generator(seed: int | None) -> torch.Generator:
 def _choose(logits: Tensor, params: GenerationParams, generator: torch.Generator) -> int:
     if params.temperature == 0:
         return int(logits.argmax())
-    ranked, order = (
-        (logits.float().cpu() / params.temperature).softmax(dim=-1).sort(descending=True, stable=True)
-    )
+    scaled = (logits - logits.max()).double().cpu() / params.temperature  # at most 0: never overflows
+    ranked, order = scaled.softmax(dim=-1).sort(descending=True, stable=True)
     outside = ranked.cumsum(dim=-1) - ranked >= params.top_p  # the most likely token always stays
     drawn = torch.multinomial(ranked.masked_fill(outside, 0.0), 1, generator=generator)
     return int(order[drawn])

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
 from vlm.model import Vlm, VlmError
 
@@ -22,12 +21,10 @@ def prompt_ids(vlm: Vlm, question: str, tokens_per_image: Sequence[int]) -> Tens
     The pictures come first, in order, as transformers packs pictures of one view. Special tokens spelled out
     in the question stay text: they can neither add placeholders nor close the turn.
     """
-    text = _render(vlm, defuse(vlm.tokenizer, question), len(tokens_per_image))
+    text = _render(vlm, _defuse(vlm, question), len(tokens_per_image))
     ids = vlm.tokenizer(text, add_special_tokens=False)["input_ids"]
     if ids.count(vlm.image_token_id) != len(tokens_per_image):
-        raise VlmError(
-            "broken_checkpoint", f"the chat template of {vlm.id} does not place one token per image"
-        )
+        raise VlmError("broken_checkpoint", f"the chat template of {vlm.id} does not place each image once")
     return torch.tensor([list(_expand(ids, vlm.image_token_id, tokens_per_image))], device=vlm.device)
 
 
@@ -36,19 +33,24 @@ def answer_text(vlm: Vlm, token_ids: Sequence[int]) -> str:
     return str(vlm.tokenizer.decode(list(token_ids), skip_special_tokens=True)).strip()
 
 
-def defuse(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
-    """Break every special token spelled out in `text` by a space after its first character."""
-    spelled = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
-    if not spelled:
-        return text
-    pattern = re.compile("|".join(map(re.escape, spelled)))
-    return pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+def _defuse(vlm: Vlm, text: str) -> str:
+    """Break every special token spelled out in `text` by a space after its first character.
+
+    Not split_special_tokens: the tokenizer keeps that mode as state, which threads would share.
+    """
+    special = {token.content for token in vlm.tokenizer.added_tokens_decoder.values() if token.special}
+    longest_first = sorted(special | {_placeholder(vlm)}, key=len, reverse=True)
+    spelled = re.compile("|".join(map(re.escape, longest_first)))
+    return spelled.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+
+
+def _placeholder(vlm: Vlm) -> str:
+    return str(vlm.tokenizer.convert_ids_to_tokens(vlm.image_token_id))
 
 
 def _render(vlm: Vlm, question: str, num_images: int) -> str:
     if vlm.chat_template is None:
-        placeholder = vlm.tokenizer.convert_ids_to_tokens(vlm.image_token_id)
-        return f"{placeholder}\n" * num_images + f"{question}\n"
+        return f"{_placeholder(vlm)}\n" * num_images + f"{question}\n"
     content = [{"type": "image"}] * num_images + [{"type": "text", "text": question}]
     turns: list[Any] = [{"role": "user", "content": content}]
     rendered = vlm.tokenizer.apply_chat_template(

@@ -29,8 +29,8 @@ def encode(
     method = METHODS[plan.method]
     x = tower.embeddings(pixel_values)
     tokens = Tokens.start(x, plan.shape.grid, spatial=spatial)
-    layers = cast(Iterable[SiglipEncoderLayer], tower.encoder.layers)
-    for layer, step in zip(layers, plan.steps, strict=False):
+    layers = list(cast(Iterable[SiglipEncoderLayer], tower.encoder.layers))[: len(plan.steps)]
+    for layer, step in zip(layers, plan.steps, strict=True):
         size = tokens.size if plan.prop_attn else None
         attended, keys = _self_attention(layer.self_attn, layer.layer_norm1(tokens.x), size)
         tokens = replace(tokens, x=tokens.x + attended)

@@ -178,6 +178,7 @@ def test_a_missing_file_is_a_broken_checkpoint(checkpoint: Checkpoint, name: str
         {"image_std": [1, 2]},
         {"resample": None},
         {"size": {"height": 28, "width": 28}},
+        {"size": 56},
     ],
     ids=str,
 )
