@@ -18,7 +18,7 @@ def draw_groups(image: Image.Image, source: NDArray[np.int64], grid: tuple[int, 
     pixels = np.asarray(image.convert("RGB"))
     groups = _group_of_pixels(source.reshape(grid), pixels.shape[:2])
     patches = np.bincount(source[source >= 0], minlength=int(source.max()) + 1)
-    is_merged = np.where(groups >= 0, patches[groups] > 1, True)
+    is_merged = (groups >= 0) & (patches[groups] > 1)
     painted = np.where(is_merged[..., None], _mean_colour(pixels, groups)[groups], pixels)
     painted[groups < 0] = 0
     edges = _edges(groups) & is_merged

@@ -132,11 +132,8 @@ def merge_done(plan: MergePlan, num_images: int) -> dict[str, Any]:
 
 def public_id(vlm: Vlm) -> str:
     """Return the model's name; of a local folder only its last part, since paths are nobody's business."""
-    return (
-        vlm.id
-        if vlm.id.count("/") < 2 and not vlm.id.startswith(("/", ".", "~"))
-        else vlm.id.rsplit("/", 1)[-1]
-    )
+    is_path = vlm.id.startswith(("/", ".", "~")) or vlm.id.count("/") > 1
+    return vlm.id.rstrip("/").rsplit("/", 1)[-1] if is_path else vlm.id
 
 
 def _decode_depths(

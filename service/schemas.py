@@ -125,6 +125,8 @@ def check_fields(raw: Mapping[str, Any], settings: Settings, *, strict: bool) ->
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False, include_input=False)
         raise _refusal(errors, JSON_FILES if strict else FORM_FILES) from None
+    if not _is_unicode(fields.question):
+        raise ApiError("bad_request", reason="value", field="question")
     if not fields.question.strip():
         raise ApiError("empty_question", field="question")
     if len(fields.question) > settings.max_question_chars:
@@ -150,6 +152,15 @@ def unknown_field(name: str, files: Sequence[str]) -> ApiError:
     return ApiError(
         "unknown_field", field=name if is_plain else None, choices=(*files, *VqaFields.model_fields)
     )
+
+
+def _is_unicode(text: str) -> bool:
+    """Say whether a text can be written down: JSON may escape half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refusal(errors: Sequence[ErrorDetails], files: Sequence[str]) -> ApiError:

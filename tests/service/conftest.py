@@ -1,0 +1,92 @@
+"""One running app on a tiny random checkpoint, and a question to send in both request forms."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.settings import Settings
+from tests.service.files import DEPTH, IMAGE
+from tests.vlm.conftest import write_checkpoint
+
+LIMITS: dict[str, Any] = {"max_images": 3, "max_body_mib": 1, "max_queue": 2, "max_image_px": 1_000_000}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request that is right as it stands; `but` changes one thing, `post` sends it as multipart or JSON."""
+
+    images: tuple[bytes, ...] = (IMAGE,)
+    depths: tuple[bytes, ...] = (DEPTH,)
+    fields: dict[str, Any] = field(
+        default_factory=lambda: {"question": "how many cubes ?", "max_new_tokens": 4}
+    )
+
+    def but(self, **changes: Any) -> Question:
+        files = {name: changes.pop(name) for name in ("images", "depths") if name in changes}
+        fields = {name: value for name, value in (self.fields | changes).items() if value is not ...}
+        return replace(self, fields=fields, **files)
+
+    def post(self, client: Any, form: str, url: str = "/vqa") -> Any:
+        if form == "json":
+            files = {"images": list(map(_base64, self.images)), "depths": list(map(_base64, self.depths))}
+            return client.post(url, json={**files, **self.fields})
+        parts: list[Any] = [(name, (None, _text(value))) for name, value in self.fields.items()]
+        parts += [("image", ("image", data)) for data in self.images]
+        parts += [("depth", ("depth", data)) for data in self.depths]
+        return client.post(url, files=parts)
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _text(value: Any) -> str:
+    return (
+        value
+        if isinstance(value, str)
+        else ",".join(map(str, value))
+        if isinstance(value, list)
+        else str(value)
+    )
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("service") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def client(checkpoint: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(Settings(model=str(checkpoint), **LIMITS))) as client:
+        until_ready(client)
+        yield client
+
+
+@pytest.fixture
+def question() -> Question:
+    return Question()
+
+
+@pytest.fixture(params=["multipart", "json"])
+def form(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def until_ready(client: Any, timeout_s: float = 60) -> None:
+    wait_for(lambda: client.get("/readyz").status_code == 200, timeout_s)
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)

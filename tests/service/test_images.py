@@ -1,0 +1,103 @@
+"""decode_image: upright RGB pixels of one whole frame, or a refusal."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from service.errors import ApiError
+from service.images import decode_image
+from tests.depth.files import png8, raw_png
+from tests.service.files import IMAGE, PIXELS, encode, png_promising
+
+MAX_PX = 1_000_000
+
+
+def refusal(data: bytes, max_px: int = MAX_PX) -> str:
+    with pytest.raises(ApiError) as error:
+        decode_image(data, max_px)
+    return error.value.code
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_lossless_pixels_arrive_exactly(kind: str) -> None:
+    image = decode_image(encode(PIXELS, kind, lossless=True), MAX_PX)
+    assert image.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(image), PIXELS)
+
+
+@pytest.mark.parametrize("options", [{"quality": 90}, {"quality": 90, "exact": True}, {"lossless": True}])
+def test_every_kind_of_webp_is_measured(options: dict[str, object]) -> None:
+    for pixels in (PIXELS, np.dstack([PIXELS, PIXELS[..., :1]])):
+        data = encode(pixels, "WEBP", **options)
+        assert decode_image(data, 48 * 64).size == (64, 48)
+        assert refusal(data, 48 * 64 - 1) == "image_too_large"
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "RGB"])
+def test_other_modes_become_rgb(mode: str) -> None:
+    kind = "JPEG" if mode == "CMYK" else "PNG"
+    image = Image.fromarray(PIXELS).convert(mode)
+    assert decode_image(encode_image(image, kind), MAX_PX).mode == "RGB"
+
+
+def test_alpha_is_composited_on_white() -> None:
+    pixels = np.zeros((2, 2, 4), dtype=np.uint8)
+    pixels[0, 0] = (10, 20, 30, 255)
+    decoded = np.asarray(decode_image(png8(pixels), MAX_PX))
+    assert decoded[0, 0].tolist() == [10, 20, 30] and decoded[1, 1].tolist() == [255, 255, 255]
+
+
+def test_exif_orientation_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show it rotated by 90 degrees clockwise
+    turned = decode_image(encode(PIXELS, "PNG", exif=exif), MAX_PX)
+    np.testing.assert_array_equal(np.asarray(turned), np.rot90(PIXELS, -1))
+
+
+def test_limit_is_exact() -> None:
+    assert decode_image(IMAGE, 48 * 64).size == (64, 48)
+    assert refusal(IMAGE, 48 * 64 - 1) == "image_too_large"
+    assert refusal(encode(PIXELS, "JPEG"), 48 * 64 - 1) == "image_too_large"
+
+
+def test_bombs_are_refused_from_the_header() -> None:
+    jpeg = bytearray(encode(PIXELS, "JPEG"))
+    frame = jpeg.index(b"\xff\xc0")
+    jpeg[frame + 5 : frame + 9] = b"\xff\xff\xff\xff"
+    webp = bytearray(encode(PIXELS, "WEBP", lossless=True))
+    webp[21:25] = b"\xff\xff\xff\x0f"
+    for bomb in (
+        bytes(jpeg),
+        bytes(webp),
+        png_promising(13_000, 13_000),
+        png_promising(2**31 - 1, 2**31 - 1),
+    ):
+        assert refusal(bomb) == "image_too_large"
+
+
+def test_missing_rows_are_refused_although_pillow_would_pad_them() -> None:
+    row = b"\x00" + bytes(range(24))
+    assert refusal(raw_png(8, 8, row, bits=8, colour=2)) == "bad_image"
+    assert decode_image(raw_png(8, 8, row * 8, bits=8, colour=2), MAX_PX).size == (8, 8)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(["PNG", "JPEG", "WEBP"]), st.integers(0, 3000), st.binary(min_size=1, max_size=20))
+def test_damaged_files_raise_nothing_but_our_refusal(kind: str, at: int, noise: bytes) -> None:
+    good = encode(PIXELS, kind)
+    at %= len(good)
+    with contextlib.suppress(ApiError):
+        decode_image(good[:at] + noise + good[at + len(noise) :], MAX_PX)
+
+
+def encode_image(image: Image.Image, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()

@@ -1,0 +1,206 @@
+"""The service around its requests: not ready, busy, full, slow clients, surprises, the small addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+import service.state
+from service.app import create_app
+from service.engine import Engine
+from service.errors import ApiError
+from service.settings import Settings
+from service.state import ServiceState
+from tests.service.conftest import LIMITS, Question, until_ready, wait_for
+from tests.service.test_refusals import check
+from tosa import METHODS
+from vlm import VlmError
+
+
+@contextmanager
+def busy_model(client: TestClient) -> Iterator[None]:
+    """Keep the model thread waiting."""
+    release = threading.Event()
+    _engine(client)._model_thread.submit(release.wait)
+    try:
+        yield
+    finally:
+        release.set()
+
+
+def _engine(client: TestClient) -> Engine:
+    state: ServiceState = client.app.state.service  # type: ignore[attr-defined]
+    return state.engine
+
+
+def test_probes_and_lists_answer_while_the_model_is_busy(client: TestClient, question: Question) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with busy_model(client):
+            waiting = pool.submit(question.post, client, "multipart")
+            wait_for(lambda: _engine(client)._inside == 1)
+            for url in ("/livez", "/readyz", "/methods", "/"):
+                start = time.monotonic()
+                assert client.get(url).status_code == 200
+                assert time.monotonic() - start < 2
+            assert not waiting.done()
+        answer = waiting.result(10)
+    assert answer.status_code == 200 and answer.json()["timings_ms"]["queue"] > 0
+
+
+def test_full_means_full_and_not_before(client: TestClient, question: Question, form: str) -> None:
+    inside: list[Future[Any]] = []
+    with ThreadPoolExecutor(8) as pool:
+        with busy_model(client):
+            for number in range(1, LIMITS["max_queue"] + 2):
+                inside.append(pool.submit(question.post, client, form))
+                wait_for(lambda number=number: _engine(client)._inside == number)
+            for refused in [pool.submit(question.post, client, form) for _ in range(4)]:
+                response = refused.result(10)
+                check(response, 503, "overloaded")
+                assert int(response.headers["retry-after"]) >= 1
+        assert [one.result(10).status_code for one in inside] == [200] * len(inside)
+    assert _engine(client)._inside == 0
+
+
+def test_refused_when_full_before_the_body_is_read(client: TestClient) -> None:
+    def never_read() -> Iterator[bytes]:
+        raise AssertionError("the body was read")
+        yield
+
+    engine = _engine(client)
+    places = [engine.admit() for _ in range(LIMITS["max_queue"] + 1)]
+    for place in places:
+        place.__enter__()
+    try:
+        with pytest.raises(ApiError), engine.admit():
+            pass
+        response = client.post("/vqa", json={"images": ["not even base64"]})
+        check(response, 503, "overloaded")
+    finally:
+        for place in places:
+            place.__exit__(None, None, None)
+
+
+def test_a_surprise_is_internal_and_says_nothing(
+    client: TestClient, question: Question, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def surprise(*_: object) -> None:
+        raise RuntimeError("secret at 0xdeadbeef in /tmp/x.py")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("service.routes.infer", surprise)
+        check(question.post(client, form), 500, "internal")
+    assert question.post(client, form).status_code == 200
+
+
+def test_not_ready_until_warm(checkpoint: Path, question: Question, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_load = threading.Event()
+    load = service.state.load_and_warm_up
+
+    def wait_and_load(settings: Settings) -> Any:
+        may_load.wait(20)
+        return load(settings)
+
+    monkeypatch.setattr(service.state, "load_and_warm_up", wait_and_load)
+    with TestClient(create_app(Settings(model=str(checkpoint)))) as client:
+        assert client.get("/livez").status_code == 200
+        for response in (client.get("/readyz"), question.post(client, "json")):
+            check(response, 503, "not_ready")
+            assert response.headers["retry-after"] == "5"
+        may_load.set()
+        until_ready(client)
+        assert question.post(client, "json").status_code == 200
+
+
+def test_a_model_that_cannot_be_loaded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    failed = threading.Event()
+    with TestClient(create_app(Settings(model=str(tmp_path)), on_load_failure=failed.set)) as client:
+        assert failed.wait(20)
+        message = check(client.get("/readyz"), 503, "not_ready")["message"]
+        assert "could not be loaded" in message
+        assert client.get("/livez").status_code == 200
+    assert "config.json is missing" in caplog.text
+
+
+def test_warm_up_runs_every_method(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    infer = service.state.infer
+    monkeypatch.setattr(
+        service.state,
+        "infer",
+        lambda vlm, prepared, timer: seen.append(prepared.plan.method) or infer(vlm, prepared, timer),
+    )
+    vlm = service.state.load_and_warm_up(Settings(model=str(checkpoint)))
+    assert seen == list(METHODS) and vlm.id == str(checkpoint)
+    with pytest.raises(VlmError):
+        service.state.load_and_warm_up(Settings(model="no/such/thing"))
+
+
+def test_a_slow_body_ends_in_a_timeout(checkpoint: Path) -> None:
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(1)
+        return {"type": "http.request", "body": b"{", "more_body": True}
+
+    sent = post_by_hand(Settings(model=str(checkpoint), body_timeout_s=0.05), receive)
+    assert sent[0]["status"] == 408 and b"request_timeout" in sent[1]["body"]
+
+
+def test_a_client_that_leaves_while_sending_frees_its_place(checkpoint: Path) -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    assert post_by_hand(Settings(model=str(checkpoint)), receive) == []
+
+
+def post_by_hand(settings: Settings, receive: Any) -> list[Any]:
+    """Send a body message by message to an app that believes it has a model; return what it sends."""
+    app = create_app(settings)
+    app.state.service._vlm = object()
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/vqa",
+        "raw_path": b"/vqa",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json")],
+    }
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(app(scope, receive, send))
+    assert app.state.service.engine._inside == 0
+    return sent
+
+
+def test_methods(client: TestClient) -> None:
+    listed = client.get("/methods").json()
+    assert [method["name"] for method in listed["methods"]] == list(METHODS)
+    tosa = next(method for method in listed["methods"] if method["name"] == "tosa")
+    assert tosa == {
+        "name": "tosa",
+        "title": METHODS["tosa"].title,
+        "paper": "2506.20066",
+        "needs_depth": True,
+        "prop_attn": METHODS["tosa"].prop_attn,
+    }
+    assert listed["defaults"]["keep_ratio"] == 0.25
+
+
+def test_index_and_schema(client: TestClient) -> None:
+    assert client.get("/").json()["ask"] == "POST /vqa"
+    body = client.get("/openapi.json").json()["paths"]["/vqa"]["post"]["requestBody"]["content"]
+    assert set(body) == {"multipart/form-data", "application/json"}
+    assert {"image", "depth", "question", "keep_ratio"} <= set(
+        body["multipart/form-data"]["schema"]["properties"]
+    )
