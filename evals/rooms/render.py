@@ -1,0 +1,117 @@
+"""The ray caster of RoomQA: a scene to RGB, metric depth and per-pixel ids. Knows nothing about questions.
+
+The room is drawn from one value per row and column; each thing only inside its projected box.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evals.rooms.scene import CAMERA_HEIGHT_M, COLOURS, FOCAL, HORIZON, Room, Scene, Thing
+from evals.rooms.shapes import INTERSECT
+
+FLOOR, WALL, CEILING = -3, -2, -1
+AMBIENT = 0.45
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What an RGB-D camera sees, and what it cannot: `ids` names the thing in each pixel.
+
+    rgb [S, S, 3] uint8; depth [S, S] float32, metres along the optical axis; ids [S, S] int16, the index into
+    `scene.things`, or FLOOR, WALL, CEILING.
+    """
+
+    rgb: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    ids: NDArray[np.int16]
+
+
+def render(scene: Scene, size: int = 384) -> Frame:
+    """Draw `scene` as seen by the camera, `size` pixels square."""
+    frame = _draw_room(scene.room, size)
+    for index, thing in enumerate(scene.things):
+        _draw_thing(frame, index, thing, scene.room.light, size)
+    noisy = frame.rgb + _noise(size)[scene.seed % 8]
+    return Frame(np.clip(noisy, 0, 255).astype(np.uint8), frame.depth, frame.ids)
+
+
+@lru_cache(maxsize=4)
+def rays(size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Slopes of the pixel rays: x/z for every column, y/z (down) for every row."""
+    pixel = np.arange(size, dtype=np.float32) + 0.5
+    return (pixel - size / 2) / (FOCAL * size), (pixel - HORIZON * size) / (FOCAL * size)
+
+
+@lru_cache(maxsize=4)
+def _noise(size: int) -> NDArray[np.int16]:
+    rng = np.random.default_rng(0)
+    return rng.integers(-4, 5, (8, size, size, 3), dtype=np.int16)
+
+
+def _draw_room(room: Room, size: int) -> Frame:
+    across, down = rays(size)
+    with np.errstate(divide="ignore"):
+        side = np.where(across < 0, -room.left / across, room.right / across)
+        plane = np.where(down > 0, CAMERA_HEIGHT_M / down, (CAMERA_HEIGHT_M - room.ceiling) / down)
+    upright = np.minimum(side, np.float32(room.far))
+    flat = plane[:, None] < upright[None, :]
+    depth = np.where(flat, plane[:, None], upright[None, :]).astype(np.float32)
+    flat_id = np.where(down > 0, FLOOR, CEILING).astype(np.int16)
+    ids = np.where(flat, flat_id[:, None], np.int16(WALL))
+    floor = np.where(down[:, None] > 0, room.floor_rgb, (236, 236, 232)) * _fade(plane)[:, None]
+    is_far = side >= room.far
+    shade = np.where(is_far, 0.95, np.where(across < 0, 0.82, 0.88)) * _fade(upright)
+    wall = np.where(is_far[:, None], room.far_rgb, room.side_rgb) * shade[:, None]
+    rgb = np.where(flat[..., None], floor.astype(np.int16)[:, None], wall.astype(np.int16)[None, :])
+    return Frame(rgb, depth, ids)  # type: ignore[arg-type]  # int16 until the noise is in
+
+
+def _fade(distance: NDArray[np.floating]) -> NDArray[np.floating]:
+    return 1.04 - 0.05 * np.minimum(distance, 7)
+
+
+def _draw_thing(frame: Frame, index: int, thing: Thing, light: tuple[float, float, float], size: int) -> None:
+    top, bottom, left, right = _box(thing, size)
+    if top >= bottom or left >= right:
+        return
+    across, down = rays(size)
+    shape = (bottom - top, right - left)
+    u = np.broadcast_to(across[None, left:right], shape).ravel()
+    v = np.broadcast_to(down[top:bottom, None], shape).ravel()
+    turn = np.array([math.cos(thing.yaw), math.sin(thing.yaw)], np.float32)
+    directions = np.stack([u * turn[0] - turn[1], -v, u * turn[1] + turn[0]])
+    to_x, to_z = -thing.x, -thing.z
+    origin = np.array(
+        [to_x * turn[0] - to_z * turn[1], CAMERA_HEIGHT_M - thing.base, to_x * turn[1] + to_z * turn[0]],
+        np.float32,
+    )
+    t, normal = INTERSECT[thing.shape](origin, directions, thing.width, thing.height)
+    window = (slice(top, bottom), slice(left, right))
+    t = t.reshape(shape)
+    seen = t < frame.depth[window]
+    lx, ly, lz = light
+    local_light = np.array([lx * turn[0] - lz * turn[1], ly, lx * turn[1] + lz * turn[0]], np.float32)
+    shade = AMBIENT + (1.1 - AMBIENT) * np.maximum(local_light @ normal, 0).reshape(shape)[seen]
+    frame.depth[window][seen] = t[seen]
+    frame.ids[window][seen] = index
+    frame.rgb[window][seen] = (shade[:, None] * np.array(COLOURS[thing.colour], np.float32)).astype(np.int16)
+
+
+def _box(thing: Thing, size: int) -> tuple[int, int, int, int]:
+    """Pixel rows and columns that hold the thing: top, bottom, left, right (half open)."""
+    near, far = thing.z - thing.radius, thing.z + thing.radius
+    scale, middle = FOCAL * size, size / 2
+    xs = [(thing.x + side * thing.radius) / z for side in (-1, 1) for z in (near, far)]
+    ys = [(CAMERA_HEIGHT_M - height) / z for height in (thing.base, thing.top) for z in (near, far)]
+    left, right = math.floor(middle + scale * min(xs)) - 1, math.ceil(middle + scale * max(xs)) + 1
+    top, bottom = (
+        math.floor(HORIZON * size + scale * min(ys)) - 1,
+        math.ceil(HORIZON * size + scale * max(ys)) + 1,
+    )
+    return max(top, 0), min(bottom, size), max(left, 0), min(right, size)

@@ -1,0 +1,50 @@
+"""Disjoint seed ranges of RoomQA, and the frozen test split. Knows nothing about models."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+
+from evals.rooms.questions import TYPES, Question, questions
+from evals.rooms.render import Frame, render
+from evals.rooms.scene import Scene, make_scene
+
+TRAIN = range(0, 10_000_000)
+VALIDATION = range(10_000_000, 10_100_000)
+TEST = range(20_000_000, 20_100_000)
+PER_SCENE = 4
+
+
+@dataclass(frozen=True)
+class Example:
+    """One scene, its frame and the questions asked of it."""
+
+    scene: Scene
+    frame: Frame
+    questions: tuple[Question, ...]
+
+
+def examples(seeds: range, n_questions: int, size: int = 384) -> Iterator[Example]:
+    """Yield scenes in order, four questions each, the rarest types first, until `n_questions` are asked."""
+    asked: Counter[str] = Counter({kind: 0 for kind in TYPES})
+    for seed in seeds:
+        scene = make_scene(seed)
+        frame = render(scene, size)
+        offered = {question.type: question for question in questions(scene, frame, seed, len(TYPES))}
+        rarest = sorted(offered, key=lambda kind: (asked[kind], kind))[
+            : min(PER_SCENE, n_questions - asked.total())
+        ]
+        asked.update(rarest)
+        if rarest:
+            yield Example(scene, frame, tuple(offered[kind] for kind in rarest))
+        if asked.total() >= n_questions:
+            return
+
+
+def digest(split: list[Example]) -> str:
+    """sha256 over every question, answer and type of a split: what freezes the test set."""
+    rows = [[example.scene.seed, [astuple(q) for q in example.questions]] for example in split]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

@@ -1,0 +1,142 @@
+"""Training batches of RoomQA: frames, symbols and packed questions. Knows no networks and no optimisers.
+
+Batch `step` is a function of the recipe and `step` alone, so a resumed run sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from transformers import PreTrainedTokenizerFast
+
+from depth.codes import depth_codes
+from depth.depth_map import metric_depth
+from evals.rooms import Question, make_scene, questions, render
+from training.model import END, START
+from training.symbols import ANCHOR, FACTS, PLACE, THING, WIDTH, patch_symbols
+
+IGNORE = -100
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Questions behind one visual prefix, all [B, T]: ids, segment (-1 = padding), offset in it, labels."""
+
+    ids: Tensor
+    segment: Tensor
+    offset: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """symbols [B, P, WIDTH]; with pictures also pixels [B, 3, S, S] uint8 and depth codes z [B, h, w]."""
+
+    symbols: Tensor
+    pixels: Tensor | None
+    z: Tensor | None
+    packed: Packed | None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a batch holds: `size` pixels a frame, `grid` patches a side, `per_scene` questions (0 = none)."""
+
+    size: int
+    grid: int
+    scenes: int
+    per_scene: int
+    pixels: bool
+    first_seed: int
+
+
+class RoomBatches(Dataset[Batch]):
+    """Batches by step number, rendered when asked for."""
+
+    def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, steps: range) -> None:
+        self.recipe, self.tokenizer, self.steps = recipe, tokenizer, steps
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, index: int) -> Batch:
+        recipe, step = self.recipe, self.steps[index]
+        first = recipe.first_seed + step * recipe.scenes
+        symbols, pixels, z, asked = [], [], [], []
+        for seed in range(first, first + recipe.scenes):
+            scene = make_scene(seed)
+            frame = render(scene, recipe.size)
+            symbols.append(patch_symbols(scene, frame, recipe.grid))
+            if recipe.pixels:
+                pixels.append(frame.rgb)
+                z.append(depth_codes(metric_depth(frame.depth), (recipe.grid, recipe.grid), recipe.grid))
+            if recipe.per_scene:
+                asked.append(questions(scene, frame, seed, recipe.per_scene))
+        return Batch(
+            torch.from_numpy(np.stack(symbols)),
+            torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2) if pixels else None,
+            torch.stack(z) if z else None,
+            pack(asked, self.tokenizer) if asked else None,
+        )
+
+
+def loader(
+    recipe: Recipe, tokenizer: PreTrainedTokenizerFast, steps: range, workers: int = 1
+) -> Iterator[Batch]:
+    """Iterate over the batches of `steps`, rendered in background processes."""
+    data = RoomBatches(recipe, tokenizer, steps)
+    return iter(
+        DataLoader(data, batch_size=None, num_workers=workers, prefetch_factor=6 if workers else None)
+    )
+
+
+def pack(asked: Sequence[Sequence[Question]], tokenizer: PreTrainedTokenizerFast) -> Packed:
+    """Lay each scene's questions end to end; every one keeps its own segment and counts positions from 0."""
+    start, end = (int(tokenizer.vocab[token]) for token in (START, END))
+    rows = [[_encode(question, tokenizer, start, end) for question in scene] for scene in asked]
+    length = max(sum(len(ids) for ids, _ in row) for row in rows)
+    shape = (len(rows), length)
+    ids, labels = np.full(shape, end), np.full(shape, IGNORE)
+    segment, offset = np.full(shape, -1), np.zeros(shape, np.int64)
+    for index, row in enumerate(rows):
+        at = 0
+        for number, (tokens, target) in enumerate(row):
+            span = slice(at, at + len(tokens))
+            ids[index, span], labels[index, span] = tokens, target
+            segment[index, span], offset[index, span] = number, np.arange(len(tokens))
+            at = span.stop
+    return Packed(*(torch.from_numpy(array.astype(np.int64)) for array in (ids, segment, offset, labels)))
+
+
+def _encode(
+    question: Question, tokenizer: PreTrainedTokenizerFast, start: int, end: int
+) -> tuple[list[int], list[int]]:
+    """Tokens of question and answer, and what each must predict (the answer and the end, nothing else)."""
+    asked = tokenizer.encode(question.question, add_special_tokens=False)
+    answer = tokenizer.encode(question.answer, add_special_tokens=False)
+    return [*asked, start, *answer], [*[IGNORE] * len(asked), *answer, end]
+
+
+def thin(symbols: Tensor, keep: int, generator: torch.Generator) -> Tensor:
+    """Keep some patches of each frame, anchors first, then mostly things: [B, keep, WIDTH], raster order."""
+    anchor, thing = symbols[..., ANCHOR].squeeze(-1), symbols[..., THING].squeeze(-1)
+    score = torch.rand(symbols.shape[:2], generator=generator) + 10 * anchor + 0.4 * thing
+    chosen = score.topk(keep, dim=1).indices.sort(1).values
+    return symbols.gather(1, chosen.unsqueeze(-1).expand(-1, -1, WIDTH))
+
+
+def blur(symbols: Tensor, generator: torch.Generator) -> Tensor:
+    """Add the noise a tower will have to the facts and places, so that nothing relies on exact numbers."""
+    spread = torch.zeros(WIDTH)
+    spread[PLACE] = torch.tensor([0.0, 0.0, 0.04])
+    spread[FACTS] = torch.tensor([0.03, 0.03, 0.05, 0.04, 0.08, 0.08, 0.06])
+    strength = torch.rand(symbols.shape[0], 1, 1, generator=generator) * symbols[..., THING]
+    noise = torch.randn(symbols.shape, generator=generator) * spread * strength
+    soft = noise + symbols
+    soft[..., ANCHOR] *= 1 - 0.3 * torch.rand(symbols.shape[:2], generator=generator).unsqueeze(-1)
+    return soft

@@ -1,0 +1,45 @@
+"""Save a trained stage 3 as an ordinary Hugging Face checkpoint.
+
+python -m training.export --run runs/stage3 --out vlm/checkpoints/room-tiny
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from transformers import GenerationConfig, LlavaOnevisionImageProcessor
+
+from training.model import END, IMAGE_PX, PAD, build_config, build_model, build_tokenizer
+
+
+def main() -> None:
+    args = argparse.ArgumentParser()
+    args.add_argument("--run", type=Path, default=Path("runs/stage3"))
+    args.add_argument("--out", type=Path, default=Path("vlm/checkpoints/room-tiny"))
+    given = args.parse_args()
+
+    tokenizer = build_tokenizer()
+    model = build_model(build_config(tokenizer), seed=0)
+    state = torch.load(given.run / "last.pt", weights_only=True)["parts"]
+    model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
+    end = tokenizer.vocab[END]
+    model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=tokenizer.vocab[PAD])
+    given.out.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(given.out, max_shard_size="15MB")
+    tokenizer.save_pretrained(given.out)
+    processor = LlavaOnevisionImageProcessor(
+        size={"height": IMAGE_PX, "width": IMAGE_PX},
+        image_mean=[0.5, 0.5, 0.5],
+        image_std=[0.5, 0.5, 0.5],
+        image_grid_pinpoints=[[IMAGE_PX, IMAGE_PX]],
+        do_pad=False,
+    )
+    settings = json.loads(processor.to_json_string())
+    (given.out / "preprocessor_config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The loop all stages share: schedule, clipping, progress, log, checkpoint, resume. Knows no task."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from training.batches import Batch
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One stage: where it writes, how long, how fast it learns, and from which seed."""
+
+    out: Path
+    steps: int
+    rate: float
+    warmup: int = 100
+    decay_share: float = 0.3
+    weight_decay: float = 0.05
+    save_every: int = 200
+
+
+def train(
+    plan: Plan,
+    parts: nn.ModuleDict,
+    batches: Callable[[range], Iterable[Batch]],
+    step_loss: Callable[[Batch, int], tuple[Tensor, dict[str, float]]],
+) -> None:
+    """Run the stage to its last step, resuming from `plan.out/last.pt` when it is there."""
+    plan.out.mkdir(parents=True, exist_ok=True)
+    trained = [value for value in parts.parameters() if value.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=plan.rate, betas=(0.9, 0.98), weight_decay=plan.weight_decay)
+    first = _resume(plan, parts, optimiser)
+    shown = tqdm(
+        zip(range(first, plan.steps), batches(range(first, plan.steps)), strict=False),
+        initial=first,
+        total=plan.steps,
+    )
+    means: dict[str, float] = {}
+    with (plan.out / "log.jsonl").open("a") as log:
+        began = time.monotonic()
+        for step, batch in shown:
+            for group in optimiser.param_groups:
+                group["lr"] = plan.rate * _schedule(plan, step)
+            loss, measures = step_loss(batch, step)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(trained, 1.0)
+            optimiser.step()
+            for name, value in ({"loss": loss.item()} | measures).items():
+                means[name] = 0.98 * means.get(name, value) + 0.02 * value
+            if step % 20 == 19:
+                shown.set_postfix({name: f"{value:.3f}" for name, value in means.items()})
+                log.write(
+                    json.dumps({"step": step + 1, "seconds": round(time.monotonic() - began, 1)} | means)
+                    + "\n"
+                )
+                log.flush()
+            if (step + 1) % plan.save_every == 0 or step + 1 == plan.steps:
+                _save(plan, parts, optimiser, step + 1)
+
+
+def _schedule(plan: Plan, step: int) -> float:
+    """Linear warm-up, constant, then linear to zero over the last `decay_share`."""
+    left = (plan.steps - step) / max(1, plan.steps * plan.decay_share)
+    return min(1.0, (step + 1) / plan.warmup, max(left, 0.0) if math.isfinite(left) else 1.0)
+
+
+def _save(plan: Plan, parts: nn.ModuleDict, optimiser: torch.optim.Optimizer, step: int) -> None:
+    state = {"parts": parts.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+    part = plan.out / "last.pt.part"
+    torch.save(state, part)
+    part.replace(plan.out / "last.pt")
+
+
+def _resume(plan: Plan, parts: nn.ModuleDict, optimiser: torch.optim.Optimizer) -> int:
+    path = plan.out / "last.pt"
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    parts.load_state_dict(state["parts"])
+    optimiser.load_state_dict(state["optimiser"])
+    return int(state["step"])
