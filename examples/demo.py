@@ -24,6 +24,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
+from transformers.utils.logging import disable_progress_bar
 
 from evals.rooms.score import is_right
 from service.images import decode_image
@@ -171,7 +173,7 @@ def print_answers(asked: list[Asked]) -> None:
             one.frame if is_first else "",
             one.question if is_first else "",
             one.method,
-            f"[{'green' if one.is_right else 'red'}]{one.response['answer']}[/]",
+            Text(one.response["answer"], style="green" if one.is_right else "red"),
             one.truth if is_first else "",
             f"{merge['tokens_in']} -> {merge['tokens_out']}",
             f"{timings['vision']:.1f}",
@@ -193,6 +195,7 @@ def print_summary(asked: list[Asked]) -> None:
 
 def save_overlays(frames: list[Path]) -> None:
     OUT.mkdir(exist_ok=True)
+    disable_progress_bar()
     settings = Settings()
     vlm = load_vlm(settings.model, settings.device, settings.torch_dtype)
     for frame in frames:

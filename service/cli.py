@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -101,7 +101,10 @@ def ask(
         timer = StageTimer()
         prepared = prepare(vlm, asked, settings, timer)
         answer = respond(vlm, prepared, infer(vlm, prepared, timer), timer, "cli")
-    typer.echo(json.dumps(answer, indent=2)) if as_json else _print_answer(answer)
+    if as_json:
+        typer.echo(json.dumps(answer, indent=2))
+    else:
+        _print_answer(answer)
 
 
 @app.command()
@@ -115,7 +118,7 @@ def scene(
     try:
         write_scene(seed, out)
     except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}")
+        _fail(_os_sentence(error))
     typer.echo(f"wrote rgb.png, depth.png and scene.json to {out}")
 
 
@@ -197,7 +200,7 @@ def _clear_refusals() -> Iterator[None]:
     except ValidationError as error:
         _fail("; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()))
     except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}")
+        _fail(_os_sentence(error))
 
 
 def _sentence(refusal: Any) -> str:
@@ -206,7 +209,11 @@ def _sentence(refusal: Any) -> str:
     return f"{refusal.message}{about}{choices}"
 
 
-def _fail(message: str) -> None:
+def _os_sentence(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+
+
+def _fail(message: str) -> NoReturn:
     typer.echo(f"error: {message}", err=True)
     raise typer.Exit(2)
 
@@ -227,10 +234,11 @@ def _run(server: Any) -> None:
 def _print_answer(answer: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     merge, depth, used = answer["merge"], answer["depth"], answer["usage"]
     table = Table(show_header=False, box=None)
-    table.add_row("answer", f"[bold]{answer['answer']}[/bold]")
+    table.add_row("answer", Text(answer["answer"], style="bold"))
     table.add_row("model", f"{answer['model']['id']} ({answer['model']['revision']})")
     table.add_row("method", f"{merge['method']}, keep_ratio {merge['keep_ratio']}")
     table.add_row("visual tokens", f"{merge['tokens_in']} -> {merge['tokens_out']}")

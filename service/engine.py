@@ -46,6 +46,10 @@ class Engine:
         """Run work in the one thread that uses the model."""
         return await asyncio.wrap_future(self._model_thread.submit(self._timed, work, *args, **kwargs))
 
+    async def load(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run work in the model thread that is no request, so that it does not count for Retry-After."""
+        return await asyncio.wrap_future(self._model_thread.submit(work, *args, **kwargs))
+
     def close(self) -> None:
         """Finish what runs, drop what waits, end the threads."""
         self._decoders.shutdown(cancel_futures=True)

@@ -84,6 +84,7 @@ REASONS: Mapping[tuple[str, str], str] = MappingProxyType(
             "alpha is increase, decrease, uniform, one number in [0, 1], or one for each layer."
         ),
         ("bad_merge_spec", "bad_order"): "order is raster or merge.",
+        ("bad_merge_spec", "bad_prop_attn"): "prop_attn is true or false.",
         ("not_ready", "failed"): "The model could not be loaded; the log says why.",
         **{(code, reason): message for reason, (code, message) in DEPTH_REASONS.items()},
     }
@@ -100,22 +101,24 @@ class ApiError(Exception):
         reason: str = "",
         field: str | None = None,
         choices: Sequence[str] | None = None,
+        limit: int | None = None,
         retry_after_s: int | None = None,
     ) -> None:
         super().__init__(code)
         self.kind = ERRORS[code]
-        self.code, self.field, self.choices = code, field, choices
+        self.code, self.field, self.choices, self.limit = code, field, choices, limit
         self.headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
         self.message = REASONS.get((code, reason), self.kind.message)
 
     def body(self, request_id: str) -> dict[str, Any]:
-        """Return the JSON body; `field` and `choices` are left out where they say nothing."""
+        """Return the JSON body; `field`, `choices` and `limit` are left out where they say nothing."""
         error = {
             "code": self.code,
             "message": self.message,
             "request_id": request_id,
             "field": self.field,
             "choices": None if self.choices is None else list(self.choices),
+            "limit": self.limit,
         }
         return {"error": {key: value for key, value in error.items() if value is not None}}
 

@@ -19,6 +19,12 @@ MAX_JSON_MARKS = 20_000
 """Brackets and commas of a JSON body; base64 has none, so only a flood of tiny values comes near."""
 
 
+def refuse_query(request: Request) -> None:
+    """Refuse fields in the address: they would be ignored without a word. Raises ApiError."""
+    for name in request.query_params:
+        raise unknown_field(name, FORM_FILES)
+
+
 def content_type(request: Request) -> tuple[bytes, bytes]:
     """Return the media type and the multipart boundary, empty for JSON. Raises ApiError for other types."""
     kind, options = parse_options_header(request.headers.get("content-type"))
@@ -35,17 +41,21 @@ async def read_body(request: Request, settings: Settings) -> bytes:
     """Read the body, counting while it arrives. Raises ApiError if it is too large or too slow."""
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > settings.max_body_bytes:
-        raise ApiError("body_too_large")
+        raise _too_large(settings)
     body = bytearray()
     try:
         async with asyncio.timeout(settings.body_timeout_s):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > settings.max_body_bytes:
-                    raise ApiError("body_too_large")
+                    raise _too_large(settings)
     except TimeoutError:
         raise ApiError("request_timeout") from None
     return bytes(body)
+
+
+def _too_large(settings: Settings) -> ApiError:
+    return ApiError("body_too_large", limit=settings.max_body_bytes)
 
 
 def parse_body(kind: bytes, boundary: bytes, body: bytes, settings: Settings) -> VqaRequest:

@@ -1,6 +1,6 @@
 """Bytes of one image to RGB pixels, refusing from the header what is too large, cut short or not one frame.
 
-Alpha is composited on white, EXIF orientation is applied; depth maps never come here.
+Alpha is composited on white. EXIF orientation is applied, so a depth map must match the upright view.
 """
 
 import io
@@ -30,7 +30,7 @@ def decode_image(data: bytes, max_px: int) -> Image.Image:
     except ApiError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large() from None
+        raise _too_large(max_px) from None
     except Exception:  # Pillow raises many kinds on damaged bytes; all mean the same to a client
         raise _bad() from None
 
@@ -84,11 +84,11 @@ def _uint24(data: bytes) -> int:
 
 def _check_size(width: int, height: int, max_px: int) -> None:
     if width * height > max_px:
-        raise _too_large()
+        raise _too_large(max_px)
 
 
-def _too_large() -> ApiError:
-    return ApiError("image_too_large", field="image")
+def _too_large(max_px: int) -> ApiError:
+    return ApiError("image_too_large", field="image", limit=max_px)
 
 
 def _bad(reason: str = "") -> ApiError:

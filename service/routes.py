@@ -5,10 +5,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from service.forms import content_type, parse_body, read_body
+from service.forms import content_type, parse_body, read_body, refuse_query
 from service.openapi import VQA_BODY
 from service.pipeline import Prepared, infer, prepare, respond
-from service.schemas import DEFAULT_KEEP_RATIO, VqaResponse
+from service.schemas import DEFAULT_KEEP_RATIO, ErrorResponse, VqaResponse
 from service.settings import Settings
 from service.state import ServiceState
 from service.timing import StageTimer, server_timing
@@ -16,11 +16,13 @@ from tosa import METHODS
 from vlm import Vlm
 
 router = APIRouter()
+REFUSALS: dict[int | str, dict[str, Any]] = {kind: {"model": ErrorResponse} for kind in ("4XX", "5XX")}
 
 
-@router.post("/vqa", response_model=VqaResponse, openapi_extra=VQA_BODY)
+@router.post("/vqa", response_model=VqaResponse, responses=REFUSALS, openapi_extra=VQA_BODY)
 async def vqa(request: Request) -> JSONResponse:
     """Answer a question about one or more RGB-D frames. The clock starts when the whole request is here."""
+    refuse_query(request)
     state = _state(request)
     vlm, kind = state.model(), content_type(request)
     with state.engine.admit():

@@ -130,9 +130,9 @@ def check_fields(raw: Mapping[str, Any], settings: Settings, *, strict: bool) ->
     if not fields.question.strip():
         raise ApiError("empty_question", field="question")
     if len(fields.question) > settings.max_question_chars:
-        raise ApiError("question_too_long", field="question")
+        raise ApiError("question_too_long", field="question", limit=settings.max_question_chars)
     if fields.max_new_tokens > settings.max_answer_tokens:
-        raise ApiError("bad_generation", field="max_new_tokens")
+        raise ApiError("bad_generation", field="max_new_tokens", limit=settings.max_answer_tokens)
     if fields.method is not None and fields.method not in METHODS:
         raise ApiError("unknown_method", field="method", choices=tuple(METHODS))
     return fields
@@ -141,7 +141,7 @@ def check_fields(raw: Mapping[str, Any], settings: Settings, *, strict: bool) ->
 def check_counts(asked: VqaRequest, settings: Settings) -> None:
     """Check that there are images, not too many, and no depth at all or one for each. Raises ApiError."""
     if not 1 <= len(asked.images) <= settings.max_images:
-        raise ApiError("image_count", field="image")
+        raise ApiError("image_count", field="image", limit=settings.max_images)
     if len(asked.depths) not in (0, len(asked.images)):
         raise ApiError("depth_count", field="depth")
 
@@ -172,7 +172,25 @@ def _refusal(errors: Sequence[ErrorDetails], files: Sequence[str]) -> ApiError:
         return ApiError("empty_question", field="question")
     if name == "method":
         return ApiError("unknown_method", field="method", choices=tuple(METHODS))
-    return ApiError(_CODES.get(name, "bad_request"), reason="value", field=name)
+    code = _CODES.get(name, "bad_request")
+    return ApiError(code, reason="value" if code == "bad_request" else f"bad_{name}", field=name)
+
+
+class ErrorDetail(BaseModel):
+    """Say why a request was refused; `field`, `choices` and `limit` only where they help."""
+
+    code: str
+    message: str
+    request_id: str
+    field: str | None = None
+    choices: list[str] | None = None
+    limit: int | None = None
+
+
+class ErrorResponse(BaseModel):
+    """Refuse a request."""
+
+    error: ErrorDetail
 
 
 class ModelUsed(BaseModel):

@@ -38,6 +38,15 @@ class Settings(BaseSettings):
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}")
         return value
 
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        try:
+            torch.device(value)
+        except RuntimeError:
+            raise ValueError("device must be one that torch knows, such as cpu or cuda") from None
+        return value
+
     @property
     def max_body_bytes(self) -> int:
         """Return the body limit in bytes."""

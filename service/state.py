@@ -16,7 +16,7 @@ from service.schemas import VqaFields, VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer
 from tosa import METHODS
-from vlm import Vlm, load_vlm
+from vlm import Vlm, VlmError, load_vlm
 
 log = logging.getLogger("tosa_vqa")
 
@@ -33,9 +33,10 @@ class ServiceState:
     async def load(self, on_failure: Callable[[], None]) -> None:
         """Load and warm the model, then let requests in; on failure log why and call `on_failure`."""
         try:
-            self._vlm = await self.engine.infer(load_and_warm_up, self.settings)
+            self._vlm = await self.engine.load(load_and_warm_up, self.settings)
         except Exception as error:
-            log.error("the model could not be loaded: %s", error)
+            is_expected = isinstance(error, VlmError)
+            log.error("the model could not be loaded: %s", error, exc_info=None if is_expected else error)
             self.status = "failed"
             on_failure()
         else:

@@ -64,6 +64,7 @@ def test_ask_refuses(frame: Path, checkpoint: Path) -> None:
     assert "No such file" in refused("ask", "--image", frame / "no.png", "--question", "x")
     assert "not a folder" in refused(*ask[:-1], "/no/such/model")
     assert "config.json" in refused(*ask[:-1], frame)
+    assert "device" in refused(*ask, "--device", "abacus")
     assert "--question" in refused("ask", "--image", frame / "rgb.png")
 
 

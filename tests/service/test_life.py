@@ -121,6 +121,11 @@ def test_not_ready_until_warm(checkpoint: Path, question: Question, monkeypatch:
         assert question.post(client, "json").status_code == 200
 
 
+def test_stopping_while_loading(checkpoint: Path) -> None:
+    with TestClient(create_app(Settings(model=str(checkpoint)))) as client:
+        assert client.get("/livez").status_code == 200
+
+
 def test_a_model_that_cannot_be_loaded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     failed = threading.Event()
     with TestClient(create_app(Settings(model=str(tmp_path)), on_load_failure=failed.set)) as client:

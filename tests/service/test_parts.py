@@ -45,7 +45,8 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    "given", [{"dtype": "float8"}, {"max_queue": -1}, {"nonsense": 1}, {"num_threads": 0}]
+    "given",
+    [{"dtype": "float8"}, {"max_queue": -1}, {"nonsense": 1}, {"num_threads": 0}, {"device": "abacus"}],
 )
 def test_impossible_settings_are_refused(given: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from service.errors import ERRORS
 from tests.depth.files import npy, npy_with_header, png8, png16
-from tests.service.conftest import Question
+from tests.service.conftest import LIMITS, Question
 from tests.service.files import DEPTH, IMAGE, PIXELS, animation, encode, png_promising
 from tosa import METHODS
 
@@ -96,7 +96,7 @@ def _still_answers(client: TestClient, question: Question) -> Iterator[None]:
 def check(response: Any, status: int, code: str, field: str | None = None) -> dict[str, Any]:
     assert (response.status_code, response.json()["error"]["code"]) == (status, code), response.text
     error = response.json()["error"]
-    assert set(error) <= {"code", "message", "request_id", "field", "choices"}
+    assert set(error) <= {"code", "message", "request_id", "field", "choices", "limit"}
     assert error.get("field") == field
     assert error["request_id"] == response.headers["x-request-id"]
     assert ERRORS[code].status == status and error["message"].endswith(".")
@@ -108,6 +108,21 @@ def check(response: Any, status: int, code: str, field: str | None = None) -> di
 def test_refused(client: TestClient, question: Question, form: str, case: Case) -> None:
     _, changes, status, code, field = case
     check(question.but(**changes).post(client, form), status, code, field)
+
+
+def test_limits_are_named(client: TestClient, question: Question, form: str) -> None:
+    for changes, limit in [
+        ({"question": "x" * 2001}, 2000),
+        ({"max_new_tokens": 257}, 256),
+        ({"images": (IMAGE,) * 4, "depths": ()}, LIMITS["max_images"]),
+        ({"images": (png_promising(9999, 9999),)}, LIMITS["max_image_px"]),
+        ({"images": (IMAGE + bytes(2**20),)}, 2**20),
+    ]:
+        assert question.but(**changes).post(client, form).json()["error"]["limit"] == limit
+
+
+def test_fields_in_the_address_are_refused(client: TestClient, question: Question, form: str) -> None:
+    check(question.post(client, form, "/vqa?method=none"), 422, "unknown_field", "method")
 
 
 def test_choices_are_named(client: TestClient, question: Question, form: str) -> None:
