@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo serve test check fix bench
+.PHONY: install demo serve test check fix bench eval
 
 install: $(INSTALLED)
 
@@ -34,3 +34,9 @@ fix: install
 
 bench: install
 	$(BIN)/python -m bench.vision_latency
+	$(BIN)/python -m bench.room_frames
+	$(BIN)/python -m bench.tables
+
+eval: install
+	$(BIN)/python -m evals.rooms.run --questions 1000 --out bench/results/rooms.json
+	$(BIN)/python -m bench.tables

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
@@ -54,6 +56,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+@cache
 def _words() -> list[str]:
     words: set[str] = set()
     for seed in TRAIN[:2500]:

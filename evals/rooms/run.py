@@ -53,7 +53,8 @@ def main() -> None:
         "blind_guess": blind_guess([question for example in split for question in example.questions]),
         "runs": run(vlm, split, plans),
     }
-    print(table(result))
+    for merged in result["runs"]:
+        print(json.dumps(merged))
     if given.out:
         given.out.parent.mkdir(parents=True, exist_ok=True)
         given.out.write_text(json.dumps(result, indent=1) + "\n")
@@ -93,19 +94,6 @@ def run(vlm: Vlm, split: list[Example], plans: list[MergePlan]) -> list[dict[str
 def _codes(depth: DepthMap, vlm: Vlm) -> torch.Tensor:
     grid = vlm.shape.grid
     return depth_codes(depth, grid, levels=grid[0])[None]
-
-
-def table(result: dict[str, Any]) -> str:
-    """Lay a result out as a Markdown table: a row per type, a column per setting."""
-    runs = result["runs"]
-    heads = ["type", "blind guess"] + [
-        "none" if run["method"] == "none" else f"{run['method']} {run['keep_ratio']:g}" for run in runs
-    ]
-    lines = [" | ".join(heads), " | ".join("---" for _ in heads)]
-    for kind, blind in result["blind_guess"].items():
-        cells = [f"{100 * value:.1f}" for value in (blind, *(run["accuracy"][kind] for run in runs))]
-        lines.append(" | ".join([kind, *cells]))
-    return "\n".join(f"| {line} |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,87 @@
+"""Time the vision encoder under every method, interleaved; write bench/results/vision_latency.json.
+
+python -m bench.vision_latency --model room-tiny --keep-ratio 0.25
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from bench.machine import describe_machine
+from depth import depth_codes, metric_depth
+from evals.rooms import TEST, make_scene, render
+from tosa import METHODS, MergePlan, MergeSpec, make_plan, spatial_tokens
+from vlm import Vlm, encode, load_vlm, pixel_values
+
+RESULT = Path(__file__).parent / "results" / "vision_latency.json"
+WARM_UP = 5
+
+
+def main() -> None:
+    args = argparse.ArgumentParser(description=__doc__)
+    args.add_argument("--model", default="room-tiny")
+    args.add_argument("--keep-ratio", type=float, default=0.25)
+    args.add_argument("--rounds", type=int, default=20)
+    args.add_argument("--out", type=Path, default=RESULT)
+    given = args.parse_args()
+
+    vlm = load_vlm(given.model)
+    specs = [
+        MergeSpec(method=name, keep_ratio=given.keep_ratio if method.merges else None)
+        for name, method in METHODS.items()
+    ]
+    result = {
+        "model": {"id": given.model, "revision": vlm.revision},
+        "rounds": given.rounds,
+        "batch": 1,
+        "machine": describe_machine(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "runs": measure(vlm, [make_plan(spec, vlm.shape) for spec in specs], given.rounds),
+    }
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps(result, indent=1) + "\n")
+    for run in result["runs"]:
+        print(json.dumps(run))
+
+
+@torch.inference_mode()
+def measure(vlm: Vlm, plans: list[MergePlan], rounds: int) -> list[dict[str, Any]]:
+    """Encode one test frame under each plan in turn, `rounds` times; medians, and ratios to the first."""
+    frame = render(make_scene(TEST.start))
+    pixels = pixel_values(vlm, [Image.fromarray(frame.rgb)])
+    grid = vlm.shape.grid
+    spatial = spatial_tokens(depth_codes(metric_depth(frame.depth), grid, grid[0])[None])
+    times: list[list[float]] = [[] for _ in plans]
+    for turn in range(WARM_UP + rounds):
+        for index, plan in enumerate(plans):
+            began = time.perf_counter()
+            encode(vlm.tower, pixels, plan, spatial)
+            if turn >= WARM_UP:
+                times[index].append((time.perf_counter() - began) * 1000)
+    base = statistics.median(times[0])
+    return [
+        {
+            "method": plan.method,
+            "keep_ratio": plan.spec.keep_ratio or 1.0,
+            "tokens_out": plan.tokens_out,
+            "median_ms": round(statistics.median(values), 2),
+            "fastest_ms": round(min(values), 2),
+            "slowest_ms": round(max(values), 2),
+            "time_ratio": round(statistics.median(values) / base, 3),
+            "flops_ratio": round(plan.flops_ratio, 3),
+        }
+        for plan, values in zip(plans, times, strict=True)
+    ]
+
+
+if __name__ == "__main__":
+    main()
