@@ -87,7 +87,7 @@ def joint_loss(parts: Parts, batch: Batch, plan: MergePlan) -> tuple[Tensor, dic
     loss, measures = 2 * align, {"align_merged" if merged else "align": align.item()}
     if not merged:
         dense, seen = dense_loss(parts.heads(tokens.x.float()), batch.symbols)
-        loss = loss + 0.1 * dense
+        loss = loss + 0.25 * dense
         measures["anchor_f1"] = seen["anchor_f1"]
     if batch.packed is not None:
         with torch.autocast("cpu", torch.bfloat16):

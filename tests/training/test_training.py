@@ -50,7 +50,7 @@ def test_no_word_of_roomqa_is_unknown() -> None:
     tokenizer = build_tokenizer()
     recipe = Recipe(96, 24, scenes=40, per_scene=12, pixels=False, first_seed=20_000_000)
     packed = RoomBatches(recipe, tokenizer, range(1))[0].packed
-    assert packed is not None and not (packed.ids == tokenizer.unk_token_id).any()
+    assert packed is not None and not packed.ids.eq(tokenizer.vocab["<unk>"]).any()
 
 
 def test_packed_questions_do_not_see_each_other(parts: Parts) -> None:
