@@ -32,6 +32,10 @@ class Packed:
     offset: Tensor
     labels: Tensor
 
+    def to(self, device: str) -> Packed:
+        """Move every tensor."""
+        return Packed(*(tensor.to(device) for tensor in (self.ids, self.segment, self.offset, self.labels)))
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -41,6 +45,16 @@ class Batch:
     pixels: Tensor | None
     z: Tensor | None
     packed: Packed | None
+
+    def to(self, device: str) -> Batch:
+        """Move every tensor."""
+        pixels, z, packed = self.pixels, self.z, self.packed
+        return Batch(
+            self.symbols.to(device),
+            None if pixels is None else pixels.to(device),
+            None if z is None else z.to(device),
+            None if packed is None else packed.to(device),
+        )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def question_loss(
     words = core.language_model.embed_tokens(packed.ids)
     embeds = torch.cat([visual, newline, words], 1)
     n_visual = visual.shape[1] + 1
-    positions = torch.arange(n_visual).expand(len(visual), -1)
+    positions = torch.arange(n_visual, device=visual.device).expand(len(visual), -1)
     hidden = core.language_model(
         inputs_embeds=embeds,
         attention_mask=_mask(packed.segment, n_visual),
@@ -37,7 +37,7 @@ def _mask(segment: Tensor, n_visual: int) -> Tensor:
     prefix = segment.new_full((len(segment), n_visual), -2)
     segments = torch.cat([prefix, segment], 1)
     total = segments.shape[1]
-    causal = torch.ones(total, total, dtype=torch.bool).tril()
+    causal = torch.ones(total, total, dtype=torch.bool, device=segment.device).tril()
     same = segments.unsqueeze(2) == segments.unsqueeze(1)
     visible = same | (segments == -2).unsqueeze(1)
     return (causal & visible).unsqueeze(1)

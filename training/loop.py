@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import time
@@ -18,15 +19,34 @@ from training.batches import Batch
 
 @dataclass(frozen=True)
 class Plan:
-    """One stage: where it writes, how long, how fast it learns, and from which seed."""
+    """One stage: where it writes, how long and how fast it learns; `until` ends it early, mid-schedule."""
 
     out: Path
     steps: int
     rate: float
+    until: int | None = None
     warmup: int = 100
     decay_share: float = 0.3
     weight_decay: float = 0.05
     save_every: int = 200
+
+
+def arguments(
+    description: str | None, out: str, steps: int, rate: float, seed: int
+) -> argparse.ArgumentParser:
+    """The command line every stage has, with its own defaults."""
+    args = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    args.add_argument("--out", type=Path, default=Path(out), help="resumes what is there")
+    args.add_argument("--steps", type=int, default=steps, help="length of the learning-rate schedule")
+    args.add_argument("--until", type=int, help="stop after this step, before the schedule ends")
+    args.add_argument("--rate", type=float, default=rate)
+    args.add_argument("--seed", type=int, default=seed)
+    args.add_argument("--threads", type=int, default=2)
+    args.add_argument("--workers", type=int, default=1, help="processes that render")
+    args.add_argument("--device", default="cpu")
+    return args
 
 
 def train(
@@ -40,11 +60,8 @@ def train(
     trained = [value for value in parts.parameters() if value.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=plan.rate, betas=(0.9, 0.98), weight_decay=plan.weight_decay)
     first = _resume(plan, parts, optimiser)
-    shown = tqdm(
-        zip(range(first, plan.steps), batches(range(first, plan.steps)), strict=False),
-        initial=first,
-        total=plan.steps,
-    )
+    steps = range(first, min(plan.until or plan.steps, plan.steps))
+    shown = tqdm(zip(steps, batches(steps), strict=False), initial=first, total=steps.stop)
     means: dict[str, float] = {}
     with (plan.out / "log.jsonl").open("a") as log:
         began = time.monotonic()
@@ -65,7 +82,7 @@ def train(
                     + "\n"
                 )
                 log.flush()
-            if (step + 1) % plan.save_every == 0 or step + 1 == plan.steps:
+            if (step + 1) % plan.save_every == 0 or step + 1 == steps.stop:
                 _save(plan, parts, optimiser, step + 1)
 
 
@@ -86,7 +103,7 @@ def _resume(plan: Plan, parts: nn.ModuleDict, optimiser: torch.optim.Optimizer) 
     path = plan.out / "last.pt"
     if not path.exists():
         return 0
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location="cpu")
     parts.load_state_dict(state["parts"])
     optimiser.load_state_dict(state["optimiser"])
     return int(state["step"])

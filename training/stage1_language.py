@@ -1,12 +1,9 @@
 """Stage 1: teach the language model to answer from symbols, with no tower and no pictures.
 
-python -m training.stage1_language --out runs/stage1 --steps 20000
+python -m training.stage1_language --out runs/stage1 --steps 2400
 """
 
 from __future__ import annotations
-
-import argparse
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +11,7 @@ from torch import Tensor, nn
 from evals.rooms import TRAIN
 from training.batches import Batch, Recipe, blur, loader, thin
 from training.language import question_loss
-from training.loop import Plan, train
+from training.loop import Plan, arguments, train
 from training.model import GRID, SymbolCode, build_config, build_model, build_tokenizer
 
 SMALL_PX = 96  # symbols need ids and depth only: a quarter of the resolution is enough, and fast
@@ -22,13 +19,7 @@ RECIPE = Recipe(SMALL_PX, GRID, scenes=16, per_scene=16, pixels=False, first_see
 
 
 def main() -> None:
-    args = argparse.ArgumentParser()
-    args.add_argument("--out", type=Path, default=Path("runs/stage1"))
-    args.add_argument("--steps", type=int, default=20_000)
-    args.add_argument("--rate", type=float, default=1e-3)
-    args.add_argument("--seed", type=int, default=0)
-    args.add_argument("--threads", type=int, default=2)
-    given = args.parse_args()
+    given = arguments(__doc__, "runs/stage1", steps=2400, rate=1e-3, seed=0).parse_args()
     torch.set_num_threads(given.threads)
 
     tokenizer = build_tokenizer()
@@ -36,19 +27,21 @@ def main() -> None:
     code = SymbolCode()
     core = model.model
     newline = nn.ParameterDict({"image_newline": core.image_newline})
-    parts = nn.ModuleDict({"language": core.language_model, "newline": newline, "code": code})
+    parts = nn.ModuleDict({"language": core.language_model, "newline": newline, "code": code}).to(
+        given.device
+    )
 
     def step_loss(batch: Batch, step: int) -> tuple[Tensor, dict[str, float]]:
         generator = torch.Generator().manual_seed(given.seed * 1_000_003 + step)
         assert batch.packed is not None
         keep = _keep(step, generator, batch.symbols.shape[1])
-        symbols = blur(thin(batch.symbols, keep, generator), generator)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss, right = question_loss(model, code(symbols), batch.packed)
+        symbols = blur(thin(batch.symbols, keep, generator), generator).to(given.device)
+        with torch.autocast(symbols.device.type, torch.bfloat16):
+            loss, right = question_loss(model, code(symbols), batch.packed.to(given.device))
         return loss, {"right": right.item()}
 
-    plan = Plan(given.out, given.steps, given.rate)
-    train(plan, parts, lambda steps: loader(RECIPE, tokenizer, steps), step_loss)
+    plan = Plan(given.out, given.steps, given.rate, given.until)
+    train(plan, parts, lambda steps: loader(RECIPE, tokenizer, steps, given.workers), step_loss)
 
 
 def _keep(step: int, generator: torch.Generator, patches: int) -> int:

@@ -1,22 +1,20 @@
 """Stage 2: teach the tower to see, with dense heads only: first at 256 px, then at the full 384 px.
 
-python -m training.stage2_tower --out runs/stage2 --low-steps 1500 --steps 2000
+python -m training.stage2_tower --out runs/stage2 --low-steps 1500 --steps 2200 --until 1800
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from evals.rooms import TRAIN
 from training.batches import Batch, Recipe, loader
-from training.loop import Plan, train
+from training.loop import Plan, arguments, train
 from training.model import GRID, IMAGE_PX, PATCH_PX, DenseHeads, build_config, build_model, build_tokenizer
 from training.tower import dense_loss, normalise, run_tower, start_positions
 
@@ -26,13 +24,8 @@ LOW = replace(HIGH, size=LOW_PX, grid=LOW_PX // PATCH_PX, first_seed=TRAIN.start
 
 
 def main() -> None:
-    args = argparse.ArgumentParser()
-    args.add_argument("--out", type=Path, default=Path("runs/stage2"))
-    args.add_argument("--low-steps", type=int, default=1500)
-    args.add_argument("--steps", type=int, default=2000)
-    args.add_argument("--rate", type=float, default=1e-3)
-    args.add_argument("--seed", type=int, default=1)
-    args.add_argument("--threads", type=int, default=2)
+    args = arguments(__doc__, "runs/stage2", steps=2200, rate=1e-3, seed=1)
+    args.add_argument("--low-steps", type=int, default=1500, help="steps at the low resolution")
     given = args.parse_args()
     torch.set_num_threads(given.threads)
 
@@ -40,20 +33,22 @@ def main() -> None:
     tower = build_model(build_config(tokenizer), given.seed).model.vision_tower
     start_positions(tower)
     heads = DenseHeads()
-    parts = nn.ModuleDict({"tower": tower, "heads": heads})
+    parts = nn.ModuleDict({"tower": tower, "heads": heads}).to(given.device)
 
     def step_loss(batch: Batch, step: int) -> tuple[Tensor, dict[str, float]]:
+        batch = batch.to(given.device)
         assert batch.pixels is not None
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(batch.pixels.device.type, torch.bfloat16):
             hidden = run_tower(tower, normalise(batch.pixels))
         return dense_loss(heads(hidden.float()), batch.symbols)
 
     def batches(steps: range) -> Iterator[Batch]:
         low = range(steps.start, min(steps.stop, given.low_steps))
         high = range(max(steps.start, given.low_steps), steps.stop)
-        return chain(loader(LOW, tokenizer, low), loader(HIGH, tokenizer, high))
+        return chain(loader(LOW, tokenizer, low, given.workers), loader(HIGH, tokenizer, high, given.workers))
 
-    train(Plan(given.out, given.steps, given.rate, warmup=200, decay_share=0.35), parts, batches, step_loss)
+    plan = Plan(given.out, given.steps, given.rate, given.until, warmup=200, decay_share=0.35)
+    train(plan, parts, batches, step_loss)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ python -m training.stage3_joint --language runs/stage1 --tower runs/stage2 --out
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from evals.rooms import TRAIN
 from tosa import MergePlan, MergeSpec, Tokens, make_plan, spatial_tokens
 from training.batches import Batch, Recipe, loader
 from training.language import question_loss
-from training.loop import Plan, train
+from training.loop import Plan, arguments, train
 from training.model import GRID, IMAGE_PX, DenseHeads, SymbolCode, build_config, build_model, build_tokenizer
 from training.symbols import ANCHOR, THING
 from training.tower import dense_loss, normalise
@@ -46,41 +45,39 @@ class Parts:
 
 
 def main() -> None:
-    args = argparse.ArgumentParser()
+    args = arguments(__doc__, "runs/stage3", steps=1700, rate=5e-4, seed=2)
     args.add_argument("--language", type=Path, default=Path("runs/stage1"))
     args.add_argument("--tower", type=Path, default=Path("runs/stage2"))
-    args.add_argument("--out", type=Path, default=Path("runs/stage3"))
-    args.add_argument("--align-steps", type=int, default=200)
-    args.add_argument("--steps", type=int, default=1400)
-    args.add_argument("--rate", type=float, default=5e-4)
-    args.add_argument("--seed", type=int, default=2)
-    args.add_argument("--threads", type=int, default=2)
+    args.add_argument("--align-steps", type=int, default=150, help="steps before the first question")
     given = args.parse_args()
     torch.set_num_threads(given.threads)
 
     tokenizer = build_tokenizer()
     parts = _assemble(build_model(build_config(tokenizer), given.seed), given.language, given.tower)
+    modules = parts.modules().to(given.device)
     shape = encoder_shape(parts.model.config)
 
     def step_loss(batch: Batch, step: int) -> tuple[Tensor, dict[str, float]]:
         draw = random.Random(given.seed * 1_000_003 + step)
         spec = MergeSpec() if step < given.align_steps else _draw_spec(draw)
-        return joint_loss(parts, batch, make_plan(spec, shape))
+        return joint_loss(parts, batch.to(given.device), make_plan(spec, shape))
 
     def batches(steps: range) -> Iterator[Batch]:
         align = range(steps.start, min(steps.stop, given.align_steps))
         joint = range(max(steps.start, given.align_steps), steps.stop)
-        return chain(loader(ALIGN, tokenizer, align), loader(JOINT, tokenizer, joint))
+        return chain(
+            loader(ALIGN, tokenizer, align, given.workers), loader(JOINT, tokenizer, joint, given.workers)
+        )
 
-    plan = Plan(given.out, given.steps, given.rate, save_every=100)
-    train(plan, parts.modules(), batches, step_loss)
+    plan = Plan(given.out, given.steps, given.rate, given.until, save_every=100)
+    train(plan, modules, batches, step_loss)
 
 
 def joint_loss(parts: Parts, batch: Batch, plan: MergePlan) -> tuple[Tensor, dict[str, float]]:
     """Loss of alignment, of the dense heads (unmerged steps only) and of any questions."""
     assert batch.pixels is not None and batch.z is not None
     core, merged = parts.model.model, plan.method != "none"
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(batch.pixels.device.type, torch.bfloat16):
         tokens = encode(core.vision_tower, normalise(batch.pixels), plan, spatial_tokens(batch.z))
         visual = core.multi_modal_projector(tokens.x)
     align = _align_loss(parts.code, visual, _represented(batch.symbols, tokens))
@@ -90,7 +87,7 @@ def joint_loss(parts: Parts, batch: Batch, plan: MergePlan) -> tuple[Tensor, dic
         loss = loss + 0.25 * dense
         measures["anchor_f1"] = seen["anchor_f1"]
     if batch.packed is not None:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(batch.pixels.device.type, torch.bfloat16):
             answers, right = question_loss(parts.model, visual, batch.packed)
         loss = loss + answers
         measures["right_merged" if merged else "right"] = right.item()
@@ -109,8 +106,8 @@ def _represented(symbols: Tensor, tokens: Tokens) -> Tensor:
     """Symbols [B, N, WIDTH] of each token's most telling patch: an anchor, else a thing's, else the first."""
     patches = symbols.shape[1]
     rank = 2 * (symbols[..., ANCHOR] > 0) + (symbols[..., THING] > 0)
-    key = rank.squeeze(-1) * patches + torch.arange(patches - 1, -1, -1)
-    best = torch.zeros(tokens.size.shape, dtype=torch.int64).scatter_reduce(1, tokens.source, key, "amax")
+    key = rank.squeeze(-1) * patches + torch.arange(patches - 1, -1, -1, device=symbols.device)
+    best = torch.zeros_like(tokens.size, dtype=torch.int64).scatter_reduce(1, tokens.source, key, "amax")
     patch = patches - 1 - best % patches
     return symbols.gather(1, patch.unsqueeze(-1).expand(-1, -1, symbols.shape[-1]))
 
