@@ -24,6 +24,12 @@ def describe_machine() -> dict[str, str | int]:
     }
 
 
+def settle(device: torch.device) -> None:
+    """Wait until the device has done what it was given, so that a clock reads work and not its queue."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def _processor() -> str:
     facts = Path("/proc/cpuinfo")
     if facts.exists():

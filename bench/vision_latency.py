@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from bench.machine import describe_machine
+from bench.machine import describe_machine, settle
 from depth import depth_codes, metric_depth
 from evals.rooms import TEST, make_scene, render
 from tosa import METHODS, MergePlan, MergeSpec, make_plan, spatial_tokens
@@ -31,10 +31,12 @@ def main() -> None:
     args.add_argument("--model", default="room-tiny")
     args.add_argument("--keep-ratio", type=float, default=0.25)
     args.add_argument("--rounds", type=int, default=20)
+    args.add_argument("--device", default="cpu")
+    args.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     args.add_argument("--out", type=Path, default=RESULT)
     given = args.parse_args()
 
-    vlm = load_vlm(given.model)
+    vlm = load_vlm(given.model, given.device, getattr(torch, given.dtype))
     specs = [
         MergeSpec(method=name, keep_ratio=given.keep_ratio if method.merges else None)
         for name, method in METHODS.items()
@@ -43,6 +45,8 @@ def main() -> None:
         "model": {"id": given.model, "revision": vlm.revision},
         "rounds": given.rounds,
         "batch": 1,
+        "device": given.device,
+        "dtype": given.dtype,
         "machine": describe_machine(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "runs": measure(vlm, [make_plan(spec, vlm.shape) for spec in specs], given.rounds),
@@ -59,12 +63,13 @@ def measure(vlm: Vlm, plans: list[MergePlan], rounds: int) -> list[dict[str, Any
     frame = render(make_scene(TEST.start))
     pixels = pixel_values(vlm, [Image.fromarray(frame.rgb)])
     grid = vlm.shape.grid
-    spatial = spatial_tokens(depth_codes(metric_depth(frame.depth), grid, grid[0])[None])
+    spatial = spatial_tokens(depth_codes(metric_depth(frame.depth), grid, grid[0])[None]).to(vlm.device)
     times: list[list[float]] = [[] for _ in plans]
     for turn in range(WARM_UP + rounds):
         for index, plan in enumerate(plans):
             began = time.perf_counter()
             encode(vlm.tower, pixels, plan, spatial)
+            settle(vlm.device)
             if turn >= WARM_UP:
                 times[index].append((time.perf_counter() - began) * 1000)
     base = statistics.median(times[0])
