@@ -23,20 +23,22 @@ def main() -> None:
     args = argparse.ArgumentParser(description=__doc__)
     args.add_argument("--check", action="store_true")
     given = args.parse_args()
-    stale = [name for name in DOCUMENTS if not _refresh(ROOT / name, write=not given.check)]
+    stale = [name for name in DOCUMENTS if not is_fresh(ROOT / name)]
     if given.check and stale:
-        sys.exit(
-            f"not what bench/results says: {', '.join(stale)} (run `make bench`, or python -m bench.tables)"
-        )
+        sys.exit(f"not what bench/results says: {', '.join(stale)} (run: python -m bench.tables)")
+    for name in stale:
+        (ROOT / name).write_text(filled((ROOT / name).read_text()))
 
 
-def _refresh(path: Path, write: bool) -> bool:
-    """Put the tables of one document in place; True if they already were."""
+def is_fresh(path: Path) -> bool:
+    """Say whether every table of a document is what the results say."""
     text = path.read_text()
-    fresh = PLACE.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n\n{found[3]}", text)
-    if write and fresh != text:
-        path.write_text(fresh)
-    return fresh == text
+    return filled(text) == text
+
+
+def filled(text: str) -> str:
+    """Put the tables in their places."""
+    return PLACE.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n\n{found[3]}", text)
 
 
 def _load(name: str) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Parts:
 
 
 def main() -> None:
-    args = arguments(__doc__, "runs/stage3", steps=1700, rate=5e-4, seed=2)
+    args = arguments(__doc__, "runs/stage3", steps=2000, rate=5e-4, seed=2)
     args.add_argument("--language", type=Path, default=Path("runs/stage1"))
     args.add_argument("--tower", type=Path, default=Path("runs/stage2"))
     args.add_argument("--align-steps", type=int, default=150, help="steps before the first question")

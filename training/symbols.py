@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from evals.rooms.questions import AHEAD_M, VISIBLE_SHARE, World
-from evals.rooms.render import CEILING, FLOOR, Frame, rays
-from evals.rooms.scene import CAMERA_HEIGHT_M, COLOURS, SHAPES, Scene
+from evals.rooms.questions import AHEAD_M, VISIBLE_SHARE, World, in_the_way
+from evals.rooms.render import CEILING, FLOOR, Frame
+from evals.rooms.scene import COLOURS, SHAPES, Scene
 
 BACKGROUND = slice(0, 3)  # shares of floor, wall and ceiling in the patch
 THING = slice(3, 4)  # 1 where the patch belongs to a thing
@@ -45,12 +45,11 @@ def patch_symbols(scene: Scene, frame: Frame, grid: int) -> Array:
     owner = np.where(things.max(1) >= LEAST_SHARE, things.argmax(1), -1)
     described = _describe(scene, frame)
     anchors = _anchors(owner, things, described, grid)
+    owner[list(anchors.values())] = list(anchors)
     belongs = np.flatnonzero(owner >= 0)
-    rows[belongs, 3:28] = 0
-    rows[belongs, PLACE] = np.stack([np.tile(axis, grid), np.repeat(axis, grid), log_depth], 1)[belongs]
     for field in (THING, COLOUR, SHAPE, FACTS):
         rows[belongs, field] = described[owner[belongs], field]
-    rows[anchors, ANCHOR] = 1
+    rows[list(anchors.values()), ANCHOR] = 1
     return rows
 
 
@@ -94,31 +93,26 @@ def _describe(scene: Scene, frame: Frame) -> Array:
 
 def _ahead(frame: Frame, n_things: int) -> Array:
     """How far each thing is in the robot's way: 0 not at all, 0.5 at AHEAD_M, up to 1 when nearer."""
-    across, down = rays(len(frame.ids))
-    inside = (frame.ids >= 0) & (np.abs(across[None] * frame.depth) < 0.35)
-    height = CAMERA_HEIGHT_M - down[:, None] * frame.depth
-    inside &= (height > 0.03) & (height < CAMERA_HEIGHT_M)
+    inside = in_the_way(frame)
     nearest = np.full(n_things, np.inf, np.float32)
     np.minimum.at(nearest, frame.ids[inside], frame.depth[inside])
     return (1 / (1 + np.exp(4 * (nearest - AHEAD_M)))).astype(np.float32)
 
 
-def _anchors(owner: NDArray[np.intp], things: Array, described: Array, grid: int) -> NDArray[np.intp]:
+def _anchors(owner: NDArray[np.intp], things: Array, described: Array, grid: int) -> dict[int, int]:
     """Choose the anchor patch of every thing that counts; one that owns no patch takes over its largest."""
-    anchors: list[int] = []
-    for index in np.flatnonzero(described[:, 28]):
-        mine = np.flatnonzero(owner == index)
-        mine = np.setdiff1d(mine, anchors)
+    anchors: dict[int, int] = {}
+    for index in map(int, np.flatnonzero(described[:, ANCHOR.start])):
+        taken = list(anchors.values())
+        mine = np.setdiff1d(np.flatnonzero(owner == index), taken)
         if len(mine) == 0:
-            mine = np.setdiff1d(np.flatnonzero(things[:, index] > 0), anchors)
+            mine = np.setdiff1d(np.flatnonzero(things[:, index] > 0), taken)
         if len(mine) == 0:
             continue
         u, v = (described[index, 21:23] + 1) / 2 * grid
         away = (mine % grid + 0.5 - u) ** 2 + (mine // grid + 0.5 - v) ** 2
-        best = int(mine[away.argmin()])
-        owner[best] = index
-        anchors.append(best)
-    return np.array(anchors, np.intp)
+        anchors[index] = int(mine[away.argmin()])
+    return anchors
 
 
 assert FLOOR == -3 and CEILING == -1  # shares are ordered floor, wall, ceiling
