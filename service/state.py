@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-import torch
 from PIL import Image
 
 from service.engine import Engine
@@ -26,7 +25,7 @@ class ServiceState:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.engine = Engine(settings.max_queue, settings.decode_threads)
+        self.engine = Engine(settings.max_queue, settings.decode_threads, settings.num_threads)
         self.status: Literal["loading", "ready", "failed"] = "loading"
         self._vlm: Vlm | None = None
 
@@ -51,8 +50,6 @@ class ServiceState:
 
 def load_and_warm_up(settings: Settings) -> Vlm:
     """Load the model and answer a made-up question with each method, so that no real one pays for it."""
-    if settings.num_threads is not None:
-        torch.set_num_threads(settings.num_threads)
     vlm = load_vlm(settings.model, settings.device, settings.torch_dtype)
     for method in METHODS:
         timer = StageTimer()

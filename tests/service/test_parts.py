@@ -1,6 +1,8 @@
-"""The small parts of the service, each alone: timer, settings, error table, overlay."""
+"""The small parts of the service, each alone: timer, settings, threads, error table, overlay."""
 
 from __future__ import annotations
+
+import asyncio
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from pydantic import ValidationError
 
 from depth.errors import REASONS as DEPTH_REASONS
 from depth.errors import DepthError
+from service.engine import TORCH_THREADS, Engine
 from service.errors import ERRORS, REASONS, to_api_error
 from service.overlay import draw_groups
 from service.schemas import VqaFields
@@ -32,6 +35,19 @@ def test_every_moment_belongs_to_one_stage() -> None:
         "total": 4000,
     }
     assert server_timing(timings) == "queue;dur=1500.0, decode;dur=2000.0, vision;dur=500.0, total;dur=4000.0"
+
+
+def test_only_the_model_thread_has_a_team_of_torch_threads() -> None:
+    async def threads(engine: Engine) -> tuple[int, int]:
+        decoding = await engine.decode(torch.get_num_threads)
+        return decoding, await engine.infer(torch.get_num_threads)
+
+    for wanted, expected in ((None, TORCH_THREADS), (3, 3)):
+        engine = Engine(max_queue=1, decode_threads=2, torch_threads=wanted)
+        try:
+            assert asyncio.run(threads(engine)) == (1, expected)
+        finally:
+            engine.close()
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
