@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -13,6 +14,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.upper().startswith("TOSA_VQA_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _same_torch_threads() -> Iterator[None]:
+    """A service changes how many torch threads later threads start with; the next test must not inherit it."""
+    number = torch.get_num_threads()
+    yield
+    torch.set_num_threads(number)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
