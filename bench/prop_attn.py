@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.machine import describe_machine, settle
+from evals.machine import describe_machine, settle
 from tosa.attention import attention, attention_by_channel
 
 RESULT = Path(__file__).parent / "results" / "prop_attn.json"

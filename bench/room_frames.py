@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.machine import describe_machine
+from evals.machine import describe_machine
 from evals.rooms import TEST, make_scene, render
 
 RESULT = Path(__file__).parent / "results" / "room_frames.json"

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from bench.machine import describe_machine, settle
 from depth import depth_codes, metric_depth
+from evals.machine import describe_machine, settle
 from evals.rooms import TEST, make_scene, render
 from tosa import METHODS, MergePlan, MergeSpec, make_plan, spatial_tokens
 from vlm import Vlm, encode, load_vlm, pixel_values

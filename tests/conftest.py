@@ -18,7 +18,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _same_torch_threads() -> Iterator[None]:
-    """A service changes how many torch threads later threads start with; the next test must not inherit it."""
+    """A service changes what later threads start with; the next test must not inherit it."""
     number = torch.get_num_threads()
     yield
     torch.set_num_threads(number)

@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from bench.machine import describe_machine
 from depth import DepthMap, depth_codes, metric_depth
+from evals.machine import describe_machine
 from evals.rooms.questions import Question
 from evals.rooms.score import accuracy_by_type, blind_guess
 from evals.rooms.splits import TEST, VALIDATION, Example, digest, examples

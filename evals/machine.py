@@ -1,4 +1,4 @@
-"""What a benchmark ran on, for the head of its JSON. Knows nothing about what was measured."""
+"""What a measurement ran on, for the head of its JSON. Knows nothing about what was measured."""
 
 from __future__ import annotations
 
