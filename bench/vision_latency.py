@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
-from depth import depth_codes, metric_depth
+from evals.inputs import frame_inputs
 from evals.machine import describe_machine, settle
 from evals.rooms import TEST, make_scene, render
-from tosa import METHODS, MergePlan, MergeSpec, make_plan, spatial_tokens
-from vlm import Vlm, encode, load_vlm, pixel_values
+from tosa import METHODS, MergePlan, MergeSpec, make_plan
+from vlm import Vlm, encode, load_vlm
 
 RESULT = Path(__file__).parent / "results" / "vision_latency.json"
 WARM_UP = 5
@@ -61,9 +60,7 @@ def main() -> None:
 def measure(vlm: Vlm, plans: list[MergePlan], rounds: int) -> list[dict[str, Any]]:
     """Encode one test frame under each plan in turn, `rounds` times; medians, and ratios to the first."""
     frame = render(make_scene(TEST.start))
-    pixels = pixel_values(vlm, [Image.fromarray(frame.rgb)])
-    grid = vlm.shape.grid
-    spatial = spatial_tokens(depth_codes(metric_depth(frame.depth), grid, grid[0])[None]).to(vlm.device)
+    pixels, spatial = frame_inputs(vlm, frame.rgb, frame.depth)
     times: list[list[float]] = [[] for _ in plans]
     for turn in range(WARM_UP + rounds):
         for index, plan in enumerate(plans):

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from depth import depth_codes, metric_depth
+from evals.inputs import frame_inputs
 from evals.rooms import VALIDATION, examples, make_scene, render
 from evals.rooms.score import accuracy_by_type
-from tosa import MergeSpec, make_plan, spatial_tokens
-from vlm import Vlm, answer_batch, encode, features, load_vlm, pixel_values
+from tosa import MergeSpec, make_plan
+from vlm import Vlm, answer_batch, encode, features, load_vlm
 from vlm.load import EMBEDDED
 
 ROOT = Path(__file__).parent.parent
@@ -51,12 +51,10 @@ def test_it_sees(vlm: Vlm, spec: MergeSpec) -> None:
     asked = [question for example in split for question in example.questions]
     answers: dict[str, list[str]] = {"seen": [], "black": []}
     for example in split:
-        grid = vlm.shape.grid
-        codes = depth_codes(metric_depth(example.frame.depth), grid, grid[0])
         for name, rgb in (("seen", example.frame.rgb), ("black", np.zeros_like(example.frame.rgb))):
             with torch.inference_mode():
-                pixels = pixel_values(vlm, [Image.fromarray(rgb)])
-                tokens = encode(vlm.tower, pixels, plan, spatial_tokens(codes[None]))
+                pixels, spatial = frame_inputs(vlm, rgb, example.frame.depth)
+                tokens = encode(vlm.tower, pixels, plan, spatial)
             texts = [question.question for question in example.questions]
             answers[name] += answer_batch(vlm, features(vlm, tokens), texts, max_new_tokens=8)
     assert accuracy_by_type(asked, answers["seen"])["overall"] > 0.72

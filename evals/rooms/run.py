@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from tqdm import tqdm
 
-from depth import DepthMap, depth_codes, metric_depth
+from evals.inputs import frame_inputs
 from evals.machine import describe_machine
 from evals.rooms.questions import Question
 from evals.rooms.score import accuracy_by_type, blind_guess
 from evals.rooms.splits import TEST, VALIDATION, Example, digest, examples
-from tosa import METHODS, MergePlan, MergeSpec, make_plan, spatial_tokens
-from vlm import Vlm, answer_batch, encode, features, load_vlm, pixel_values
+from tosa import METHODS, MergePlan, MergeSpec, make_plan
+from vlm import Vlm, answer_batch, encode, features, load_vlm
 
 KEEP_RATIOS = (0.5, 0.25, 0.1)
 SPLITS = {"test": TEST, "validation": VALIDATION}
@@ -66,8 +65,7 @@ def run(vlm: Vlm, split: list[Example], plans: list[MergePlan]) -> list[dict[str
     answers: list[list[str]] = [[] for _ in plans]
     vision_ms: list[list[float]] = [[] for _ in plans]
     for example in tqdm(split, desc="frames"):
-        pixels = pixel_values(vlm, [Image.fromarray(example.frame.rgb)])
-        spatial = spatial_tokens(_codes(metric_depth(example.frame.depth), vlm)).to(vlm.device)
+        pixels, spatial = frame_inputs(vlm, example.frame.rgb, example.frame.depth)
         texts = [question.question for question in example.questions]
         for index, plan in enumerate(plans):
             began = time.perf_counter()
@@ -89,11 +87,6 @@ def run(vlm: Vlm, split: list[Example], plans: list[MergePlan]) -> list[dict[str
         }
         for index, plan in enumerate(plans)
     ]
-
-
-def _codes(depth: DepthMap, vlm: Vlm) -> torch.Tensor:
-    grid = vlm.shape.grid
-    return depth_codes(depth, grid, levels=grid[0])[None]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,19 @@
+"""A frame with metric depth to what the encoder takes, without the service in between. Knows no questions."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from depth import depth_codes, metric_depth
+from tosa import spatial_tokens
+from vlm import Vlm, pixel_values
+
+
+def frame_inputs(vlm: Vlm, rgb: NDArray[np.uint8], depth: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+    """Return pixels [1, 3, S, S] and spatial tokens [1, P, D] for rgb [H, W, 3] and depth [H, W] in metres."""
+    rows, columns = vlm.shape.grid
+    z = depth_codes(metric_depth(depth), (rows, columns), levels=rows)
+    return pixel_values(vlm, [Image.fromarray(rgb)]), spatial_tokens(z[None]).to(vlm.device)
