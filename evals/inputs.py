@@ -13,7 +13,7 @@ from vlm import Vlm, pixel_values
 
 
 def frame_inputs(vlm: Vlm, rgb: NDArray[np.uint8], depth: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
-    """Return pixels [1, 3, S, S] and spatial tokens [1, P, D] for rgb [H, W, 3] and depth [H, W] in metres."""
+    """Return pixels [1, 3, S, S] and spatial tokens [1, P, D]; rgb [H, W, 3], depth [H, W] in metres."""
     rows, columns = vlm.shape.grid
     z = depth_codes(metric_depth(depth), (rows, columns), levels=rows)
     return pixel_values(vlm, [Image.fromarray(rgb)]), spatial_tokens(z[None]).to(vlm.device)
