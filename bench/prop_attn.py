@@ -10,14 +10,14 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from evals.machine import describe_machine, settle
-from tosa.attention import attention, attention_by_channel
+from evals.machine import write_result
+from tosa import attention, attention_by_channel
+from vlm import settle
 
 RESULT = Path(__file__).parent / "results" / "prop_attn.json"
 SHAPES = {"siglip-so400m": (16, 729, 72), "room-tiny": (3, 576, 64)}  # heads, tokens, head dim
@@ -36,12 +36,9 @@ def main() -> None:
         "device": given.device,
         "dtype": "bfloat16",
         "rounds": ROUNDS,
-        "machine": describe_machine(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "median_ms": {name: measure((given.batch, *shape), device) for name, shape in SHAPES.items()},
     }
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(given.out, result)
     print(json.dumps(result["median_ms"]))
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
-from evals.machine import describe_machine
+from evals.machine import write_result
 from evals.rooms import TEST, make_scene, render
 
 RESULT = Path(__file__).parent / "results" / "room_frames.json"
@@ -27,11 +26,8 @@ def main() -> None:
         "frames": FRAMES,
         "median_ms": round(statistics.median(times), 2),
         "slowest_ms": round(max(times), 2),
-        "machine": describe_machine(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(RESULT, result)
     print(json.dumps(result))
 
 

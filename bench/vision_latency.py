@@ -9,17 +9,16 @@ import argparse
 import json
 import statistics
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from evals.inputs import frame_inputs
-from evals.machine import describe_machine, settle
+from evals.machine import write_result
 from evals.rooms import TEST, make_scene, render
 from tosa import METHODS, MergePlan, MergeSpec, make_plan
-from vlm import Vlm, encode, load_vlm
+from vlm import Vlm, encode, load_vlm, settle
 
 RESULT = Path(__file__).parent / "results" / "vision_latency.json"
 WARM_UP = 5
@@ -46,12 +45,9 @@ def main() -> None:
         "batch": 1,
         "device": given.device,
         "dtype": given.dtype,
-        "machine": describe_machine(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "runs": measure(vlm, [make_plan(spec, vlm.shape) for spec in specs], given.rounds),
     }
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(given.out, result)
     for run in result["runs"]:
         print(json.dumps(run))
 

@@ -1,14 +1,24 @@
-"""What a measurement ran on, for the head of its JSON. Knows nothing about what was measured."""
+"""The JSON of a measurement: what was measured, on what machine, at which commit, when."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
+
+
+def write_result(path: Path, measured: dict[str, Any]) -> None:
+    """Write a result, with the machine it came from and the date."""
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(measured | {"machine": describe_machine(), "date": date}, indent=1) + "\n")
 
 
 def describe_machine() -> dict[str, str | int]:
@@ -22,12 +32,6 @@ def describe_machine() -> dict[str, str | int]:
         "transformers": transformers.__version__,
         "commit": _commit(),
     }
-
-
-def settle(device: torch.device) -> None:
-    """Wait until the device has done what it was given, so that a clock reads work and not its queue."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _processor() -> str:

@@ -28,6 +28,7 @@ from vlm import (
     pixel_values,
     prefill,
     prompt_ids,
+    settle,
 )
 
 
@@ -74,19 +75,19 @@ def prepare(vlm: Vlm, asked: VqaRequest, settings: Settings, timer: StageTimer) 
 @torch.inference_mode()
 def see(vlm: Vlm, prepared: Prepared) -> Tokens:
     """Encode the images, merging as planned."""
-    return encode(vlm.model.model.vision_tower, prepared.pixels, prepared.plan, prepared.spatial)
+    return encode(vlm.tower, prepared.pixels, prepared.plan, prepared.spatial)
 
 
 @torch.inference_mode()
 def infer(vlm: Vlm, prepared: Prepared, timer: StageTimer) -> Inferred:
     """Encode with merging, read the prompt, decode the answer. Raises VlmError."""
     tokens = see(vlm, prepared)
-    _settle(vlm)
+    settle(vlm.device)
     timer.mark("vision")
 
     counts = [prepared.plan.tokens_out] * len(prepared.pixels)
     read = prefill(vlm, prompt_ids(vlm, prepared.question, counts), features(vlm, tokens))
-    _settle(vlm)
+    settle(vlm.device)
     timer.mark("prefill")
 
     generation = generate(vlm, read, prepared.params)
@@ -163,9 +164,3 @@ def _depth_used(depths: Sequence[DepthMap]) -> dict[str, Any]:
 
 def _methods_without_depth() -> list[str]:
     return [name for name, method in METHODS.items() if not method.needs_spatial]
-
-
-def _settle(vlm: Vlm) -> None:
-    """Wait for the device, so that the clock reads work done and not work queued."""
-    if vlm.device.type == "cuda":
-        torch.cuda.synchronize(vlm.device)

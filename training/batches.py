@@ -5,7 +5,7 @@ Batch `step` is a function of the recipe and `step` alone, so a resumed run sees
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,6 +107,18 @@ def loader(
     return iter(
         DataLoader(data, batch_size=None, num_workers=workers, prefetch_factor=6 if workers else None)
     )
+
+
+def two_phases(
+    first: Recipe, second: Recipe, switch: int, tokenizer: PreTrainedTokenizerFast, workers: int
+) -> Callable[[range], Iterator[Batch]]:
+    """Make a source of batches that follows `first` before step `switch` and `second` from it on."""
+
+    def batches(steps: range) -> Iterator[Batch]:
+        yield from loader(first, tokenizer, range(steps.start, min(steps.stop, switch)), workers)
+        yield from loader(second, tokenizer, range(max(steps.start, switch), steps.stop), workers)
+
+    return batches
 
 
 def pack(asked: Sequence[Sequence[Question]], tokenizer: PreTrainedTokenizerFast) -> Packed:

@@ -9,9 +9,9 @@ import argparse
 import json
 from pathlib import Path
 
-import torch
 from transformers import GenerationConfig, LlavaOnevisionImageProcessor
 
+from training.loop import saved
 from training.model import END, IMAGE_PX, PAD, build_config, build_model, build_tokenizer
 
 
@@ -23,7 +23,7 @@ def main() -> None:
 
     tokenizer = build_tokenizer()
     model = build_model(build_config(tokenizer), seed=0)
-    state = torch.load(given.run / "last.pt", weights_only=True)["parts"]
+    state = saved(given.run)["parts"]
     model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
     end = tokenizer.vocab[END]
     model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=tokenizer.vocab[PAD])

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -99,11 +100,15 @@ def _save(plan: Plan, parts: nn.ModuleDict, optimiser: torch.optim.Optimizer, st
     part.replace(plan.out / "last.pt")
 
 
+def saved(folder: Path) -> dict[str, Any]:
+    """Read what a stage last saved, on whatever device it ran: `parts`, `optimiser` and `step`."""
+    return torch.load(folder / "last.pt", weights_only=True, map_location="cpu")
+
+
 def _resume(plan: Plan, parts: nn.ModuleDict, optimiser: torch.optim.Optimizer) -> int:
-    path = plan.out / "last.pt"
-    if not path.exists():
+    if not (plan.out / "last.pt").exists():
         return 0
-    state = torch.load(path, weights_only=True, map_location="cpu")
+    state = saved(plan.out)
     parts.load_state_dict(state["parts"])
     optimiser.load_state_dict(state["optimiser"])
     return int(state["step"])

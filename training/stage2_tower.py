@@ -5,15 +5,13 @@ python -m training.stage2_tower --out runs/stage2 --low-steps 1500 --steps 2200 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
 from evals.rooms import TRAIN
-from training.batches import Batch, Recipe, loader
+from training.batches import Batch, Recipe, two_phases
 from training.loop import Plan, arguments, train
 from training.model import GRID, IMAGE_PX, PATCH_PX, DenseHeads, build_config, build_model, build_tokenizer
 from training.tower import dense_loss, normalise, run_tower, start_positions
@@ -42,11 +40,7 @@ def main() -> None:
             hidden = run_tower(tower, normalise(batch.pixels))
         return dense_loss(heads(hidden.float()), batch.symbols)
 
-    def batches(steps: range) -> Iterator[Batch]:
-        low = range(steps.start, min(steps.stop, given.low_steps))
-        high = range(max(steps.start, given.low_steps), steps.stop)
-        return chain(loader(LOW, tokenizer, low, given.workers), loader(HIGH, tokenizer, high, given.workers))
-
+    batches = two_phases(LOW, HIGH, given.low_steps, tokenizer, given.workers)
     plan = Plan(given.out, given.steps, given.rate, given.until, warmup=200, decay_share=0.35)
     train(plan, parts, batches, step_loss)
 

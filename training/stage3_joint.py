@@ -6,9 +6,7 @@ python -m training.stage3_joint --language runs/stage1 --tower runs/stage2 --out
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 import torch
@@ -18,9 +16,9 @@ from transformers import LlavaOnevisionForConditionalGeneration
 
 from evals.rooms import TRAIN
 from tosa import MergePlan, MergeSpec, Tokens, make_plan, spatial_tokens
-from training.batches import Batch, Recipe, loader
+from training.batches import Batch, Recipe, two_phases
 from training.language import question_loss
-from training.loop import Plan, arguments, train
+from training.loop import Plan, arguments, saved, train
 from training.model import GRID, IMAGE_PX, DenseHeads, SymbolCode, build_config, build_model, build_tokenizer
 from training.symbols import ANCHOR, THING
 from training.tower import dense_loss, normalise
@@ -62,13 +60,7 @@ def main() -> None:
         spec = MergeSpec() if step < given.align_steps else _draw_spec(draw)
         return joint_loss(parts, batch.to(given.device), make_plan(spec, shape))
 
-    def batches(steps: range) -> Iterator[Batch]:
-        align = range(steps.start, min(steps.stop, given.align_steps))
-        joint = range(max(steps.start, given.align_steps), steps.stop)
-        return chain(
-            loader(ALIGN, tokenizer, align, given.workers), loader(JOINT, tokenizer, joint, given.workers)
-        )
-
+    batches = two_phases(ALIGN, JOINT, given.align_steps, tokenizer, given.workers)
     plan = Plan(given.out, given.steps, given.rate, given.until, save_every=100)
     train(plan, modules, batches, step_loss)
 
@@ -120,8 +112,8 @@ def _draw_spec(draw: random.Random) -> MergeSpec:
 
 def _assemble(model: LlavaOnevisionForConditionalGeneration, language: Path, tower: Path) -> Parts:
     parts = Parts(model, SymbolCode(), DenseHeads())
-    first = torch.load(language / "last.pt", weights_only=True)["parts"]
-    second = torch.load(tower / "last.pt", weights_only=True)["parts"]
+    first = saved(language)["parts"]
+    second = saved(tower)["parts"]
     core = model.model
     core.language_model.load_state_dict(_part(first, "language."))
     core.image_newline.data.copy_(first["newline.image_newline"])

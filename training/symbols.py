@@ -18,12 +18,10 @@ THING = slice(3, 4)  # 1 where the patch belongs to a thing
 COLOUR = slice(4, 12)
 SHAPE = slice(12, 18)
 PLACE = slice(18, 21)  # x, y of the patch in -1..1, log of its mean depth
-FACTS = slice(
-    21, 28
-)  # of the thing: u, v, log distance, height of its middle, log size, log share of pixels, ahead
-ANCHOR = slice(
-    28, 29
-)  # 1 in exactly one patch of every thing that counts, the one nearest its visible centre
+# Facts of the thing: u, v, log distance, height of its middle, log size, log share of pixels, ahead.
+FACTS = slice(21, 28)
+# 1 in exactly one patch of every thing that counts, the one nearest its visible centre.
+ANCHOR = slice(28, 29)
 WIDTH = 29
 LEAST_SHARE = 0.03  # of a patch's pixels, from which it can belong to a thing
 
@@ -36,9 +34,7 @@ def patch_symbols(scene: Scene, frame: Frame, grid: int) -> Array:
     rows = np.zeros((grid * grid, WIDTH), np.float32)
     rows[:, BACKGROUND] = shares[:, :3]
     axis = (np.arange(grid, dtype=np.float32) + 0.5) / grid * 2 - 1
-    rows[:, 18] = np.tile(axis, grid)
-    rows[:, 19] = np.repeat(axis, grid)
-    rows[:, 20] = log_depth
+    rows[:, PLACE] = np.stack([np.tile(axis, grid), np.repeat(axis, grid), log_depth], axis=1)
     if not scene.things:
         return rows
     things = shares[:, 3:]
@@ -72,7 +68,7 @@ def _describe(scene: Scene, frame: Frame) -> Array:
     ahead = _ahead(frame, len(scene.things))
     for index, view in enumerate(World(scene, frame).views):
         thing = view.thing
-        rows[index, 3] = 1
+        rows[index, THING] = 1
         rows[index, COLOUR.start + list(COLOURS).index(thing.colour)] = 1
         rows[index, SHAPE.start + SHAPES.index(thing.shape)] = 1
         distance = np.log(max(view.distance, 0.1))
@@ -109,7 +105,7 @@ def _anchors(owner: NDArray[np.intp], things: Array, described: Array, grid: int
             mine = np.setdiff1d(np.flatnonzero(things[:, index] > 0), taken)
         if len(mine) == 0:
             continue
-        u, v = (described[index, 21:23] + 1) / 2 * grid
+        u, v = (described[index, FACTS][:2] + 1) / 2 * grid
         away = (mine % grid + 0.5 - u) ** 2 + (mine // grid + 0.5 - v) ** 2
         anchors[index] = int(mine[away.argmin()])
     return anchors

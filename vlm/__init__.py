@@ -5,6 +5,7 @@ model serves any number of threads with different plans. Depth arrives as ready-
 """
 
 from vlm.batch import answer_batch
+from vlm.device import settle
 from vlm.generate import Generation, GenerationParams, Prefill, features, generate, prefill
 from vlm.load import load_vlm
 from vlm.model import ImageSettings, Vlm, VlmError
@@ -28,4 +29,5 @@ __all__ = [
     "pixel_values",
     "prefill",
     "prompt_ids",
+    "settle",
 ]

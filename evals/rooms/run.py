@@ -9,7 +9,6 @@ import argparse
 import json
 import statistics
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,12 @@ import torch
 from tqdm import tqdm
 
 from evals.inputs import frame_inputs
-from evals.machine import describe_machine
+from evals.machine import write_result
 from evals.rooms.questions import Question
 from evals.rooms.score import accuracy_by_type, blind_guess
 from evals.rooms.splits import TEST, VALIDATION, Example, digest, examples
 from tosa import METHODS, MergePlan, MergeSpec, make_plan
-from vlm import Vlm, answer_batch, encode, features, load_vlm
+from vlm import Vlm, answer_batch, encode, features, load_vlm, settle
 
 KEEP_RATIOS = (0.5, 0.25, 0.1)
 SPLITS = {"test": TEST, "validation": VALIDATION}
@@ -47,16 +46,13 @@ def main() -> None:
     result = {
         "model": {"id": given.model, "revision": vlm.revision},
         "split": {"name": given.split, "questions": given.questions, "sha256": digest(split)},
-        "machine": describe_machine(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "blind_guess": blind_guess([question for example in split for question in example.questions]),
         "runs": run(vlm, split, plans),
     }
     for merged in result["runs"]:
         print(json.dumps(merged))
     if given.out:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(result, indent=1) + "\n")
+        write_result(given.out, result)
 
 
 def run(vlm: Vlm, split: list[Example], plans: list[MergePlan]) -> list[dict[str, Any]]:
@@ -71,6 +67,7 @@ def run(vlm: Vlm, split: list[Example], plans: list[MergePlan]) -> list[dict[str
             began = time.perf_counter()
             with torch.inference_mode():
                 tokens = encode(vlm.tower, pixels, plan, spatial)
+            settle(vlm.device)
             vision_ms[index].append((time.perf_counter() - began) * 1000)
             answers[index] += answer_batch(vlm, features(vlm, tokens), texts, max_new_tokens=8)
     return [

@@ -37,7 +37,7 @@ def test_answer_is_that_of_the_model(vlm: Vlm, method: str) -> None:
     codes = depth_codes(decode_depth(DEPTH), vlm.shape.grid, vlm.shape.grid[0])
     with torch.inference_mode():
         pixels = pixel_values(vlm, [decode_image(IMAGE, 10_000)])
-        tokens = encode(vlm.model.model.vision_tower, pixels, plan, spatial_tokens(codes[None]))
+        tokens = encode(vlm.tower, pixels, plan, spatial_tokens(codes[None]))
         ids = prompt_ids(vlm, "how many cubes ?", [plan.tokens_out])
         direct = generate(vlm, prefill(vlm, ids, features(vlm, tokens)), GenerationParams(max_new_tokens=6))
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from evals.rooms import Question, make_scene, render
 from evals.rooms.questions import World
 from tosa import MergeSpec, Tokens, make_plan
-from training.batches import Batch, Packed, Recipe, RoomBatches, blur, pack, thin
+from training.batches import Batch, Packed, Recipe, RoomBatches, blur, pack, thin, two_phases
 from training.language import question_loss
 from training.loop import Plan, train
 from training.model import DenseHeads, SymbolCode, build_config, build_model, build_tokenizer
@@ -44,6 +44,17 @@ def test_batches_repeat() -> None:
     one, again = RoomBatches(recipe, tokenizer, range(5))[3], RoomBatches(recipe, tokenizer, range(3, 5))[0]
     assert one.pixels is not None and again.pixels is not None and one.packed and again.packed
     assert torch.equal(one.pixels, again.pixels) and torch.equal(one.packed.ids, again.packed.ids)
+
+
+def test_two_phases_switch_where_they_should() -> None:
+    coarse = Recipe(96, 12, scenes=1, per_scene=0, pixels=False, first_seed=0)
+    fine = Recipe(96, 24, scenes=1, per_scene=0, pixels=False, first_seed=100)
+    batches = two_phases(coarse, fine, 3, build_tokenizer(), workers=0)
+    patches = [batch.symbols.shape[1] for batch in batches(range(1, 5))]
+    assert patches == [144, 144, 576, 576]
+    assert [batch.symbols.shape[1] for batch in batches(range(3, 4))] == [576]
+    (resumed,), whole = batches(range(4, 5)), list(batches(range(5)))
+    assert torch.equal(resumed.symbols, whole[4].symbols)
 
 
 def test_no_word_of_roomqa_is_unknown() -> None:
