@@ -5,7 +5,10 @@ Knows no text, no pictures and no strategy; the cache is the caller's.
 
 from __future__ import annotations
 
-from torch import Tensor
+from functools import cache as cached
+from inspect import signature
+
+from torch import Tensor, nn
 from transformers import DynamicCache
 
 from vlm.model import Vlm
@@ -36,11 +39,18 @@ def next_logits(
     position_ids: Tensor | None = None,
 ) -> Tensor:
     """Run embeddings [B, T, D] behind what the cache holds; return the logits [B, vocabulary] that follow."""
-    hidden = vlm.model.model.language_model(
+    language_model = vlm.model.model.language_model
+    hidden = language_model(
         inputs_embeds=embeds,
-        past_key_values=cache,
         attention_mask=attention_mask,
         position_ids=position_ids,
         use_cache=True,
+        **{cache_argument(type(language_model)): cache},
     ).last_hidden_state
     return vlm.model.lm_head(hidden[:, -1])
+
+
+@cached
+def cache_argument(language_model: type[nn.Module]) -> str:
+    """Return the name of the cache argument: `past_key_values` up to transformers 5.23, then `cache`."""
+    return "cache" if "cache" in signature(language_model.forward).parameters else "past_key_values"

@@ -54,6 +54,9 @@ class Synthetic:
             self.reply(
                 writer, 503, {"error": {"code": "overloaded"}}, "Retry-After: 1\r\nConnection: close\r\n"
             )
+            writer.write_eof()
+            while await reader.read(2**16):  # closed with unread bytes, the client might lose its answer
+                pass
             return False
         await reader.readexactly(int(head.lower().split("content-length:")[1].split("\r\n")[0]))
         return await self.answer(reader, writer, fate, began)
