@@ -1,7 +1,6 @@
 """Tests never reach the network, never see the caller's settings, and skip what this machine cannot run."""
 
 import os
-import shutil
 from collections.abc import Iterator
 
 # One thread of torch, here and in every process a test starts, and before torch is loaded: these tensors are
@@ -12,7 +11,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tests import locks
+from tests.needs import NEEDS, told
+
 os.environ["HF_HUB_OFFLINE"] = "1"
+MISMATCHES = pytest.StashKey[list[str]]()
 
 # A machine that stands still for a second is no failure of the example that it had in hand.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -33,12 +36,34 @@ def _same_torch_threads() -> Iterator[None]:
     torch.set_num_threads(number)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let deprecations pass, but be shown, where other versions are installed than those of the lock."""
+    config.stash[MISMATCHES] = locks.mismatches(locks.text("dev"))
+    if config.stash[MISMATCHES]:
+        for category in ("DeprecationWarning", "PendingDeprecationWarning", "FutureWarning"):
+            config.addinivalue_line("filterwarnings", f"default::{category}")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say whether deprecations are errors, and if not, why."""
+    found = config.stash[MISMATCHES]
+    if not found:
+        return "deprecations: errors, the versions are those of locks/dev.txt"
+    return f"deprecations: shown, {len(found)} packages differ from locks/dev.txt: {', '.join(found)}"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    missing = {
-        "gpu": not torch.cuda.is_available(),
-        "docker": shutil.which("docker") is None,
-    }
+    missing = [name for name in ("gpu", "docker") if not NEEDS[name].is_met()]
     for item in items:
-        for marker, absent in missing.items():
-            if absent and item.get_closest_marker(marker):
-                item.add_marker(pytest.mark.skip(reason=f"no {marker} on this machine"))
+        for name in missing:
+            if item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=NEEDS[name].reason))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List what was skipped by its reason, which says how to run it."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if skipped:
+        terminalreporter.section(f"{len(skipped)} skipped: what they need, and how to get it")
+        reasons = [report.longrepr[2].removeprefix("Skipped: ") for report in skipped]
+        terminalreporter.write_line("\n".join(told(reasons)))
