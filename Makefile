@@ -5,7 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: install lock demo serve test test-ray test-newest test-oldest check fix fuzz soak bench load peers train eval
+.PHONY: install lock demo serve test test-ray test-load test-newest test-oldest check fix fuzz soak bench load peers train eval
 
 install: .venv/.installed
 
@@ -48,6 +48,9 @@ test: install
 
 test-ray: .venv-ray/.installed
 	.venv-ray/bin/python -m pytest tests/ray -m "ray or not ray"
+
+test-load: .venv-load/.installed
+	.venv-load/bin/python -m pytest tests/bench
 
 # The suite with other versions than the lock's, resolved now: the newest of everything that pyproject.toml
 # allows, and the lowest of what it names.

@@ -1,6 +1,7 @@
 """Tests never reach the network, never see the caller's settings, and skip what this machine cannot run."""
 
 import os
+import sys
 from collections.abc import Iterator
 
 # One thread of torch, here and in every process a test starts, and before torch is loaded: these tensors are
@@ -8,7 +9,6 @@ from collections.abc import Iterator
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 
 from tests import locks
@@ -29,11 +29,11 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _same_torch_threads() -> Iterator[None]:
+def _one_torch_thread() -> Iterator[None]:
     """A service changes what later threads start with; the next test must not inherit it."""
-    number = torch.get_num_threads()
     yield
-    torch.set_num_threads(number)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -53,10 +53,9 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    missing = [name for name in ("gpu", "docker") if not NEEDS[name].is_met()]
     for item in items:
-        for name in missing:
-            if item.get_closest_marker(name):
+        for name in ("gpu", "docker"):
+            if item.get_closest_marker(name) and not NEEDS[name].is_met():
                 item.add_marker(pytest.mark.skip(reason=NEEDS[name].reason))
 
 

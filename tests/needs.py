@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import torch
 
 
 def program(name: str) -> str | None:
@@ -35,6 +34,12 @@ def _debian(name: str, package: str | None = None) -> Need:
     return Need(name, f"apt-get install {package or name}", lambda: program(name) is not None)
 
 
+def _has_cuda() -> bool:
+    import torch  # takes seconds, and most tests that need something do not need this
+
+    return torch.cuda.is_available()
+
+
 NEEDS = {
     "haproxy": _debian("haproxy"),
     "promtool": _debian("promtool", "prometheus"),
@@ -45,10 +50,8 @@ NEEDS = {
     "ray": Need("Ray", "make test-ray", lambda: find_spec("ray") is not None),
     "locust": Need("Locust", "make test-load", lambda: find_spec("locust") is not None),
     "docker": Need("a Docker engine", "install and start Docker", lambda: program("docker") is not None),
-    "gpu": Need("a CUDA device", "run on a machine with one", torch.cuda.is_available),
-    "no gpu": Need(
-        "no CUDA device", "CUDA_VISIBLE_DEVICES= make test", lambda: not torch.cuda.is_available()
-    ),
+    "gpu": Need("a CUDA device", "run on a machine with one", _has_cuda),
+    "no gpu": Need("no CUDA device", "CUDA_VISIBLE_DEVICES= make test", lambda: not _has_cuda()),
     "memory of a process": Need("/proc", "run on Linux", lambda: Path("/proc/self/statm").exists()),
 }
 
