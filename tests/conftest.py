@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 
 # One thread of torch, here and in every process a test starts, and before torch is loaded: these tensors are
@@ -15,7 +16,11 @@ from tests import locks
 from tests.needs import NEEDS, told
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-MISMATCHES = pytest.StashKey[list[str]]()
+
+MISMATCHES = locks.mismatches(locks.text("dev"))
+SHOWN = (DeprecationWarning, PendingDeprecationWarning, FutureWarning) if MISMATCHES else ()
+for _category in SHOWN:  # now, for what the other conftest.py import; pytest_configure is for the rest
+    warnings.simplefilter("default", _category)
 
 # A machine that stands still for a second is no failure of the example that it had in hand.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -38,18 +43,15 @@ def _one_torch_thread() -> Iterator[None]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let deprecations pass, but be shown, where other versions are installed than those of the lock."""
-    config.stash[MISMATCHES] = locks.mismatches(locks.text("dev"))
-    if config.stash[MISMATCHES]:
-        for category in ("DeprecationWarning", "PendingDeprecationWarning", "FutureWarning"):
-            config.addinivalue_line("filterwarnings", f"default::{category}")
+    for category in SHOWN:
+        config.addinivalue_line("filterwarnings", f"default::{category.__name__}")
 
 
-def pytest_report_header(config: pytest.Config) -> str:
+def pytest_report_header() -> str:
     """Say whether deprecations are errors, and if not, why."""
-    found = config.stash[MISMATCHES]
-    if not found:
+    if not MISMATCHES:
         return "deprecations: errors, the versions are those of locks/dev.txt"
-    return f"deprecations: shown, {len(found)} packages differ from locks/dev.txt: {', '.join(found)}"
+    return f"deprecations: shown, these packages are not those of locks/dev.txt: {', '.join(MISMATCHES)}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
