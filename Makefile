@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+PEERS := litserve ray
 # Processes that share the test files among them.
 WORKERS ?= 2
 
@@ -14,6 +15,11 @@ $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip install --python $(BIN)/python --editable ".[dev]"
+	@touch $@
+
+.venv-peers/%/.installed: pyproject.toml
+	test -x .venv-peers/$*/bin/python || $(PYTHON) -m venv .venv-peers/$*
+	$(BIN)/uv pip install --quiet --python .venv-peers/$*/bin/python --editable ".[$*]"
 	@touch $@
 
 demo: install
@@ -50,12 +56,13 @@ bench: install
 	$(BIN)/python -m bench.room_frames
 	$(BIN)/python -m bench.tables
 
+# About 5 minutes on two quiet cores.
 load: install
 	$(BIN)/python -m bench.load --serve
 	$(BIN)/python -m bench.tables
 
-peers: install
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[peers]"
+# About 20 minutes on two quiet cores. The peers have an environment each, so that ours stays as it is.
+peers: install $(PEERS:%=.venv-peers/%/.installed)
 	$(BIN)/python -m bench.peers --rounds 3
 	$(BIN)/python -m bench.tables
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from bench.tables.compared import Row, by_name, by_type, called, compared, difference, is_at, result, signed
 from bench.tables.markdown import of_machine, percent, signed_with_ends, table, with_ends
+from evals.environment import environment_line
 from evals.rooms.compare.report import seen_ms
 
 NOT_TIMED = "Not timed in this run."
@@ -118,7 +119,8 @@ def latency(keep_ratio: str) -> str:
         f"Median of {timed['rounds']} interleaved rounds, batch 1, {of_machine(result())}; depth comes on top"
     )
     controls = ", ".join(f"{value:.1f}" for value in timed["controls"])
-    return f"{table(heads, rows)}\n\n{how}. No merging, timed again in every round: {controls} ms."
+    again = f"No merging, timed again in every round: {controls} ms"
+    return f"{table(heads, rows)}\n\n{how}. {again}. {environment_line(result())}."
 
 
 def pareto() -> str:
@@ -168,8 +170,8 @@ def _by_ratio(schedule: str, cell: Callable[[Row], str]) -> str:
 
 
 def _mean_speed(pooled: Row) -> str:
-    dials = ("method", "depth", "schedule")
-    same = [row for row in compared() if all(row[dial] == pooled[dial] for dial in dials)]
+    keys = ("method", "depth", "schedule")
+    same = [row for row in compared() if all(row[key] == pooled[key] for key in keys)]
     found = [row["vision_speed_up"] for row in same if "vision_speed_up" in row]
     return f"{sum(found) / len(found):.2f}" if found else ""
 

@@ -1,4 +1,4 @@
-"""Tables of what was measured: latency, cost of merging, load, other servers, the depth estimator."""
+"""Tables of measurements: latency, cost of merging, load, other servers, the depth estimator."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from bench.peers import report as peers_report
 from bench.sizing import rows as sizing_rows
 from bench.tables.markdown import load as result_of
 from bench.tables.markdown import of_machine, of_model, setting, table
+from evals.environment import environment_line
 
 
 def depth_estimation() -> str:
@@ -37,7 +38,7 @@ def vision_latency() -> str:
         for run in result["runs"]
     ]
     how = f"Median of {result['rounds']} interleaved rounds, batch 1"
-    return f"{table(heads, rows)}\n\n{how}, {of_model(result)}."
+    return f"{table(heads, rows)}\n\n{how}, {of_model(result)}. {environment_line(result)}."
 
 
 def merge_cost(shape: str) -> str:
@@ -59,7 +60,7 @@ def merge_cost(shape: str) -> str:
     rounds = {run["batch"]: run["rounds"] for run in runs}
     said = ", ".join(f"{number} at batch {batch}" for batch, number in rounds.items())
     how = f"Random weights, {result['dtype']}, median of interleaved rounds ({said}); above 100 % is noise"
-    return f"{table(heads, rows)}\n\n{how}, {of_machine(result)}."
+    return f"{table(heads, rows)}\n\n{how}, {of_machine(result)}. {environment_line(result)}."
 
 
 def _share(run: dict[str, Any]) -> str:
@@ -80,7 +81,8 @@ def load() -> str:
     result = result_of("load/report")
     shown = table(list(load_report.HEADS), list(load_report.rows(result)))
     findings = "\n".join(f"- {line}" for line in load_report.findings(result))
-    return f"{shown}\n\n{findings}\n\nCommit {result['machine']['commit']}, {of_machine(result)}."
+    signed = f"Commit {result['machine']['commit']}, {of_machine(result)}. {environment_line(result)}."
+    return f"{shown}\n\n{findings}\n\n{signed}"
 
 
 def peers(part: str) -> str:
@@ -99,10 +101,19 @@ def peers(part: str) -> str:
 def _peers_signed(result: dict[str, Any]) -> str:
     rounds = len({run["round"] for run in result["runs"]})
     disturbed, parts = peers_report.noisy(result)
-    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items() if number)
     return (
-        f"Median (range) over interleaved rounds: {rounds}. Parts disturbed by other programs to the end: "
+        f"Median (range) over interleaved rounds: {rounds}. Parts disturbed by other programs in every try: "
         f"{disturbed} of {parts}. Torch threads of every server: {result['work']['torch_threads']}. "
-        f"Model {result['model']['id']}, {versions}, commit {result['runs'][-1]['commit']}, "
-        f"{of_machine(result)}."
+        f"Model {result['model']['id']}, commit {result['runs'][-1]['commit']}, {of_machine(result)}. "
+        f"{environment_line(result)}.{_peers_own(result)}"
+    )
+
+
+def _peers_own(result: dict[str, Any]) -> str:
+    """Name the environments of peers that have their own."""
+    named = {run["arm"]: run.get("environment", {}) for run in result["runs"]}
+    return "".join(
+        f" {result['titles'][arm]}: {arm} {own[arm]}, {environment_line({'environment': own})}."
+        for arm, own in named.items()
+        if own.get(arm)
     )
