@@ -14,9 +14,9 @@ from starlette.testclient import TestClient
 
 from bench import tables
 from depth import PRESETS
+from service.api.responses import VqaResponse
 from service.app import create_app
-from service.responses import VqaResponse
-from service.schemas import VqaFields
+from service.request.schemas import VqaFields
 from service.settings import Settings
 from tests.loopback import wait_for
 from tosa import METHODS

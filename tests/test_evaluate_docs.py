@@ -21,10 +21,10 @@ from typer.testing import CliRunner
 
 from evals.runners import __main__ as runners
 from examples.lmms_eval import same_answers, write_roomqa
-from service.chat.request import parse_chat
-from service.cli import app as service_app
-from service.planning import plan_request
-from service.schemas import VqaFields
+from service.api.chat.request import parse_chat
+from service.cli.main import app as service_app
+from service.pipeline.planning import plan_request
+from service.request.schemas import VqaFields
 from service.settings import Settings
 from tests.service.chats import body, chat
 from tosa import EncoderShape, MergePlan, MergeSpec, make_plan

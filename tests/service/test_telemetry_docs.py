@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
+from bench.tables.observe import filled
 from service.settings import Settings
-from service.telemetry.reference import filled
 from tests.service.conftest import running
 from tests.vlm.conftest import write_checkpoint
 
