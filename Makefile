@@ -2,7 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-PEERS := litserve ray
 # Processes that share the test files among them.
 WORKERS ?= 2
 
@@ -17,9 +16,9 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/uv pip install --python $(BIN)/python --editable ".[dev]"
 	@touch $@
 
-.venv-peers/%/.installed: pyproject.toml
-	test -x .venv-peers/$*/bin/python || $(PYTHON) -m venv .venv-peers/$*
-	$(BIN)/uv pip install --quiet --python .venv-peers/$*/bin/python --editable ".[$*]"
+.venv-peers/.installed: pyproject.toml
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	$(BIN)/uv pip install --python .venv-peers/bin/python --editable ".[peers]"
 	@touch $@
 
 demo: install
@@ -61,8 +60,8 @@ load: install
 	$(BIN)/python -m bench.load --serve
 	$(BIN)/python -m bench.tables
 
-# About 20 minutes on two quiet cores. The peers have an environment each, so that ours stays as it is.
-peers: install $(PEERS:%=.venv-peers/%/.installed)
+# About 20 minutes on two quiet cores. LitServe and Ray have an environment of their own; all else runs in ours.
+peers: install .venv-peers/.installed
 	$(BIN)/python -m bench.peers --rounds 3
 	$(BIN)/python -m bench.tables
 

@@ -74,13 +74,16 @@ def environment_of(interpreter: str | Path, env: Mapping[str, str] | None = None
 
 
 def environment_line(result: Mapping[str, Any]) -> str:
-    """Name the environment of a result in one line: the packages whose versions matter most."""
+    """Name the environment of a result in one line."""
     environment = result.get("environment")
-    if environment is None:
-        return UNRECORDED
+    return UNRECORDED if environment is None else f"Environment: {versions_of(environment)}"
+
+
+def versions_of(environment: Environment) -> str:
+    """List the versions that matter most, and the event loop if it is known."""
     versions = ", ".join(f"{name} {environment.get(name) or 'absent'}" for name in NAMED)
     loop = environment.get("event_loop")
-    return f"Environment: Python {environment['python']}, {versions}{f', event loop {loop}' if loop else ''}"
+    return f"Python {environment['python']}, {versions}{f', event loop {loop}' if loop else ''}"
 
 
 def processor() -> str:

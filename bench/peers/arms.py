@@ -12,16 +12,16 @@ from bench.load.serving import ROOT, ServerFailed
 
 MODE = "tosa 0.25"
 NO_LIMIT = 1024
-ENVIRONMENTS = ROOT / ".venv-peers"
-"""Below it, an environment for each peer with dependencies of its own; `make peers` builds them."""
+PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+"""The environment of peers with dependencies of their own; `make peers` builds it."""
 
 
 @dataclass(frozen=True)
 class Arm:
     """One server: `words` follow `python -m`, {port} among them.
 
-    limited: its variables under overload; None for a server that refuses nothing. environment: the name of
-    its own environment; None for a server that runs in the ordinary one.
+    limited: its variables under overload; None for a server that refuses nothing. package: what the server
+    is made of, if that is a package of the peers' environment; the others run in the ordinary one.
     """
 
     title: str
@@ -30,7 +30,7 @@ class Arm:
     probe: str
     env: Mapping[str, str] = field(default_factory=dict)
     limited: Mapping[str, str] | None = None
-    environment: str | None = None
+    package: str | None = None
 
     def command(self) -> list[str]:
         """Return the command, {port} still in it. Raises ServerFailed if the environment is missing."""
@@ -38,12 +38,11 @@ class Arm:
 
     def interpreter(self) -> Path:
         """Return the Python that runs the server. Raises ServerFailed if there is none."""
-        if self.environment is None:
+        if self.package is None:
             return Path(sys.executable)
-        python = ENVIRONMENTS / self.environment / "bin" / "python"
-        if not python.exists():
-            raise ServerFailed(f"no environment {self.environment}: make peers builds it")
-        return python
+        if not PEERS_PYTHON.exists():
+            raise ServerFailed(f"{self.package} has no environment: make peers builds it")
+        return PEERS_PYTHON
 
 
 RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "RAY_DEDUP_LOGS": "0"}
@@ -62,7 +61,7 @@ ARMS = {
         ("bench.peers.lit", "{port}"),
         "/health",
         "/health",
-        environment="litserve",
+        package="litserve",
     ),
     "ray": Arm(
         "Ray Serve, one replica",
@@ -70,7 +69,7 @@ ARMS = {
         "/vqa",
         "/-/healthz",
         RAY,
-        environment="ray",
+        package="ray",
     ),
     "ours": Arm(
         "tosa-vqa serve",

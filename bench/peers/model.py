@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.engine.alone import Unwatched
-
 from service.engine.batch_queue import Batcher
 from service.engine.batch_runner import BatchRunner
 from service.engine.jobs import Job

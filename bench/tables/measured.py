@@ -6,10 +6,11 @@ from typing import Any
 
 from bench.load import report as load_report
 from bench.peers import report as peers_report
+from bench.peers.arms import ARMS
 from bench.sizing import rows as sizing_rows
 from bench.tables.markdown import load as result_of
 from bench.tables.markdown import of_machine, of_model, setting, table
-from evals.environment import environment_line
+from evals.environment import environment_line, versions_of
 
 
 def depth_estimation() -> str:
@@ -95,10 +96,10 @@ def peers(part: str) -> str:
         shown = table(["", *columns[part]], peers_report.rows(result, columns[part]))
     else:
         shown = table(["", *peers_report.OVERLOAD_COLUMNS], peers_report.overload_rows(result))
-    return shown if part != "servers" else f"{shown}\n\n{_peers_signed(result)}"
+    return shown if part != "servers" else f"{shown}\n\n{peers_caption(result)}"
 
 
-def _peers_signed(result: dict[str, Any]) -> str:
+def peers_caption(result: dict[str, Any]) -> str:
     rounds = len({run["round"] for run in result["runs"]})
     disturbed, parts = peers_report.noisy(result)
     return (
@@ -110,10 +111,10 @@ def _peers_signed(result: dict[str, Any]) -> str:
 
 
 def _peers_own(result: dict[str, Any]) -> str:
-    """Name the environments of peers that have their own."""
-    named = {run["arm"]: run.get("environment", {}) for run in result["runs"]}
+    """Name the environments of the arms that have one of their own."""
+    named = {run["arm"]: run["environment"] for run in result["runs"] if "environment" in run}
     return "".join(
-        f" {result['titles'][arm]}: {arm} {own[arm]}, {environment_line({'environment': own})}."
+        f" {ARMS[arm].title}: {package} {own[package]}, {versions_of(own)}."
         for arm, own in named.items()
-        if own.get(arm)
+        if arm in ARMS and (package := ARMS[arm].package)
     )

@@ -23,7 +23,9 @@ from bench.peers.arms import ARMS, DIRECT, Arm, Work
 from bench.peers.bars import BARS, judge
 from bench.peers.report import COLUMNS, bar_rows, noisy, overload_rows, print_result, rows
 from bench.peers.rounds import ArmRound, requests_of
+from bench.tables import measured as measured_tables
 from evals.environment import describe_environment
+from evals.machine import describe_machine
 from tests.bench.synthetic import Synthetic, running
 
 PEERS = Path(__file__).parents[2] / "bench" / "peers"
@@ -140,6 +142,20 @@ def test_noise_excuses_no_lost_request() -> None:
     assert not verdicts(runs)["requests of ours lost or failed"]
 
 
+def test_the_caption_names_the_environments() -> None:
+    own = {**HERE, "litserve": "0.2.19", "ray": "2.60.0", "uvloop": "9.9", "event_loop": "uvloop"}
+    of_arm = {"litserve": own}
+    runs = [{**run, "commit": "abc", "environment": of_arm.get(run["arm"], HERE)} for run in one_round()]
+    runs.append({"round": 0, "arm": "ray", "commit": "abc", "parts": served(5.0), "environment": own})
+    stamp = {"machine": describe_machine(), "date": "2026-11-29", "model": {"id": "room-tiny"}}
+    caption = measured_tables.peers_caption(
+        {**stamp, "runs": runs, "work": Work().as_json(), "environment": HERE}
+    )
+    assert "Ray Serve, one replica: ray 2.60.0, Python" in caption
+    assert "LitServe, batches of 8: litserve 0.2.19, Python" in caption and "FastAPI" not in caption
+    assert caption.count("uvloop 9.9") == 2 and caption.count("Environment: ") == 1
+
+
 def test_tables_hold_a_row_for_every_server() -> None:
     titles = {name: name for name in (DIRECT, *ARMS)}
     result = {"titles": titles, "runs": one_round(0) + one_round(1), "bars": judge(one_round())}
@@ -195,14 +211,14 @@ def test_a_run_continues_from_what_the_file_holds(tmp_path: Path, monkeypatch: p
     assert not command.kept_runs(out, Work())  # another environment: its rounds are not comparable
 
 
-def test_peers_run_in_environments_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arms, "ENVIRONMENTS", tmp_path)
+def test_peers_run_in_an_environment_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python"
+    monkeypatch.setattr(arms, "PEERS_PYTHON", python)
     for name in ("litserve", "ray"):
-        with pytest.raises(ServerFailed, match="make peers"):
+        with pytest.raises(ServerFailed, match=f"{name} has no environment: make peers"):
             ARMS[name].command()
-        python = tmp_path / name / "bin" / "python"
-        python.parent.mkdir(parents=True)
-        python.touch()
+    python.touch()
+    for name in ("litserve", "ray"):
         assert ARMS[name].command()[:2] == [str(python), "-m"]
     for name in ("naive", "executor", "ours"):
         assert ARMS[name].command()[0] == sys.executable
@@ -211,7 +227,7 @@ def test_peers_run_in_environments_of_their_own(tmp_path: Path, monkeypatch: pyt
 def test_an_arm_without_its_environment_stops_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arms, "ENVIRONMENTS", tmp_path)
+    monkeypatch.setattr(arms, "PEERS_PYTHON", tmp_path / "python")
     run = command.measured("ray", Work(), Console(quiet=True))
     assert (run["parts"], run["failed"]) == ({}, "did not start")
 
