@@ -24,7 +24,7 @@ def rows(result: dict[str, Any]) -> Iterator[list[str]]:
     for name, scenario in result["scenarios"].items():
         for part, one in _summaries(scenario):
             latency = one["latency_ms"] or {}
-            counts = [str(one[fate]) for fate in OUTCOMES]
+            counts = [str(one[outcome]) for outcome in OUTCOMES]
             times = [f"{latency[time]:.1f}" if latency else "" for time in TIMES]
             yield [f"{name}: {part}", *counts, f"{one['throughput']:.1f}", *times]
 

@@ -30,13 +30,13 @@ async def watching(
     target: Target, probe: str | None = "/livez", every_s: float = 0.02, metrics: str | None = "/metrics"
 ) -> AsyncIterator[Watched]:
     """Request `probe` every `every_s`, on a schedule of its own, and `metrics` five times a second."""
-    seen, start = Watched(), perf_counter()
-    loops = [] if probe is None else [_probe(target, probe, every_s, seen)]
+    watched, start = Watched(), perf_counter()
+    loops = [] if probe is None else [_probe(target, probe, every_s, watched)]
     if metrics is not None:
-        loops.append(_scrape(target, metrics, 0.2, start, seen))
+        loops.append(_scrape(target, metrics, 0.2, start, watched))
     tasks = [asyncio.create_task(loop) for loop in loops]
     try:
-        yield seen
+        yield watched
     finally:
         for task in tasks:
             task.cancel()
@@ -54,12 +54,12 @@ async def scrape(target: Target, path: str = "/metrics") -> dict[str, float]:
     return {name: float(value) for name, value in LINE.findall(response.body.decode("utf-8", "replace"))}
 
 
-async def _probe(target: Target, path: str, every_s: float, seen: Watched) -> None:
+async def _probe(target: Target, path: str, every_s: float, watched: Watched) -> None:
     # Open loop: a probe that hangs does not delay the next ones.
     request, due, running = Request(path, label="probe"), perf_counter(), set[asyncio.Task[None]]()
 
     async def one(due_s: float) -> None:
-        seen.probes.append(await send(target, request, due_s))
+        watched.probes.append(await send(target, request, due_s))
 
     try:
         while True:
@@ -72,9 +72,9 @@ async def _probe(target: Target, path: str, every_s: float, seen: Watched) -> No
         await asyncio.gather(*running)
 
 
-async def _scrape(target: Target, path: str, every_s: float, start: float, seen: Watched) -> None:
+async def _scrape(target: Target, path: str, every_s: float, start: float, watched: Watched) -> None:
     while gauges := await scrape(target, path):
         moment = round(perf_counter() - start, 3)
         for name, value in gauges.items():
-            seen.gauges.setdefault(name, []).append([moment, value])
+            watched.gauges.setdefault(name, []).append([moment, value])
         await asyncio.sleep(every_s)

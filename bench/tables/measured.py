@@ -59,8 +59,8 @@ def merge_cost(shape: str) -> str:
         for run in runs
     ]
     rounds = {run["batch"]: run["rounds"] for run in runs}
-    said = ", ".join(f"{number} at batch {batch}" for batch, number in rounds.items())
-    how = f"Random weights, {result['dtype']}, median of interleaved rounds ({said}); above 100 % is noise"
+    counts = ", ".join(f"{number} at batch {batch}" for batch, number in rounds.items())
+    how = f"Random weights, {result['dtype']}, median of interleaved rounds ({counts}); above 100 % is noise"
     return f"{table(heads, rows)}\n\n{how}, {of_machine(result)}. {environment_line(result)}."
 
 
@@ -72,13 +72,13 @@ def _share(run: dict[str, Any]) -> str:
 
 
 def sizing(known: str) -> str:
-    """Cores for a rate of questions when this share of the frames is remembered; computed, not measured."""
+    """Cores for a rate of questions when this share of the frames is cached; computed, not measured."""
     heads = ["mode", "questions/s", "core ms each", "cores", "replicas", "machines", "memory, GiB"]
     return table(heads, sizing_rows(float(known)))
 
 
 def load() -> str:
-    """Every scenario of the load test, and what it found."""
+    """Every scenario of the load test, and its findings."""
     result = result_of("load/report")
     shown = table(list(load_report.HEADS), list(load_report.rows(result)))
     findings = "\n".join(f"- {line}" for line in load_report.findings(result))
