@@ -36,6 +36,7 @@ class ArmSkipped(Exception):
 async def compare(target: Target, request: Request, number: int = REQUESTS) -> dict[str, Any]:
     """Send the request `number` times with each client; return a summary by client, or why it was skipped."""
     await closed_loop(target, [request] * WARM_UP, 1)
+    target.close()  # every client opens its own connection
     measured: dict[str, Any] = {}
     for name, arm in ARMS.items():
         try:

@@ -69,7 +69,7 @@ def findings(result: dict[str, Any]) -> Iterator[str]:
     cores = [scenario["cores"] for scenario in scenarios.values()]
     client, others = (max(used[who] for used in cores) for who in ("client", "others"))
     yield (
-        f"Cores used beside the service, in the scenario with most: {client:.2f} by the generator, "
+        f"Cores used beside the service, in the scenario with most: {client:.2f} by the clients, "
         f"{others:.2f} by other programs{'' if result.get('server_torch_threads') else ' and the service'}."
     )
     yield f"The generator sent at most {noise:.1f} ms late (largest p99); requests lost: {lost}."
