@@ -59,11 +59,14 @@ def serve(
     from service.server.process import ended_when_asked, leave
 
     if engine is ServeEngine.RAY:
-        from service.ray_serve.cluster import serve_on_ray
+        from service.ray_serve.cluster import RayMissing, serve_on_ray
 
         with clear_refusals():
             settings = load_settings(model=model, depth_model=depth_model, device=device)
-        raise typer.Exit(serve_on_ray(settings, host, port, replicas))
+        try:
+            raise typer.Exit(serve_on_ray(settings, host, port, replicas))
+        except RayMissing as error:
+            fail(str(error))
     with ended_when_asked():
         with clear_refusals():
             settings = load_settings(model=model, depth_model=depth_model, device=device)
