@@ -27,6 +27,14 @@ MERGE = {"method", "keep_ratio", "tokens_in", "tokens_out", "vit_flops_ratio", "
 STAGES = ["queue", "decode", "preprocess", "estimate", "depth", "vision", "prefill", "generate", "total"]
 
 
+def test_what_is_sent_is_the_model_and_nothing_else(
+    client: TestClient, question: Question, form: str
+) -> None:
+    for asked in (question, question.but(method="none"), question.but(depths=(), depth="estimate")):
+        sent = asked.post(client, form).content
+        assert VqaResponse.model_validate_json(sent).model_dump_json(exclude_unset=True).encode() == sent
+
+
 def test_answer_has_the_documented_fields(client: TestClient, question: Question, form: str) -> None:
     response = question.post(client, form)
     answer = response.json()
