@@ -35,18 +35,6 @@ _REFUSED: Mapping[bytes, str] = MappingProxyType(
 )
 
 
-def decode_depth(data: bytes, *, max_pixels: int = MAX_PIXELS, **options: Unpack[FormatOptions]) -> DepthMap:
-    """Decode a depth file to a DepthMap; options and errors as for `read_depth`."""
-    return read_depth(data, max_pixels=max_pixels, **options)[0]
-
-
-def inspect_depth(
-    data: bytes, *, max_pixels: int = MAX_PIXELS, **options: Unpack[FormatOptions]
-) -> DepthReport:
-    """Say what a depth file is understood as; options and errors as for `read_depth`."""
-    return read_depth(data, max_pixels=max_pixels, **options)[1]
-
-
 def read_depth(
     data: bytes, *, max_pixels: int = MAX_PIXELS, **options: Unpack[FormatOptions]
 ) -> tuple[DepthMap, DepthReport]:

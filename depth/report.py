@@ -1,8 +1,7 @@
 """What was understood of a depth file, in plain values that can be shown to whoever sent it."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,10 +44,6 @@ class DepthReport:
     def guessed(self) -> tuple[str, ...]:
         """Return the names of what was guessed."""
         return tuple(assumption.field for assumption in self.assumptions)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the same as JSON has it."""
-        return asdict(self)
 
 
 def make_report(

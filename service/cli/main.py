@@ -6,7 +6,6 @@ Commands of other packages are found by their entry points, see `service.cli.plu
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,7 +108,7 @@ def ask(
         models, prepared = prepare_here(load_models_here(settings), asked, settings, timer)
         answer = respond(models.vlm, prepared, answer_here(models, prepared, timer), timer, "cli")
     if as_json:
-        typer.echo(json.dumps(answer, indent=2))
+        typer.echo(answer.model_dump_json(indent=2, exclude_unset=True))
     else:
         print_answer(answer)
 
@@ -171,7 +170,7 @@ def depth(
         if out is not None:
             depth_picture(read).save(out, "PNG")
     if as_json:
-        typer.echo(json.dumps(seen, indent=2))
+        typer.echo(seen.model_dump_json(indent=2))
     else:
         print_inspected(seen)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -22,6 +22,7 @@ from service.errors import ApiError
 from service.pipeline.depth_summary import used
 from service.pipeline.models import Models
 from service.pipeline.prepare import Inferred, Prepared
+from service.pipeline.response_models import DepthUsed
 from service.timing import StageTimer
 from vlm import Decoding, GeneratedSequence, IncrementalDetokenizer, VlmError, answer_text, synchronize
 
@@ -154,7 +155,7 @@ class BatchRunner:
             )
         )
 
-    def _depth(self, job: Job, seen: Seen) -> dict[str, Any] | None:
+    def _depth(self, job: Job, seen: Seen) -> DepthUsed | None:
         if job.prepared.source != "estimate":
             return job.prepared.depth
         assert self._models.estimation is not None, "there are estimates"

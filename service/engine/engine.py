@@ -25,8 +25,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Telemetry(Watcher, Protocol):
-    """What the engine tells about itself; service.telemetry.Telemetry."""
+class EngineObserver(Watcher, Protocol):
+    """What the engine reports to; service.telemetry.Telemetry."""
 
     def watch(self, name: str, description: str, read: Callable[[], float]) -> None: ...
 
@@ -38,10 +38,10 @@ class Engine:
     """
 
     def __init__(
-        self, settings: Settings, telemetry: Telemetry, on_death: Callable[[BaseException], None]
+        self, settings: Settings, observer: EngineObserver, on_death: Callable[[BaseException], None]
     ) -> None:
         self.admission = Admission(settings.max_queue + settings.max_batch)
-        self._telemetry = telemetry
+        self._observer = observer
         self._batcher = Batcher(settings.max_batch)
         # Every thread that uses torch gets an OpenMP team. With more teams than cores, OpenMP threads sleep
         # between operations instead of spinning, and the model's many small ones take half as long again.
@@ -54,7 +54,7 @@ class Engine:
             ("batch_limit", "Most images of a batch at present", lambda: self._batcher.limit),
             ("heartbeat_age_seconds", "Silence of the model thread", lambda: self.model_thread.silence_s),
         ):
-            telemetry.watch(name, description, read)
+            observer.watch(name, description, read)
 
     async def decode(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run decoding or other preparation in a pool thread."""
@@ -74,12 +74,12 @@ class Engine:
             ("frame_cache_bytes", "Memory of encoded frames", lambda: models.frames.bytes),
             ("frame_cache_entries", "Encoded frames in memory", lambda: models.frames.entries),
         ):
-            self._telemetry.watch(name, description, read)
+            self._observer.watch(name, description, read)
         self.model_thread.use(
             BatchRunner(
                 models,
                 self._batcher,
-                self._telemetry,
+                self._observer,
                 self.model_thread.beat,
                 self.model_thread.take_back,
                 self.admission.served,

@@ -8,9 +8,9 @@ import zlib
 import numpy as np
 import pytest
 
-from depth import DepthError, decode_depth
+from depth import DepthError
 from depth.decode import MAX_PIXELS
-from tests.depth.files import chunk, npy, npy_with_header, png16, raw_png
+from tests.depth.files import chunk, decode_depth, npy, npy_with_header, png16, raw_png
 
 ROOM_MM = np.arange(1, 1 + 12 * 16, dtype=np.uint16).reshape(12, 16) * 300
 

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 import depth.formats.grey
-from depth import DepthError, DepthMap, decode_depth, masked_depth
+from depth import DepthError, DepthMap, masked_depth
+from tests.depth.files import decode_depth
 from tests.fuzz.campaign import Decode, run
 from tests.fuzz.mutate import MUTATORS, mutate
 from tests.fuzz.seeds import seeds, shorten

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image, ImageOps
 
 import depth.formats.grey
-from depth import DepthError, decode_depth, inspect_depth
+from depth import DepthError
 from depth.formats.jpeg import check_jpeg_complete
-from tests.depth.files import jpeg, png8, raw_png
+from tests.depth.files import decode_depth, inspect_depth, jpeg, png8, raw_png
 from tests.depth.tiffs import tiff
 from tests.fuzz.seeds import seeds
 

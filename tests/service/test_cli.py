@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from depth import decode_depth
-from service.api.responses import VqaResponse
 from service.cli.main import app
 from service.cli.options import DEPTH_OPTIONS, MERGE_OPTIONS
+from service.pipeline.response_models import VqaResponse
 from service.request.coercion import option
 from service.request.schemas import VqaFields
+from tests.depth.files import decode_depth
 from tests.service.files import DEPTH, IMAGE
 from tosa import METHODS, MergeSpec, make_plan
 from vlm.load import load_shape

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import service.pipeline.frame_keys as frame_keys
-from depth import decode_depth
 from service.pipeline.depth_source import spatial_of
 from service.pipeline.frame_keys import (
     DepthIdentity,
@@ -32,7 +31,7 @@ from service.pipeline.frame_keys import (
 )
 from service.pipeline.images import decode_image
 from tests.depth.estimators import Fake
-from tests.depth.files import npy, png16, raw_png
+from tests.depth.files import decode_depth, npy, png16, raw_png
 from tests.service.files import DEPTH, IMAGE, PIXELS, encode
 from tosa import METHODS, EncoderShape, MergePlan, MergeSpec, MergeStep, make_plan, spatial_tokens
 from vlm import ImageSettings, Vlm, load_vlm

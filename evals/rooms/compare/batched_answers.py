@@ -16,12 +16,6 @@ from vlm.model import Vlm
 from vlm.prompt import answer_text, prompt_ids
 
 
-def answer_batch(vlm: Vlm, features: Tensor, questions: Sequence[str], max_new_tokens: int = 32) -> list[str]:
-    """Answer every question about the pictures behind features [n, M, D], as `generate` would one by one."""
-    (answers,) = answer_frames(vlm, features[None], [questions], max_new_tokens)
-    return answers
-
-
 @torch.inference_mode()
 def answer_frames(
     vlm: Vlm, features: Tensor, questions: Sequence[Sequence[str]], max_new_tokens: int = 32
