@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from depth.depth_map import DepthMap
 from depth.errors import DepthError
@@ -59,8 +60,8 @@ def make_report(
     guesses: tuple[Guess, ...],
 ) -> DepthReport:
     """Describe a decoded map that has at least one valid pixel."""
-    values = depth.values[depth.valid]
-    nearest, farthest = nearest_and_farthest(depth)
+    values = depth.valid_values
+    nearest, farthest = _ends(values, depth.kind)
     report = DepthReport(
         format=container,
         dtype=dtype.name,
@@ -81,9 +82,12 @@ def make_report(
 
 def nearest_and_farthest(depth: DepthMap) -> tuple[float, float]:
     """Return both ends over valid pixels, at least one; of inverse depth the larger number is nearer."""
-    values = depth.values[depth.valid]
+    return _ends(depth.valid_values, depth.kind)
+
+
+def _ends(values: NDArray[np.float32], kind: Kind) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
-    return (high, low) if depth.kind == "inverse" else (low, high)
+    return (high, low) if kind == "inverse" else (low, high)
 
 
 def _notes(report: DepthReport) -> Iterator[str]:

@@ -50,7 +50,7 @@ def _check_kind(data: bytes, header: Header) -> None:
 
 def _grey(pixels: NDArray[np.generic]) -> NDArray[np.generic]:
     if pixels.ndim == 2:
-        return pixels.astype(np.uint16) if pixels.dtype.itemsize > 1 else pixels
+        return pixels.astype(np.uint16, copy=False) if pixels.dtype.itemsize > 1 else pixels
     colours, alpha = (pixels, None) if pixels.shape[2] == 3 else (pixels[..., :-1], pixels[..., -1])
     grey = colours[..., 0]
     if any((colours[..., channel] != grey).any() for channel in range(1, colours.shape[2])):
