@@ -1,5 +1,8 @@
 """Time what a decoding thread does for one question, stage by stage; write bench/results/decode.json.
 
+Milliseconds are of the thread's own CPU, so that other programs on the machine hardly count: the thread waits
+for nothing.
+
 python -m bench.decode                        # measure this checkout
 python -m bench.decode --before before.json   # put its medians beside those of an older checkout
 """
@@ -11,6 +14,7 @@ import io
 import json
 import platform
 import statistics
+import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -49,7 +53,13 @@ def main() -> None:
         runs = decoder.submit(measure, load_models(settings), settings, given.rounds).result()
     if given.before:
         _put_beside(runs, json.loads(given.before.read_text())["runs"])
-    result = {"model": given.model, "rounds": given.rounds, "versions": versions(), "runs": runs}
+    result = {
+        "model": given.model,
+        "rounds": given.rounds,
+        "clock": "thread CPU",
+        "versions": versions(),
+        "runs": runs,
+    }
     write_result(given.out, result)
     for run in runs:
         print(json.dumps(run))
@@ -61,7 +71,7 @@ def measure(models: Models, settings: Settings, rounds: int) -> list[dict[str, A
     timings: list[list[dict[str, float | None]]] = [[] for _ in questions]
     for _ in range(WARM_UP + rounds):
         for timing, (_, _, asked) in zip(timings, questions, strict=True):
-            timer = StageTimer()
+            timer = StageTimer(time.thread_time)
             prepare(models, asked, settings, timer)
             timing.append(timer.timings_ms())
     return [

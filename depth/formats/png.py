@@ -84,7 +84,7 @@ def inflated_pixels(stream: bytes, header: PngHeader) -> bytes:
     inflater = isal_zlib.decompressobj()
     try:
         pixels = inflater.decompress(stream, header.inflated_bytes + 1)
-    except isal_zlib.error:
+    except Exception:  # IsalError, which its type stubs do not declare as a class
         raise ImageFileError("damaged pixel stream") from None
     if not inflater.eof or len(pixels) != header.inflated_bytes:  # at eof its sum was right too
         raise ImageFileError("fewer or more pixels than promised")
