@@ -129,6 +129,16 @@ def test_png_with_more_rows_or_a_damaged_stream_is_refused() -> None:
     assert reason(bytes(flipped)) == "truncated"
 
 
+def test_a_pixel_stream_with_a_wrong_sum_is_refused() -> None:
+    stream = zlib.compress(b"\x00" + bytes(range(1, 17)))
+    for end, expected in ((stream[-1:], None), (bytes([stream[-1] ^ 1]), "truncated")):
+        data = png16(np.zeros((1, 8)))[:33] + chunk(b"IDAT", stream[:-1] + end) + chunk(b"IEND", b"")
+        if expected is None:
+            assert decode_depth(data).shape == (1, 8)
+        else:
+            assert reason(data) == expected
+
+
 def test_animated_png_is_refused() -> None:
     announce = chunk(b"acTL", struct.pack(">II", 2, 0))
     assert reason(raw_png(1, 1, b"\x00\x01\x00", extra=announce)) == "multi_page"

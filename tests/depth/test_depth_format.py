@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from depth import KINDS, PRESETS, DepthError, read_depth
+from depth import KINDS, PRESETS, Assumption, DepthError, read_depth
 from depth.errors import REASONS
 from tests.depth.files import decode_depth, inspect_depth, npy, png8, png16
 

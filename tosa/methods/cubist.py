@@ -23,8 +23,8 @@ class CubistOptions:
 
     depth_weight: float = option(
         0.0,
-        "share of the spatial similarity in that of two neighbours, from 0 to 0.999; above 0 the method needs "
-        "spatial tokens.",
+        "share of the spatial similarity in that of two neighbours, from 0 to 0.999; above 0 the method "
+        "needs spatial tokens.",
     )
 
     def __post_init__(self) -> None:
