@@ -44,7 +44,7 @@ ANSWER = VqaResponse.model_validate(BODY)
 
 def sent(body: BaseModel) -> Any:
     """Return what a client reads of a response."""
-    return json.loads(json_response(body).body)
+    return json.loads(bytes(json_response(body).body))
 
 
 def answered(**changes: Any) -> VqaResponse:
