@@ -33,7 +33,7 @@ def read_png(data: bytes, max_pixels: int) -> NDArray[np.generic]:
     try:
         header = read_png_header(data)
         if header.width * header.height > max_pixels:
-            raise DepthError("too_large")
+            raise DepthError("too_large", limit=max_pixels)
         check_png_complete(data, header)
     except AnimatedPng:
         raise DepthError("multi_page") from None
@@ -52,7 +52,7 @@ def read_jpeg(data: bytes, max_pixels: int) -> NDArray[np.generic]:
     try:
         layout = read_jpeg_layout(data)
         if layout.width * layout.height > max_pixels:
-            raise DepthError("too_large")
+            raise DepthError("too_large", limit=max_pixels)
         if layout.bits != 8:
             raise DepthError("dtype")
         if layout.components not in (1, 3):

@@ -23,7 +23,7 @@ def read_npy(data: bytes, max_pixels: int) -> NDArray[np.generic]:
     header, start = _read_header(data)
     (height, width), dtype = _image_shape(header["shape"]), np.dtype(header["descr"])
     if height * width > max_pixels:
-        raise DepthError("too_large")
+        raise DepthError("too_large", limit=max_pixels)
     if len(data) - start != height * width * dtype.itemsize:
         raise DepthError("truncated")
     order = "F" if header["fortran_order"] else "C"

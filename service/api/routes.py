@@ -29,13 +29,13 @@ from service.api.sse import event, stream, text_event
 from service.api.state import ServiceState
 from service.budgets import Costs
 from service.engine.jobs import Job
-from service.errors import ApiError
+from service.errors import ServiceError
+from service.errors.translation import to_service_error
 from service.pipeline.inspection import inspect, picture_of
 from service.pipeline.response import model_used
 from service.request.schemas import InspectFields, VqaFields, VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer
-from service.translation import to_api_error
 
 router = APIRouter()
 Documented = dict[int | str, dict[str, Any]]
@@ -168,21 +168,21 @@ def _job_of(call: Call, state: ServiceState, question: VqaRequest, timer: StageT
 
 async def _all_answers(
     call: Call, state: ServiceState, asked: Comparison, width: int
-) -> list[dict[str, Any] | ApiError]:
+) -> list[dict[str, Any] | ServiceError]:
     """Answer the questions of a comparison, `width` at a time; a refused one does not touch the others."""
     places = asyncio.Semaphore(width)
 
-    async def one(question: VqaRequest) -> dict[str, Any] | ApiError:
+    async def one(question: VqaRequest) -> dict[str, Any] | ServiceError:
         async with places:
             return await one_inside(question)
 
-    async def one_inside(question: VqaRequest) -> dict[str, Any] | ApiError:
+    async def one_inside(question: VqaRequest) -> dict[str, Any] | ServiceError:
         timer = StageTimer()
         try:
             job = await in_thread(call, state, lambda: _job_of(call, state, question, timer))
             return await answer(call, state, job)
         except Exception as error:
-            refusal = to_api_error(error)
+            refusal = to_service_error(error)
             if refusal.code in ("internal", "deadline_exceeded"):
                 raise
             return refusal
@@ -195,5 +195,5 @@ async def _vqa_events(said: AsyncIterator[str | dict[str, Any]]) -> AsyncIterato
         yield text_event(piece) if isinstance(piece, str) else event("answer", piece)
 
 
-def _error_event(call: Call) -> Callable[[ApiError], bytes]:
+def _error_event(call: Call) -> Callable[[ServiceError], bytes]:
     return lambda refusal: event("error", refusal.body(call.request_id))

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from depth.formats.jpeg import SIGNATURE as JPEG_SIGNATURE
 from depth.formats.jpeg import JpegLayout, check_jpeg_complete, read_jpeg_layout
 from depth.formats.png import SIGNATURE, AnimatedPng, PngError, check_png_complete, read_png_header
-from service.errors import ApiError
+from service.errors import ServiceError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 
@@ -20,7 +20,7 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 def decode_image(data: bytes, max_px: int) -> Image.Image:
     """Decode a JPEG, PNG or WebP file to a fully loaded RGB image, upright.
 
-    Raises ApiError: bad_image, or image_too_large before anything is allocated.
+    Raises ServiceError: bad_image, or image_too_large before anything is allocated.
     """
     if data.startswith(SIGNATURE):
         _check_png(data, max_px)
@@ -30,7 +30,7 @@ def decode_image(data: bytes, max_px: int) -> Image.Image:
         raise _bad("format")
     try:
         return _load_jpeg(data, max_px) if data.startswith(JPEG_SIGNATURE) else _load(data, max_px)
-    except ApiError:
+    except ServiceError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(max_px) from None
@@ -99,9 +99,9 @@ def _check_size(width: int, height: int, max_px: int) -> None:
         raise _too_large(max_px)
 
 
-def _too_large(max_px: int) -> ApiError:
-    return ApiError("image_too_large", field="image", limit=max_px)
+def _too_large(max_px: int) -> ServiceError:
+    return ServiceError("image_too_large", field="image", limit=max_px)
 
 
-def _bad(reason: str = "") -> ApiError:
-    return ApiError("bad_image", reason=reason, field="image")
+def _bad(reason: str = "") -> ServiceError:
+    return ServiceError("bad_image", reason=reason, field="image")

@@ -16,8 +16,9 @@ from pydantic import (
     StrictStr,
 )
 
+from depth.errors import MAX_INVALID
 from depth.presets import KINDS, PRESET_NAMES
-from depth.reading import MAX_INVALID, ReadingOptions, choose_reading
+from depth.reading import ReadingOptions, choose_reading
 from service.request.coercion import MAX_ENTRIES, few, json_object, number_list, numbers
 from tosa import METHODS, MergeSpec
 from vlm import GenerationParams, Turn

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from depth import DepthError
 from service.api.compare import ANSWER_PARTS, Comparison, comparison, parse_comparison
 from service.api.responses import CompareResponse, VqaResponse
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.request.schemas import MERGE_FIELDS
 from service.settings import Settings
 from tests.service.answers import ANSWER, answered
@@ -53,8 +53,8 @@ def _part(name: str, data: bytes, more: str = "") -> bytes:
     return head.encode() + data + b"\r\n"
 
 
-def refused(form: str, **changes: Any) -> ApiError:
-    with pytest.raises(ApiError) as caught:
+def refused(form: str, **changes: Any) -> ServiceError:
+    with pytest.raises(ServiceError) as caught:
         parse(form, **changes)
     return caught.value
 
@@ -167,7 +167,7 @@ def test_answers_side_by_side(form: str) -> None:
     merged = answered(answer="3 cubes")
     plain = answered(merge={**ANSWER["merge"], "method": "none"})
     body = comparison(
-        "abc", ANSWER["model"], asked, [plain, ApiError("keep_ratio_out_of_range", limit=0.5), merged]
+        "abc", ANSWER["model"], asked, [plain, ServiceError("keep_ratio_out_of_range", limit=0.5), merged]
     )
     assert (body["request_id"], body["model"], body["question"]) == ("abc", ANSWER["model"], "how many ?")
     assert (body["baseline"], body["agree"]) == (0, [True, None, False])
@@ -180,15 +180,15 @@ def test_answers_side_by_side(form: str) -> None:
 
 
 def test_without_a_baseline_nothing_agrees(form: str) -> None:
-    refusal = ApiError("internal")
+    refusal = ServiceError("internal")
     for results in ([ANSWER] * 3, [refusal, ANSWER, ANSWER]):
         body = comparison("abc", ANSWER["model"], parse(form), results)
         assert (body["baseline"], body["agree"]) == (None, [None] * 3)
 
 
 def test_a_comparison_without_any_answer_is_refused(form: str) -> None:
-    refusals = [ApiError("bad_image"), ApiError("internal"), ApiError("internal")]
-    with pytest.raises(ApiError) as caught:
+    refusals = [ServiceError("bad_image"), ServiceError("internal"), ServiceError("internal")]
+    with pytest.raises(ServiceError) as caught:
         comparison("abc", ANSWER["model"], parse(form), refusals)
     assert caught.value is refusals[0]
 

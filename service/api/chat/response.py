@@ -1,4 +1,4 @@
-"""Answers, errors and models in the shape that clients of OpenAI's API read; what we add stands beside it."""
+"""Answers and models in the shape that clients of OpenAI's API read; what we add stands beside it."""
 
 from __future__ import annotations
 
@@ -6,23 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from service.errors import ApiError
 from service.pipeline.model_names import public_id
-from service.request.schemas import MERGE_FIELDS
 from vlm import Vlm
 
-PREFIX = "/v1/"
-"""Addresses below this answer in this shape, errors too."""
 EXTRAS = ("merge", "depth", "timings_ms", "cached", "batch_size", "request_id")
 """Parts of our own answer that go along unchanged."""
-PARAMS: Mapping[str, str] = {
-    **{name: f"merge.{name}" for name in MERGE_FIELDS},
-    **{f"depth_{name}": f"depth.{name}" for name in ("preset", "scale", "kind", "invalid")},
-    "image": "messages",
-    "question": "messages",
-    "max_new_tokens": "max_completion_tokens",
-}
-"""Where a field of a question stands in a chat request, if elsewhere."""
 OWNER = "tosa-vqa"
 
 
@@ -98,29 +86,6 @@ def model(vlm: Vlm, created: int = 0) -> dict[str, Any]:
         "revision": vlm.revision,
         "max_model_len": vlm.max_tokens,
     }
-
-
-def error_body(refusal: ApiError, request_id: str, path: str) -> dict[str, Any]:
-    """Return the body of a refusal in the shape that clients of this address read."""
-    body = refusal.body(request_id)
-    if not path.startswith(PREFIX):
-        return body
-    error = body["error"]
-    field = error.pop("field", None)
-    return {
-        "error": {
-            "message": error.pop("message"),
-            "type": _type(refusal.kind.status),
-            "param": field if refusal.code == "unknown_field" else PARAMS.get(field, field),
-            **error,
-        }
-    }
-
-
-def _type(status: int) -> str:
-    if status >= 500:
-        return "server_error"
-    return {401: "authentication_error", 429: "rate_limit_error"}.get(status, "invalid_request_error")
 
 
 def _head(request_id: str, model: Mapping[str, Any], created: int, kind: str) -> dict[str, Any]:
