@@ -5,7 +5,6 @@ Every function takes the loaded `Vlm` and values, and returns a value; nothing i
 model serves any number of threads with different plans. Depth arrives as ready-made spatial tokens.
 """
 
-from evals.rooms.compare.batched_answers import answer_batch, answer_frames
 from vlm.decoding import Decoding, FinishReason, Row, require_room
 from vlm.detokenize import TextSoFar
 from vlm.generate import Generation, features, generate
@@ -32,8 +31,6 @@ __all__ = [
     "Vlm",
     "VlmError",
     "adapt",
-    "answer_batch",
-    "answer_frames",
     "answer_text",
     "chat_ids",
     "encode",
