@@ -119,7 +119,7 @@ def test_ask_refuses(frame: Path, checkpoint: Path) -> None:
     assert "unknown method 'zip'; known: none, tome, tosa" in refused(*ask, "--method", "zip")
     assert "needs depth" in refused(*ask, "--method", "tosa", "--depth-model", "none")
     assert "each image" in refused(*ask, "--method", "tosa", "--depth-source", "client")
-    assert "The limit is 2." in refused(*ask, "--method", "tome", "--r", 1, "--layers", "0,3")
+    assert "from 0 to 2, got (0, 3)." in refused(*ask, "--method", "tome", "--r", 1, "--layers", "0,3")
     assert "name=value" in refused(*ask, "--method", "saint", "--option", "tau")
     assert "tau: cosine" in refused(*ask, "--method", "saint", "--option", "tau=high")
     assert "Choose from: tau, gamma" in refused(*ask, "--method", "saint", "--option", "tao=1")
