@@ -53,7 +53,7 @@ class MergeDone(BaseModel):
         "Layers where tokens were removed, unless any layer may.", [0, 1, 2], default=None
     )
     alpha: str | float | list[float] | None = told("Weight of the visual term.", "increase", default=None)
-    spatial_kernel: str | None = told("How likeness fell with distance.", "sinusoidal", default=None)
+    spatial_kernel: str | None = told("How similarity fell with distance.", "sinusoidal", default=None)
     options: dict[str, int | float | str | None] | None = told(
         "All settings of the method's own, as they were used.", {"tau": 0.8}, default=None
     )

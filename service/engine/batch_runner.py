@@ -23,7 +23,7 @@ from service.pipeline.depth_summary import used
 from service.pipeline.models import Models
 from service.pipeline.prepare import Inferred, Prepared
 from service.timing import StageTimer
-from vlm import Decoding, Row, TextSoFar, VlmError, answer_text, settle
+from vlm import Decoding, GeneratedSequence, IncrementalDetokenizer, VlmError, answer_text, synchronize
 
 log = logging.getLogger("tosa_vqa")
 
@@ -100,10 +100,10 @@ class BatchRunner:
         if not jobs:
             return
         decoding = self._read(jobs, seen)
-        voices = [_Voice(job, TextSoFar(self._models.vlm)) for job in jobs]
-        while decoding.live:
+        voices = [_Voice(job, IncrementalDetokenizer(self._models.vlm)) for job in jobs]
+        while decoding.active:
             yield
-            decoding.drop([at for at in decoding.live if not jobs[at].is_open])
+            decoding.cancel([at for at in decoding.active if not jobs[at].is_open])
             for row in decoding.step():
                 costs = jobs[row.index].costs
                 costs.tokens = max(costs.tokens, row.prompt_tokens + len(row.token_ids))
@@ -120,16 +120,16 @@ class BatchRunner:
             [seen[job].features for job in jobs],
             [job.prepared.params for job in jobs],
         )
-        settle(vlm.device)
+        synchronize(vlm.device)
         for job in jobs:
             job.timer.mark("prefill")
             job.costs.tokens = max(job.costs.tokens, job.prepared.prompt.shape[1])
         self._beat()
         return decoding
 
-    def _finish(self, job: Job, row: Row, seen: Seen, batch_size: int) -> None:
+    def _finish(self, job: Job, row: GeneratedSequence, seen: Seen, batch_size: int) -> None:
         job.timer.mark("generate")
-        if row.finish_reason == "not_finite":
+        if row.finish_reason == "non_finite":
             job.fail(ServiceError("numerical_error"))
             return
         text, is_cut = cut(answer_text(self._models.vlm, row.token_ids), job.stop)
@@ -188,12 +188,12 @@ class BatchRunner:
 class _Voice:
     """Say the text of one answer as it comes, if anybody listens for it or for a text that ends it."""
 
-    def __init__(self, job: Job, text: TextSoFar) -> None:
+    def __init__(self, job: Job, text: IncrementalDetokenizer) -> None:
         self._job, self._text = job, text
         self._stops = StopTexts(job.stop)
         self._said, self._tokens = "", 0
 
-    def say(self, row: Row) -> bool:
+    def say(self, row: GeneratedSequence) -> bool:
         """Take in the tokens of a row so far; return True once a text that ends the answer has come."""
         if self._job.on_text is not None or self._job.stop:
             self._said += self._stops.push(self._text.push(row.token_ids[self._tokens :]))

@@ -105,6 +105,6 @@ class Engine:
 
 
 def _use_one_torch_thread() -> None:
-    """Asking for the number makes torch settle on it now."""
+    """Asking for the number makes torch fix it now."""
     torch.set_num_threads(1)
     torch.get_num_threads()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from depth import DepthMap, DepthReport, Guess
+from depth import Assumption, DepthMap, DepthReport
 from depth.estimate import DepthEstimator
 from depth.report import nearest_and_farthest
 from service.pipeline.model_names import public_id
@@ -23,7 +23,7 @@ class Understood:
     scale: float | None
     preset: str | None
     valid_ratio: float
-    guesses: tuple[Guess, ...] = ()
+    assumptions: tuple[Assumption, ...] = ()
 
 
 def of_report(report: DepthReport) -> Understood:
@@ -36,7 +36,7 @@ def of_report(report: DepthReport) -> Understood:
         report.scale,
         report.preset,
         report.valid_ratio,
-        report.guesses,
+        report.assumptions,
     )
 
 
@@ -48,7 +48,7 @@ def of_estimate(depth: DepthMap) -> Understood:
 def understood(parts: Sequence[Understood]) -> dict[str, Any]:
     """Return the fields of responses.DepthUnderstood for the depth of n >= 0 images."""
     units = {(part.kind, part.unit) for part in parts}
-    guesses = dict.fromkeys(guess for part in parts for guess in part.guesses)
+    assumptions = dict.fromkeys(assumption for part in parts for assumption in part.assumptions)
     return {
         "kind": _shared([part.kind for part in parts], "mixed"),
         "unit": _shared([part.unit for part in parts]),
@@ -56,7 +56,9 @@ def understood(parts: Sequence[Understood]) -> dict[str, Any]:
         "scale": _shared([_rounded(part.scale) for part in parts]),
         "preset": _shared([part.preset for part in parts]),
         "valid_ratio": round(sum(part.valid_ratio for part in parts) / len(parts), 4) if parts else None,
-        "guessed": [{"field": guess.field, "sentence": guess.sentence} for guess in guesses],
+        "guessed": [
+            {"field": assumption.field, "sentence": assumption.sentence} for assumption in assumptions
+        ],
     }
 
 

@@ -25,7 +25,7 @@ def inspect(
     costs = costs or Costs()
     seen = None if image is None else decode_image(image, max_px)
     costs.pixels += 0 if seen is None else seen.width * seen.height
-    read, report = read_depth(depth, max_pixels=max_px, **fields.reading_options())
+    read, report = read_depth(depth, max_pixels=max_px, **fields.format_options())
     costs.pixels += read.values.size
     if seen is not None:
         check_alignment(read, (seen.height, seen.width))

@@ -117,7 +117,7 @@ def check_fields(raw: Mapping[str, Any], settings: Settings, *, strict: bool) ->
         raise ServiceError("bad_generation", reason="too_long", field="max_new_tokens", limit=limit)
     if fields.method is not None and fields.method not in METHODS:
         raise UnknownMethod(fields.method, METHODS)
-    fields.check_reading()
+    fields.check_format()
     return fields
 
 

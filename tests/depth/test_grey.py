@@ -68,7 +68,7 @@ def palette(colours: list[int]) -> bytes:
 def test_grey_in_any_form_is_the_same_relative_depth(data: bytes) -> None:
     decoded, report = decode_depth(data), inspect_depth(data)
     assert (decoded.kind, decoded.unit, report.scale, report.dtype) == ("relative", None, None, "uint8")
-    assert report.guessed == ("kind", "near_end")
+    assert report.guessed == ("kind", "polarity")
     np.testing.assert_array_equal(decode_depth(data, kind="relative").values, GREY)
 
 

@@ -122,12 +122,12 @@ def test_what_settings_share_is_done_once_and_is_the_same(vlm: Vlm, split: list[
         return plain.blocks[0].attend(x, tokens, size)
 
     plain = adapt(vlm.tower)
-    host = replace(plain, blocks=(replace(plain.blocks[0], attend=counted), *plain.blocks[1:]))
+    adapter = replace(plain, blocks=(replace(plain.blocks[0], attend=counted), *plain.blocks[1:]))
     with torch.inference_mode():
-        host, early = remembering(host, pixels), MergeSpec("cubist", keep_ratio=0.25, layers=(0,))
+        adapter, early = remembering(adapter, pixels), MergeSpec("cubist", keep_ratio=0.25, layers=(0,))
         for spec in (MergeSpec(), MergeSpec("tome", keep_ratio=0.1), early):
             plan = make_plan(spec, vlm.shape)
-            assert torch.equal(encode(host, pixels, plan).x, encode(plain, pixels, plan).x)
+            assert torch.equal(encode(adapter, pixels, plan).x, encode(plain, pixels, plan).x)
     assert len(calls) == 2  # once for all, and for cubist, which merges before it
 
 

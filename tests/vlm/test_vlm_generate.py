@@ -147,11 +147,11 @@ def test_threads_asking_different_things_equal_serial(vlm: Vlm, read: Read, pict
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_what_is_not_finite_is_no_answer(vlm: Vlm, temperature: float):
+def test_what_is_non_finite_is_no_answer(vlm: Vlm, temperature: float):
     prompt = prompt_ids(vlm, QUESTIONS[0], [4])
     with pytest.raises(VlmError) as error:
         generate(vlm, prompt, torch.full((1, 5, 32), float("nan")), params(temperature))
-    assert error.value.code == "not_finite"
+    assert error.value.code == "non_finite"
 
 
 def test_a_last_token_is_not_cancelled(vlm: Vlm, read: Read, pictures: list[Image.Image]):

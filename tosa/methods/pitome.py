@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from tosa.matching import Assignment, best_edges, dot, falling, join, unit_rows
+from tosa.matching import Assignment, argsort_desc, best_edges, dot, join, unit_rows
 from tosa.methods.method import MergeMethod
 from tosa.methods.options import options_of, require_number, require_word
 from tosa.reduction import apply, weighted_mean
@@ -47,7 +47,7 @@ def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
     """Merge step.r tokens, at most half of the patch tokens, by energy and cosine similarity of metric."""
     options = options_of(step, PitomeOptions)
     rows = unit_rows(metric[:, tokens.num_prefix :])
-    order = falling(energy(rows, options.margin_at(step), options.alpha))
+    order = argsort_desc(energy(rows, options.margin_at(step), options.alpha))
     r = min(step.r, rows.shape[1] // 2)
     match = _all_pairs if options.variant == "bsm" else _top_pairs
     return apply(tokens, match(rows, order, r, tokens.num_prefix), weighted_mean)

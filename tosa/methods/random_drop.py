@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tosa.matching import leave
+from tosa.matching import keep_only
 from tosa.methods.method import MergeMethod
 from tosa.methods.options import options_of, require_integer
 from tosa.reduction import drop
@@ -45,7 +45,7 @@ def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
     r = min(step.r, patches // 2)
     gone, kept = drawn[:r], drawn[r:].sort().values
     kept, gone = ((tokens.num_prefix + index).expand(batch, -1) for index in (kept, gone))
-    return drop(tokens, leave(kept, gone, tokens.num_prefix))
+    return drop(tokens, keep_only(kept, gone, tokens.num_prefix))
 
 
 def _draw(seed: int, layer: int, count: int, device: torch.device) -> Tensor:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tosa.matching import cosine, falling, leave
+from tosa.matching import argsort_desc, cosine, keep_only
 from tosa.methods.method import MergeMethod
 from tosa.methods.options import options_of, require_number
 from tosa.reduction import drop
@@ -38,17 +38,17 @@ class SaintOptions:
 def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
     """Drop the step.r tokens, every second patch token being a candidate, with the highest score.
 
-    Output order: prefix | other candidates by falling score | the rest.
+    Output order: prefix | other candidates by descending score | the rest.
     """
     options = options_of(step, SaintOptions)
     prefix = tokens.num_prefix
     similarity = cosine(metric[:, prefix:], 0)
     batch, candidates, others = similarity.shape
-    order = falling(redundancy(similarity, options.tau, options.gamma))
+    order = argsort_desc(redundancy(similarity, options.tau, options.gamma))
     r = min(step.r, (candidates + others) // 2)
     odd = (prefix + 1 + 2 * torch.arange(others, device=order.device)).expand(batch, -1)
     even = prefix + 2 * order
-    return drop(tokens, leave(torch.cat([even[:, r:], odd], dim=1), even[:, :r], prefix))
+    return drop(tokens, keep_only(torch.cat([even[:, r:], odd], dim=1), even[:, :r], prefix))
 
 
 def redundancy(similarity: Tensor, tau: float, gamma: float) -> Tensor:
