@@ -16,7 +16,7 @@ from starlette.types import Receive
 
 from service.budgets import Costs
 from service.engine.jobs import Abandoned
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.pipeline.response_models import VqaResponse
 from service.timing import StageTimer
 
@@ -87,7 +87,7 @@ class Call:
     async def wait(self, work: Awaitable[T]) -> T:
         """Wait for work, as long as there is time and somebody who wants it.
 
-        Raises ClientDisconnect, and ApiError deadline_exceeded or draining; the work is then cancelled.
+        Raises ClientDisconnect, and ServiceError deadline_exceeded or draining; the work is then cancelled.
         """
         task = asyncio.ensure_future(work)
         gone = asyncio.ensure_future(self._gone.wait())
@@ -107,9 +107,9 @@ class Call:
             case "disconnect":
                 return ClientDisconnect()
             case "shutdown":
-                return ApiError("draining", retry_after_s=1)
+                return ServiceError("draining", retry_after_s=1)
             case _:
-                return ApiError("deadline_exceeded")
+                return ServiceError("deadline_exceeded")
 
     def _set_alarm(self) -> None:
         if self._abandoned is None:

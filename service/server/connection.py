@@ -188,10 +188,10 @@ class Connection(H11Protocol):
         self._timer = None if wait is None else self.loop.call_later(limits[wait], self._transport.close)
 
     def _refuse(self) -> None:
-        from service.errors import ApiError  # a server handles signals before it imports much
+        from service.errors import ServiceError  # a server handles signals before it imports much
 
         request_id = uuid4().hex
-        body = json.dumps(ApiError("bad_request").body(request_id)).encode()
+        body = json.dumps(ServiceError("bad_request").body(request_id)).encode()
         headers = {
             "Content-Type": "application/json",
             "Content-Length": str(len(body)),

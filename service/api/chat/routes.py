@@ -10,8 +10,9 @@ from fastapi.responses import Response
 
 from service.api.body import content_type
 from service.api.chat.request import ChatRequest, check_model, parse_chat
-from service.api.chat.response import ChatStream, completion, error_body, model, models
+from service.api.chat.response import ChatStream, completion, model, models
 from service.api.chat.schemas import ChatCompletion, ChatErrorResponse, ServedModel, ServedModels
+from service.api.errors import error_body
 from service.api.lifecycle import (
     answer,
     in_thread,
@@ -28,7 +29,7 @@ from service.api.request_context import Call
 from service.api.sse import DONE, chunk_event, stream
 from service.api.state import ServiceState
 from service.engine.jobs import Job
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.pipeline.response import model_used
 from service.pipeline.response_models import VqaResponse
 from service.timing import StageTimer
@@ -50,7 +51,7 @@ async def chat(request: Request) -> Response:
     async with AsyncExitStack() as stack:
         call = await stack.enter_async_context(visit(request, "/v1/chat/completions"))
         if content_type(request)[1]:
-            raise ApiError("unsupported_media_type")
+            raise ServiceError("unsupported_media_type")
         state.models()
         body = await receive(call, request, stack)
         timer = timer_of(call)
@@ -105,5 +106,5 @@ async def _chat_events(
     yield DONE
 
 
-def _error_chunk(call: Call) -> Callable[[ApiError], bytes]:
+def _error_chunk(call: Call) -> Callable[[ServiceError], bytes]:
     return lambda refusal: chunk_event(error_body(refusal, call.request_id, call.route))
