@@ -3,15 +3,24 @@
 from collections.abc import Callable
 from time import perf_counter
 
-STAGES = ("queue", "decode", "preprocess", "estimate", "depth", "vision", "prefill", "generate")
+STAGES = ("receive", "queue", "decode", "preprocess", "estimate", "depth", "vision", "prefill", "generate")
+
+FIRST_BYTE = "first_byte_s"
+"""Where in the state of its scope a request finds when its first byte arrived, in seconds of `perf_counter`.
+
+Of a pipelined request: when the answer before it was sent. Servers other than ours do not say.
+"""
 
 
 class StageTimer:
-    """Clock one request; handed from thread to thread, never used by two at once."""
+    """Clock one request; handed from thread to thread, never used by two at once.
 
-    def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
+    began_s: when its first stage began, in seconds of `clock`; None: now.
+    """
+
+    def __init__(self, clock: Callable[[], float] = perf_counter, began_s: float | None = None) -> None:
         self._clock = clock
-        self._last = clock()
+        self._last = clock() if began_s is None else began_s
         self._spent_s: dict[str, float] = {}
 
     def mark(self, stage: str) -> None:

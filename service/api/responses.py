@@ -130,6 +130,11 @@ class Usage(BaseModel):
 class TimingsMs(BaseModel):
     """Hold milliseconds by stage, null for a stage that did not run; the stages add up to the total."""
 
+    receive: float | None = told(
+        "Receiving the request, from the first byte of its head to the last of its body. "
+        "null in a comparison, which is received once for all its settings.",
+        1.2,
+    )
     queue: float | None = told("Waiting for a thread or for the model.", 0.4)
     decode: float | None = told("Reading image and depth files.", 2.1)
     preprocess: float | None = told("Planning, resizing, writing the prompt.", 1.9)
@@ -138,7 +143,7 @@ class TimingsMs(BaseModel):
     vision: float | None = told("Encoding the images, merging included.", 61.0)
     prefill: float | None = told("Reading the prompt.", 9.7)
     generate: float | None = told("Writing the answer.", 2.2)
-    total: float = told("From the whole request's arrival to the answer.", 78.1)
+    total: float = told("From the first byte of the request's head to the answer.", 79.3)
 
 
 class _Answered(BaseModel):

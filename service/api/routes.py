@@ -19,7 +19,6 @@ from service.api.lifecycle import (
     service_state,
     speak,
     timed,
-    timer_of,
     visit,
 )
 from service.api.openapi import COMPARE_BODY, INSPECT_BODY, VQA_BODY, VQA_STREAM
@@ -46,7 +45,7 @@ REFUSALS: Documented = {kind: {"model": ErrorResponse} for kind in ("4XX", "5XX"
 
 @router.post("/vqa", response_model=VqaResponse, responses={**REFUSALS, **VQA_STREAM}, openapi_extra=VQA_BODY)
 async def vqa(request: Request) -> Response:
-    """Answer a question about one or more RGB-D frames. The clock starts when the whole request is here."""
+    """Answer a question about one or more RGB-D frames. The clock starts with the first byte of its head."""
     state = service_state(request)
     async with AsyncExitStack() as stack:
         call = await stack.enter_async_context(visit(request, "/vqa"))
@@ -54,8 +53,7 @@ async def vqa(request: Request) -> Response:
         kind = content_type(request)
         state.models()
         body = await receive(call, request, stack)
-        timer = timer_of(call)
-        asked, job = await in_thread(call, state, lambda: _parse(call, state, kind, body, timer))
+        asked, job = await in_thread(call, state, lambda: _parse(call, state, kind, body))
         if asked.fields.stream:
             said = speak(call, state, job)
             return await stream(call, _vqa_events(said), _error_event(call), stack)
@@ -145,12 +143,10 @@ async def index() -> dict[str, str]:
     }
 
 
-def _parse(
-    call: Call, state: ServiceState, kind: tuple[bytes, bytes], body: bytes, timer: StageTimer
-) -> tuple[VqaRequest, Job]:
-    timer.mark("queue")
+def _parse(call: Call, state: ServiceState, kind: tuple[bytes, bytes], body: bytes) -> tuple[VqaRequest, Job]:
+    call.timer.mark("queue")
     asked = parse_question(*kind, body, state.settings)
-    return asked, make_job(call, state, asked, timer)
+    return asked, make_job(call, state, asked, call.timer)
 
 
 def _parse_and_inspect(

@@ -22,6 +22,7 @@ ANSWER: dict[str, Any] = {
     "cached": False,
     "batch_size": 2,
     "timings_ms": {
+        "receive": 0.4,
         "queue": 0.1,
         "decode": 1.0,
         "preprocess": 1.0,
@@ -30,7 +31,7 @@ ANSWER: dict[str, Any] = {
         "vision": 5.0,
         "prefill": 2.0,
         "generate": 1.0,
-        "total": 10.1,
+        "total": 10.5,
     },
 }
 

@@ -8,7 +8,8 @@ from service.api.responses import VqaResponse
 from service.telemetry import Ending
 
 TIMINGS = {
-    "queue": 4.0,
+    "receive": 1.0,
+    "queue": 3.0,
     "decode": 2.0,
     "preprocess": 3.0,
     "estimate": None,
