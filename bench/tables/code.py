@@ -6,7 +6,7 @@ import json
 
 from bench.tables.markdown import table
 from tosa import METHODS, MergeMethod
-from tosa.methods.settings import settings_of
+from tosa.methods.options import settings_of
 
 
 def defaults(method: str) -> str:
