@@ -27,18 +27,21 @@ T = TypeVar("T")
 
 
 class Call:
-    """One request, from its headers to the end of its response. Times are seconds of `perf_counter`.
+    """One request, from its first byte to the end of its response. Times are seconds of `perf_counter`.
 
-    `request_id` may be the client's own and is only ever echoed.
+    `request_id` may be the client's own and is only ever echoed. `first_byte_s` is when the first byte of the
+    request's head arrived; None, under a server that does not say: now.
     """
 
-    def __init__(self, route: str, request_id: str, timeout_s: float) -> None:
+    def __init__(
+        self, route: str, request_id: str, timeout_s: float, first_byte_s: float | None = None
+    ) -> None:
         self.route, self.request_id = route, request_id
-        self.arrived = perf_counter()
+        self.arrived = perf_counter() if first_byte_s is None else first_byte_s
         self.deadline = self.arrived + timeout_s
         self.key: str | None = None
         self.where: Where = "admission"
-        self.timer: StageTimer | None = None
+        self.timer = StageTimer(began_s=self.arrived)
         self.question: str | None = None
         self.method: str | None = None
         self.costs: list[Costs] = []
@@ -46,7 +49,8 @@ class Call:
         self._abandoned: Why | None = None
         self._gone = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._alarm = self._loop.call_later(timeout_s, self.abandon, "deadline")
+        left_s = self.deadline - perf_counter()
+        self._alarm = self._loop.call_later(max(0.0, left_s), self.abandon, "deadline")
 
     @property
     def is_wanted(self) -> bool:

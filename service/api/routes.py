@@ -19,7 +19,6 @@ from service.api.lifecycle import (
     service_state,
     speak,
     timed,
-    timer_of,
     visit,
 )
 from service.api.openapi import COMPARE_BODY, INSPECT_BODY, VQA_BODY, VQA_STREAM
@@ -46,7 +45,7 @@ REFUSALS: Documented = {kind: {"model": ErrorResponse} for kind in ("4XX", "5XX"
 
 @router.post("/vqa", response_model=VqaResponse, responses={**REFUSALS, **VQA_STREAM}, openapi_extra=VQA_BODY)
 async def vqa(request: Request) -> Response:
-    """Answer a question about one or more RGB-D frames. The clock starts when the whole request is here."""
+    """Answer a question about one or more RGB-D frames. The clock starts with the first byte of its head."""
     state = service_state(request)
     async with AsyncExitStack() as stack:
         call = await stack.enter_async_context(visit(request, "/vqa"))
@@ -54,12 +53,11 @@ async def vqa(request: Request) -> Response:
         kind = content_type(request)
         state.models()
         body = await receive(call, request, stack)
-        timer = timer_of(call)
 
         def parse() -> VqaRequest:
             return parse_question(*kind, body, state.settings)
 
-        asked, job = await in_thread(call, state, lambda: _parse(call, state, timer, parse))
+        asked, job = await in_thread(call, state, lambda: _parse(call, state, call.timer, parse))
         if asked.fields.stream:
             said = speak(call, state, job)
             return await stream(call, _vqa_events(said), _error_event(call), stack)

@@ -21,7 +21,6 @@ from service.api.lifecycle import (
     service_state,
     speak,
     timed,
-    timer_of,
     visit,
 )
 from service.api.openapi import CHAT_BODY, CHAT_STREAM
@@ -32,7 +31,6 @@ from service.engine.jobs import Job
 from service.errors import ServiceError
 from service.pipeline.response import model_used
 from service.pipeline.response_models import VqaResponse
-from service.timing import StageTimer
 
 router = APIRouter()
 REFUSALS: dict[int | str, dict[str, Any]] = {kind: {"model": ChatErrorResponse} for kind in ("4XX", "5XX")}
@@ -54,8 +52,7 @@ async def chat(request: Request) -> Response:
             raise ServiceError("unsupported_media_type")
         state.models()
         body = await receive(call, request, stack)
-        timer = timer_of(call)
-        chat, job = await in_thread(call, state, lambda: _parse_chat(call, state, body, timer))
+        chat, job = await in_thread(call, state, lambda: _parse_chat(call, state, body))
         if chat.stream:
             said = speak(call, state, job)
             events = _chat_events(call, state, said, chat.include_usage)
@@ -82,10 +79,10 @@ async def show_model(request: Request, name: ModelName) -> ServedModel:
     return model(state.models().vlm, state.started)
 
 
-def _parse_chat(call: Call, state: ServiceState, body: bytes, timer: StageTimer) -> tuple[ChatRequest, Job]:
-    timer.mark("queue")
+def _parse_chat(call: Call, state: ServiceState, body: bytes) -> tuple[ChatRequest, Job]:
+    call.timer.mark("queue")
     chat = parse_chat(body, state.settings)
-    return chat, make_job(call, state, chat.asked, timer, chat.stop)
+    return chat, make_job(call, state, chat.asked, call.timer, chat.stop)
 
 
 async def _chat_events(
