@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from service.api.errors import headers_of
 from service.engine.admission import Admission
 from service.errors import ServiceError
 
@@ -17,7 +18,7 @@ def test_full_is_full_and_a_place_comes_back() -> None:
             stack.enter_context(admission.admit())
         with pytest.raises(ServiceError, match="overloaded") as refused, admission.admit():
             pass
-        assert int(refused.value.headers["Retry-After"]) >= 1
+        assert int(headers_of(refused.value)["Retry-After"]) >= 1
         assert admission.inside == 3, "who is refused takes no place"
     assert admission.inside == 0
 
