@@ -4,7 +4,7 @@ It knows files and pixels; it knows neither models nor HTTP.
 """
 
 from depth.codes import check_alignment, depth_codes
-from depth.decode import decode_depth, inspect_depth, read_depth
+from depth.decode import read_depth
 from depth.depth_format import Assumption
 from depth.depth_map import DepthMap, masked_depth, metric_depth
 from depth.errors import DepthError
@@ -20,10 +20,8 @@ __all__ = [
     "DepthMap",
     "DepthReport",
     "check_alignment",
-    "decode_depth",
     "depth_codes",
     "depth_picture",
-    "inspect_depth",
     "masked_depth",
     "metric_depth",
     "read_depth",

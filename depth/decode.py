@@ -14,7 +14,7 @@ from depth.depth_format import FormatOptions, choose_format
 from depth.depth_map import DepthMap, masked_depth
 from depth.errors import DepthError
 from depth.formats import jpeg, npy, png, tiff
-from depth.formats.grey import read_jpeg, read_png
+from depth.formats.grey import read_grey
 from depth.formats.npy import read_npy
 from depth.formats.tiff_blocks import read_tiff
 from depth.polarity import growing_with_distance
@@ -24,8 +24,8 @@ MAX_PIXELS = 16_777_216
 _Read = Callable[[bytes, int], NDArray[np.generic]]
 _SIGNATURES: Mapping[bytes, tuple[str, _Read]] = MappingProxyType(
     {
-        png.SIGNATURE: ("png", read_png),
-        jpeg.SIGNATURE: ("jpeg", read_jpeg),
+        png.SIGNATURE: ("png", read_grey),
+        jpeg.SIGNATURE: ("jpeg", read_grey),
         npy.MAGIC: ("npy", read_npy),
         **{signature: ("tiff", read_tiff) for signature in tiff.SIGNATURES},
     }
@@ -33,18 +33,6 @@ _SIGNATURES: Mapping[bytes, tuple[str, _Read]] = MappingProxyType(
 _REFUSED: Mapping[bytes, str] = MappingProxyType(
     {b"\x76\x2f\x31\x01": "exr", b"PK\x03\x04": "npz", b"PK\x05\x06": "npz"}
 )
-
-
-def decode_depth(data: bytes, *, max_pixels: int = MAX_PIXELS, **options: Unpack[FormatOptions]) -> DepthMap:
-    """Decode a depth file to a DepthMap; options and errors as for `read_depth`."""
-    return read_depth(data, max_pixels=max_pixels, **options)[0]
-
-
-def inspect_depth(
-    data: bytes, *, max_pixels: int = MAX_PIXELS, **options: Unpack[FormatOptions]
-) -> DepthReport:
-    """Say what a depth file is understood as; options and errors as for `read_depth`."""
-    return read_depth(data, max_pixels=max_pixels, **options)[1]
 
 
 def read_depth(

@@ -1,10 +1,10 @@
 """What was understood of a depth file, in plain values that can be shown to whoever sent it."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from depth.depth_format import MILLIMETRES, Assumption, DepthFormat
 from depth.depth_map import DepthMap
@@ -46,10 +46,6 @@ class DepthReport:
         """Return the names of what was guessed."""
         return tuple(assumption.field for assumption in self.assumptions)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the same as JSON has it."""
-        return asdict(self)
-
 
 def make_report(
     container: str,
@@ -59,8 +55,8 @@ def make_report(
     assumptions: tuple[Assumption, ...],
 ) -> DepthReport:
     """Describe a decoded map that has at least one valid pixel."""
-    values = depth.values[depth.valid]
-    nearest, farthest = nearest_and_farthest(depth)
+    values = depth.valid_values
+    nearest, farthest = _ends(values, depth.kind)
     report = DepthReport(
         format=container,
         dtype=dtype.name,
@@ -81,9 +77,12 @@ def make_report(
 
 def nearest_and_farthest(depth: DepthMap) -> tuple[float, float]:
     """Return both ends over valid pixels, at least one; of inverse depth the larger number is nearer."""
-    values = depth.values[depth.valid]
+    return _ends(depth.valid_values, depth.kind)
+
+
+def _ends(values: NDArray[np.float32], kind: Kind) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
-    return (high, low) if depth.kind == "inverse" else (low, high)
+    return (high, low) if kind == "inverse" else (low, high)
 
 
 def _notes(report: DepthReport) -> Iterator[str]:

@@ -63,7 +63,7 @@ class Decoding:
         self._active = self.rows
         self._samplers = [Sampler.start(own) for own in params]
         embeds = [embed(vlm, prompt, own) for prompt, own in zip(prompts, features, strict=True)]
-        batch, self._attended = _left_pad(embeds)  # attended [B, tokens in the cache], None without padding
+        batch, self._attended = left_pad(embeds)  # attended [B, tokens in the cache], None without padding
         self._cache = new_cache(vlm)
         self._logits = self._forward(batch)
 
@@ -149,7 +149,7 @@ def require_room(vlm: Vlm, prompts: Sequence[Tensor]) -> None:
         raise VlmError("prompt_too_long", message, rows=too_long, limit=most)
 
 
-def _left_pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+def left_pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
     """Return rows [1, t, D] behind zeros as [B, T, D]; and 1 where they are real, None if everywhere."""
     width = max(row.shape[1] for row in rows)
     batch = torch.cat([pad(row, (0, 0, width - row.shape[1], 0)) for row in rows])

@@ -7,9 +7,9 @@ Knows neither queues nor HTTP.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -22,6 +22,7 @@ from service.errors import ServiceError
 from service.pipeline.depth_summary import used
 from service.pipeline.models import Models
 from service.pipeline.prepare import Inferred, Prepared
+from service.pipeline.response_models import DepthUsed
 from service.timing import StageTimer
 from vlm import Decoding, GeneratedSequence, IncrementalDetokenizer, VlmError, answer_text, synchronize
 
@@ -46,6 +47,7 @@ class BatchRunner:
     """Answer batches of jobs with the models; `beat` is called whenever a piece of work is done.
 
     `later` is asked to take a job back that found no memory, and says False if no other batch holds any.
+    `served` hears of every batch that succeeded: its number of jobs, and the seconds it took.
     """
 
     def __init__(
@@ -55,39 +57,46 @@ class BatchRunner:
         watcher: Watcher,
         beat: Callable[[], None],
         later: Callable[[Job], bool] = lambda _: False,
+        served: Callable[[int, float], None] = lambda _jobs, _seconds: None,
     ) -> None:
         self._models, self._limits, self._watcher = models, limits, watcher
-        self._beat, self._later = beat, later
+        self._beat, self._later, self._served = beat, later, served
 
     def run(self, jobs: Sequence[Job]) -> Iterator[None]:
         """Answer jobs of one group; yields when the prompts have been read and after every token.
 
         Every job that is still wanted gets its answer or its error. Raises only FatalDeviceError.
         """
-        jobs = [job for job in jobs if job.is_open]
-        if not jobs:
-            return
+        batches = [list(jobs)]  # the next one last
+        while batches:
+            batch = [job for job in batches.pop() if job.is_open]
+            if batch and not (yield from self._run_batch(batch)):
+                middle = (len(batch) + 1) // 2
+                batches += [batch[middle:], batch[:middle]]
+
+    def _run_batch(self, jobs: Sequence[Job]) -> Generator[None, None, bool]:
+        """Run a batch once; return whether it is done with, False if its open jobs have to run again."""
         start, failure = perf_counter(), None
         try:
             yield from self._answer(jobs)
         except Abandoned:
-            return
+            return True
         except Exception as error:
             failure = error.with_traceback(None)  # whose frames would keep every tensor
         outcome = "ok" if failure is None else self._settle(jobs, failure)
         images = sum(job.images for job in jobs)
         method = jobs[0].prepared.plan.method
-        self._watcher.batch_ended(method, len(jobs), images, perf_counter() - start, outcome)
+        seconds = perf_counter() - start
+        self._watcher.batch_ended(method, len(jobs), images, seconds, outcome)
         if failure is None:
+            self._served(len(jobs), seconds)
             self._limits.went_well()
-            return
+            return True
         if len(jobs) == 1 and jobs[0].waits:  # taken back
-            return
+            return True
         for job in jobs:
             job.waits = True
-        middle = (len(jobs) + 1) // 2
-        yield from self.run(jobs[:middle])
-        yield from self.run(jobs[middle:])
+        return False
 
     def _answer(self, jobs: Sequence[Job]) -> Iterator[None]:
         for job in jobs:
@@ -146,7 +155,7 @@ class BatchRunner:
             )
         )
 
-    def _depth(self, job: Job, seen: Seen) -> dict[str, Any] | None:
+    def _depth(self, job: Job, seen: Seen) -> DepthUsed | None:
         if job.prepared.source != "estimate":
             return job.prepared.depth
         assert self._models.estimation is not None, "there are estimates"

@@ -1,14 +1,13 @@
 """What the numbers are taken for: presets, words and assumptions; mistakes have a code of their own."""
 
-import json
 from typing import Any
 
 import numpy as np
 import pytest
 
-from depth import KINDS, PRESETS, DepthError, decode_depth, inspect_depth, read_depth
+from depth import KINDS, PRESETS, Assumption, DepthError, read_depth
 from depth.errors import REASONS
-from tests.depth.files import npy, png8, png16
+from tests.depth.files import decode_depth, inspect_depth, npy, png8, png16
 
 ROOM_M = np.linspace(0.5, 8.0, 12 * 16).reshape(12, 16)
 UNITS = {
@@ -148,11 +147,10 @@ def test_doubts_are_noted() -> None:
     assert inspect_depth(room(1000)).notes == inspect_depth(npy(ROOM_M)).notes == ()
 
 
-def test_a_report_is_plain_data() -> None:
+def test_a_report_says_what_was_understood() -> None:
     report = inspect_depth(room(1000))
-    again = json.loads(json.dumps(report.as_dict(), allow_nan=False))
-    assert (again["height"], again["width"], again["nearest"], again["farthest"]) == (12, 16, 0.5, 8.0)
-    assert again["assumptions"][1] == {"field": "scale", "sentence": "Integers were taken as millimetres."}
+    assert (report.height, report.width, report.nearest, report.farthest) == (12, 16, 0.5, 8.0)
+    assert report.assumptions[1] == Assumption("scale", "Integers were taken as millimetres.")
 
 
 def test_every_reason_has_a_code_and_a_sentence() -> None:

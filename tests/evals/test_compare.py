@@ -19,7 +19,7 @@ from evals.rooms import VALIDATION, examples
 from evals.rooms.compare import __main__ as command
 from evals.rooms.compare import report, workers
 from evals.rooms.compare.asker import Asker, batches_of, joined, remembering
-from evals.rooms.compare.batched_answers import answer_batch
+from evals.rooms.compare.batched_answers import answer_frames
 from evals.rooms.compare.kept import Kept
 from evals.rooms.compare.latency import by_work, measure
 from evals.rooms.compare.settings import Ablation, Setting, ablations, compared, plan_all
@@ -108,7 +108,7 @@ def test_answers_are_those_of_the_ordinary_path(
         with torch.inference_mode():
             tokens = encode(vlm.tower, pixel_values(vlm, [Image.fromarray(example.frame.rgb)]), plan, spatial)
         texts = [asked.question for asked in example.questions]
-        ordinary.append(answer_batch(vlm, features(vlm, tokens), texts, max_new_tokens=8))
+        ordinary.append(answer_frames(vlm, features(vlm, tokens)[None], [texts], 8)[0])
     assert joined(asker.ask(setting, plan)).answers == ordinary
     assert len({answer for answers in ordinary for answer in answers}) > 4
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from evals.rooms.compare.batched_answers import answer_batch
+from evals.rooms.compare.batched_answers import answer_frames
 from tosa import MergeSpec, make_plan
 from vlm import (
     GenerationParams,
@@ -199,5 +199,5 @@ def test_a_batch_of_questions_gets_the_answers_of_one_by_one(
     with torch.inference_mode():
         tokens = encode(vlm.tower, pixel_values(vlm, images), plan)
     single = [generate(vlm, *read(vlm, images, question, plan.spec), params()).text for question in QUESTIONS]
-    assert answer_batch(vlm, features(vlm, tokens), QUESTIONS, max_new_tokens=24) == single
+    assert answer_frames(vlm, features(vlm, tokens)[None], [QUESTIONS], 24)[0] == single
     assert len(set(single)) == len(single)

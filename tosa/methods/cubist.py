@@ -11,7 +11,7 @@ from tosa.adjacent import join_neighbours, line_assignment
 from tosa.grid import AxisWindows
 from tosa.layout import on_smaller_grid, step_windows
 from tosa.methods.method import MergeMethod
-from tosa.methods.options import options_of, require_number
+from tosa.methods.options import option, options_of, require_number
 from tosa.reduction import apply, max_magnitude
 from tosa.spec import MergeStep
 from tosa.tokens import Tokens
@@ -19,11 +19,13 @@ from tosa.tokens import Tokens
 
 @dataclass(frozen=True)
 class CubistOptions:
-    """depth_weight: share of the spatial similarity in that of two neighbours, from 0 to 0.999; above 0 the
-    method needs spatial tokens.
-    """
+    """Settings of CubistMerge."""
 
-    depth_weight: float = 0.0
+    depth_weight: float = option(
+        0.0,
+        "share of the spatial similarity in that of two neighbours, from 0 to 0.999; above 0 the method "
+        "needs spatial tokens.",
+    )
 
     def __post_init__(self) -> None:
         require_number("depth_weight", self.depth_weight, 0.0, 0.999)

@@ -21,7 +21,7 @@ from tosa.layout import (
     window_unpartition,
 )
 from tosa.methods.method import MergeMethod
-from tosa.methods.options import BadOption, options_of, require_integer, require_number
+from tosa.methods.options import BadOption, option, options_of, require_integer, require_number
 from tosa.reduction import apply
 from tosa.spec import MergeStep
 from tosa.tokens import Blend, Tokens
@@ -29,16 +29,14 @@ from tosa.tokens import Blend, Tokens
 
 @dataclass(frozen=True)
 class ExpediteOptions:
-    """iterations: rounds of clustering.
-    temperature: how sharply squared distances choose, for features 1280 wide (scaled by 1280 / width).
-    neighbourhood: rows and columns of centroids that a token may choose from, odd.
-    top_k: tokens that each patch is rebuilt from on the way back.
-    """
+    """Settings of Expedite."""
 
-    iterations: int = 5
-    temperature: float = 0.01
-    neighbourhood: int = 5
-    top_k: int = 20
+    iterations: int = option(5, "rounds of clustering.")
+    temperature: float = option(
+        0.01, "how sharply squared distances choose, for features 1280 wide (scaled by 1280 / width)."
+    )
+    neighbourhood: int = option(5, "rows and columns of centroids that a token may choose from, odd.")
+    top_k: int = option(20, "tokens that each patch is rebuilt from on the way back.")
 
     def __post_init__(self) -> None:
         require_integer("iterations", self.iterations, 1, 20)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tosa.matching import argsort_desc, cosine, keep_only
 from tosa.methods.method import MergeMethod
-from tosa.methods.options import options_of, require_number
+from tosa.methods.options import option, options_of, require_number
 from tosa.reduction import drop
 from tosa.spec import MergeStep
 from tosa.tokens import Tokens
@@ -21,14 +21,13 @@ from tosa.tokens import Tokens
 
 @dataclass(frozen=True)
 class SaintOptions:
-    """Settings of SAINT.
+    """Settings of SAINT."""
 
-    tau: cosine similarity, in [-1, 1], from which two tokens are neighbours.
-    gamma: how much closeness beyond tau counts against the number of neighbours, from 0 (not at all) to 30.
-    """
-
-    tau: float = 0.75
-    gamma: float = 10.0
+    tau: float = option(0.75, "cosine similarity, in [-1, 1], from which two tokens are neighbours.")
+    gamma: float = option(
+        10.0,
+        "how much closeness beyond tau counts against the number of neighbours, from 0 (not at all) to 30.",
+    )
 
     def __post_init__(self) -> None:
         require_number("tau", self.tau, -1, 1)
