@@ -11,6 +11,28 @@ from evals.rooms.compare.report import seen_ms
 NOT_TIMED = "Not timed in this run."
 
 
+def headline() -> str:
+    """What an answer costs with ToSA at a quarter of the tokens, and how often it is right: the README's number."""
+    plain, merged = by_name()["none"], by_name()["tosa 0.25 decreasing, true depth"]
+    timed, split = result()["latency"], result()["split"]
+    total_ms = merged["total_ms"] + timed["depth_ms"][merged["depth"]]
+    return (
+        f"**With {merged['tokens_out']} of {plain['tokens_out']} visual tokens, an answer takes {total_ms:.0f} ms "
+        f"instead of {plain['total_ms']:.0f} ms**, of which the vision encoder takes "
+        f"{seen_ms(merged, timed['depth_ms']):.0f} ms instead of {plain['vision_ms']:.0f} ms. "
+        f"Of {split['questions']:,} questions, **{percent(merged['accuracy']['overall'][0])} % are answered correctly; "
+        f"without merging, {percent(plain['accuracy']['overall'][0])} %**. The 95 % intervals are "
+        f"{_ends(merged)} and {_ends(plain)}.\n\n"
+        f"Model `room-tiny`, method `tosa`, schedule `decreasing`, depth included, medians of {timed['rounds']} rounds "
+        f"in one process, {of_machine(result())}."
+    )
+
+
+def _ends(row: Row) -> str:
+    _, low, high = map(percent, row["accuracy"]["overall"])
+    return f"{low} to {high}"
+
+
 def accuracy(schedule: str) -> str:
     """Methods by ratio, each cell with its interval."""
     return signed(_by_ratio(schedule, lambda row: with_ends(row["accuracy"]["overall"])))

@@ -1,0 +1,37 @@
+"""The reference of the command line, read from the commands themselves."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+from typer.main import get_command
+
+from bench.tables.markdown import table
+from service.cli import app
+
+
+def cli() -> str:
+    """Every command with its arguments and options."""
+    commands: Any = get_command(app)
+    return "\n\n".join(_command(name, command) for name, command in commands.commands.items())
+
+
+def _command(name: str, command: Any) -> str:
+    shown = [one for one in command.params if one.name != "help"]
+    rows = [[_names(one), _default(one), " ".join(one.help.split())] for one in shown]
+    about = " ".join(command.help.split())
+    return f"## `tosa-vqa {name}`\n\n{about}\n\n{table(['option', 'default', 'meaning'], rows, right=False)}"
+
+
+def _names(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return f"`{parameter.name.upper()}`"
+    return ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+
+
+def _default(parameter: Any) -> str:
+    if parameter.required:
+        return "required"
+    default = parameter.default.value if isinstance(parameter.default, Enum) else parameter.default
+    return "" if default in (None, False, (), []) else f"`{default}`"
