@@ -15,7 +15,7 @@ from evals.inputs import frame_inputs
 from evals.rooms import TEST, make_scene, render
 from tosa import METHODS, MergeSpec, Tokens, make_plan
 from vlm import encode, load_vlm
-from vlm.pictures import draw_groups, plot_tokens, strip_of
+from vlm.overlay import draw_groups, plot_tokens, strip_of
 
 OUT = Path(__file__).parents[1] / "docs" / "images"
 SEED = TEST.start + 11

@@ -15,7 +15,7 @@ from depth import depth_picture, metric_depth
 from evals.inputs import frame_inputs
 from tosa import MergeSpec, make_plan
 from vlm import Vlm, encode, load_vlm
-from vlm.pictures import draw_groups
+from vlm.overlay import draw_groups
 
 ROOT = Path(__file__).parents[1]
 FRAME = ROOT / "examples" / "frames" / "room-3"

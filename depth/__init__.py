@@ -7,9 +7,9 @@ from depth.codes import check_alignment, depth_codes
 from depth.decode import decode_depth, inspect_depth, read_depth
 from depth.depth_map import DepthMap, masked_depth, metric_depth
 from depth.errors import DepthError
-from depth.picture import depth_picture
 from depth.presets import KINDS, PRESETS
 from depth.reading import Guess
+from depth.render import depth_picture
 from depth.report import DepthReport
 
 __all__ = [

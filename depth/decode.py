@@ -10,16 +10,16 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from depth import jpeg, npy, png, tiff
 from depth.depth_map import DepthMap, masked_depth
 from depth.errors import DepthError
-from depth.grey import read_jpeg, read_png
+from depth.formats import jpeg, npy, png, tiff
+from depth.formats.grey import read_jpeg, read_png
+from depth.formats.npy import read_npy
+from depth.formats.tiff_blocks import read_tiff
 from depth.near_end import growing_with_distance
-from depth.npy import read_npy
 from depth.plausible import check_plausible
 from depth.reading import ReadingOptions, choose_reading
 from depth.report import DepthReport, make_report
-from depth.tiff_blocks import read_tiff
 
 MAX_PIXELS = 16_777_216
 _Read = Callable[[bytes, int], NDArray[np.generic]]

@@ -27,14 +27,14 @@ from rich.table import Table
 from rich.text import Text
 
 from evals.rooms.score import is_right
-from service.arguments import load_models_here
-from service.images import decode_image
-from service.pipeline import prepare, see
-from service.schemas import VqaFields, VqaRequest
+from service.cli.options import load_models_here
+from service.pipeline.images import decode_image
+from service.pipeline.prepare import prepare, see
+from service.request.schemas import VqaFields, VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer
 from tosa import METHODS, Tokens
-from vlm.pictures import draw_groups, strip_of
+from vlm.overlay import draw_groups, strip_of
 
 HERE = Path(__file__).parent
 FRAMES, OUT = HERE / "frames", HERE / "out"

@@ -1,6 +1,6 @@
 """Run the command line as `python -m service`."""
 
-from service.cli import main
+from service.cli.main import main
 
 if __name__ == "__main__":
     main()

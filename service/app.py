@@ -12,13 +12,13 @@ from starlette.exceptions import HTTPException
 
 from depth import DepthError
 from depth.estimate import EstimatorError
-from service.chat.response import error_body
-from service.chat.routes import router as chat_router
+from service.api.chat.response import error_body
+from service.api.chat.routes import router as chat_router
+from service.api.middleware import RequestId
+from service.api.routes import router
+from service.api.state import ServiceState
 from service.errors import ApiError
-from service.middleware import RequestId
-from service.routes import router
 from service.settings import Settings
-from service.state import ServiceState
 from service.translation import to_api_error
 from tosa import PlanError
 from vlm import VlmError

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from service.api.json_body import is_unicode
 from service.errors import ApiError
-from service.json_body import is_unicode
-from service.schemas import VqaFields, VqaRequest
+from service.request.schemas import VqaFields, VqaRequest
+from service.request.validation import validated
 from service.settings import Settings
-from service.validation import validated
 from tosa import METHODS
 
 

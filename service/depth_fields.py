@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from depth.presets import KINDS, PRESETS
 from depth.reading import MAX_INVALID, ReadingOptions, choose_reading
-from service.values import number_list
+from service.request.coercion import number_list
 
 PRESET_NAMES = (*PRESETS, "realsense:<scale>", "auto")
 _ANY_DTYPE = np.dtype(np.uint16)

@@ -19,7 +19,7 @@ ALLOWED = {
     "vlm": {"tosa", "checkpoints"},
     "service": {"vlm", "tosa", "depth"},
 }
-COMPOSITION_ROOT = Path("service/cli.py")  # may import these, inside a function
+COMPOSITION_ROOT = Path("service/cli/main.py")  # may import these, inside a function
 COMPOSED = {"evals", "checkpoints"}
 
 
@@ -82,9 +82,9 @@ def test_imports_point_one_way() -> None:
         ("tosa/a.py", "import checkpoints"),
         ("service/a.py", "import checkpoints"),
         ("service/a.py", "def f():\n    import evals"),
-        ("service/cli.py", "import evals.rooms"),
-        ("service/cli.py", "import checkpoints"),
-        ("service/cli.py", "def f():\n    import training"),
+        ("service/cli/main.py", "import evals.rooms"),
+        ("service/cli/main.py", "import checkpoints"),
+        ("service/cli/main.py", "def f():\n    import training"),
         ("vlm/a.py", "from tests.vlm import tiny"),
         ("service/utils.py", ""),
         ("vlm/deep/helpers.py", ""),
@@ -102,8 +102,8 @@ def test_the_checker_can_fail(tmp_path: Path, path: str, source: str) -> None:
         ("vlm/a.py", "import transformers, tosa"),
         ("depth/a.py", "import numpy"),
         ("service/a.py", "import fastapi, vlm, tosa, depth"),
-        ("service/cli.py", "def f():\n    from evals.rooms import scene"),
-        ("service/cli.py", "def f():\n    import checkpoints"),
+        ("service/cli/main.py", "def f():\n    from evals.rooms import scene"),
+        ("service/cli/main.py", "def f():\n    import checkpoints"),
     ],
 )
 def test_the_checker_lets_the_design_through(tmp_path: Path, path: str, source: str) -> None:

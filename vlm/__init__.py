@@ -5,8 +5,9 @@ Every function takes the loaded `Vlm` and values, and returns a value; nothing i
 model serves any number of threads with different plans. Depth arrives as ready-made spatial tokens.
 """
 
-from vlm.batch import answer_batch, answer_frames
+from evals.rooms.compare.batched_answers import answer_batch, answer_frames
 from vlm.decoding import Decoding, FinishReason, Row, require_room
+from vlm.detokenize import TextSoFar
 from vlm.device import settle
 from vlm.generate import Generation, features, generate
 from vlm.hosts import Block, Host, adapt
@@ -15,7 +16,6 @@ from vlm.model import ImageSettings, Vlm, VlmError
 from vlm.preprocess import pixel_values
 from vlm.prompt import Role, Turn, answer_text, chat_ids, prompt_ids
 from vlm.sampling import GenerationParams
-from vlm.text import TextSoFar
 from vlm.vision import encode, encoder_shape, feature_map, tosa_encode
 
 __all__ = [

@@ -8,7 +8,7 @@ import litserve
 from fastapi import Request
 
 from bench.peers.model import MAX_BATCH, Model
-from service.pipeline import Prepared
+from service.pipeline.prepare import Prepared
 
 
 class Vqa(litserve.LitAPI):

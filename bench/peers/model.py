@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from service.inference.alone import Unwatched
-from service.inference.batch import BatchRunner
-from service.inference.batcher import Batcher
-from service.inference.jobs import Job
-from service.inference.models import load_models
-from service.pipeline import Prepared, prepare
-from service.schemas import VqaFields, VqaRequest
+from service.engine.alone import Unwatched
+
+from service.engine.batch_queue import Batcher
+from service.engine.batch_runner import BatchRunner
+from service.engine.jobs import Job
+from service.engine.warmup import warm_up
+from service.pipeline.models import load_models
+from service.pipeline.prepare import Prepared, prepare
+from service.request.schemas import VqaFields, VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer
-from service.warmup import warm_up
 
 MAX_BATCH = Settings.model_fields["max_batch"].default
 

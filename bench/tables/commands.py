@@ -8,7 +8,7 @@ from typing import Any
 from typer.main import get_command
 
 from bench.tables.markdown import table
-from service.cli import app
+from service.cli.main import app
 
 
 def cli() -> str:

@@ -14,11 +14,11 @@ from evals.runners.asking import Answer, Answerer, RunError, Spec, answered, con
 from evals.runners.items import DatasetError, Item
 from evals.runners.over_http import HttpAnswerer
 from service.checks import check_counts, check_fields
-from service.inference.engine import Engine
-from service.inference.jobs import Job
-from service.inference.models import load_models
-from service.pipeline import model_used, prepare, respond
-from service.schemas import VqaRequest
+from service.engine.engine import Engine
+from service.engine.jobs import Job
+from service.pipeline.models import load_models
+from service.pipeline.prepare import model_used, prepare, respond
+from service.request.schemas import VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer
 from service.translation import to_api_error

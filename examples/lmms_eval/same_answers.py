@@ -18,7 +18,7 @@ from evals.runners.answerers import HttpAnswerer
 from evals.runners.asking import RunError
 from evals.runners.items import Item
 from examples.lmms_eval.write_roomqa import OUT
-from service.chat.request import DEPTH_FIELDS
+from service.api.chat.request import DEPTH_FIELDS
 
 FAILED = "[LMMS_EVAL_REQUEST_FAILED"
 """How an answer begins that lmms-eval made up for a request that failed; it is scored like any other."""

@@ -1,1 +1,1 @@
-"""What stands around the application when Ray Serve runs its replicas; `service.ray_app` puts it together."""
+"""Replicas of the service behind Ray Serve (an extra): application, router, front and cluster."""

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from service.refusals import fail
+from service.cli.errors import fail
 from service.settings import Settings
 
 log = logging.getLogger("tosa_vqa")
@@ -109,7 +109,7 @@ def _start(settings: Settings, host: str, port: int, replicas: int, threads: int
     from ray import serve
     from ray.serve.config import HTTPOptions, ProxyLocation
 
-    from service.ray_app import LOGGING, NAME, Scale, build_app
+    from service.ray_serve.app import LOGGING, NAME, Scale, build_app
 
     scale = Scale(min_replicas=replicas, max_replicas=replicas, num_cpus=threads)
     http = HTTPOptions(host=host, port=port, request_timeout_s=settings.request_timeout_s + 5)
@@ -126,7 +126,7 @@ def _start(settings: Settings, host: str, port: int, replicas: int, threads: int
 def _end() -> None:
     from ray import serve
 
-    from service.ray_app import NAME
+    from service.ray_serve.app import NAME
 
     serve.delete(NAME)  # first: replicas finish what runs; shutdown alone ends the proxy under open requests
     serve.shutdown()

@@ -1,8 +1,8 @@
 """What an operator sees: metrics, one log line per request, traces. It only ever watches."""
 
-from service.telemetry.ending import CLIENT_GONE, Ending
 from service.telemetry.endpoint import TracesUnavailable
 from service.telemetry.logs import configure_logging
+from service.telemetry.outcome import CLIENT_GONE, Ending
 from service.telemetry.telemetry import Telemetry
 
 __all__ = ["CLIENT_GONE", "Ending", "Telemetry", "TracesUnavailable", "configure_logging"]

@@ -13,8 +13,8 @@ from typing import Any, TextIO
 import structlog
 
 from service.settings import Settings
-from service.telemetry.ending import Ending
 from service.telemetry.lines import cut, json_line, stack_line, text_line
+from service.telemetry.outcome import Ending
 
 REQUESTS = "tosa_vqa.requests"
 LIBRARIES = ("uvicorn.error", "transformers", "huggingface_hub")  # they bring handlers of their own

@@ -22,7 +22,6 @@ from prometheus_client import (
 )
 
 from service.settings import Settings
-from service.telemetry.ending import CLIENT_GONE, Ending
 from service.telemetry.labels import (
     CODES,
     METHOD_NAMES,
@@ -37,6 +36,7 @@ from service.telemetry.labels import (
     one_method,
     status_class,
 )
+from service.telemetry.outcome import CLIENT_GONE, Ending
 from service.telemetry.registry import PREFIX, Registry, Watched
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)

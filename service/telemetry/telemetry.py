@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from service.settings import Settings
-from service.telemetry.ending import Ending
 from service.telemetry.endpoint import open_traces, trace_id_of
 from service.telemetry.logs import RequestLog
 from service.telemetry.metrics import Metrics
+from service.telemetry.outcome import Ending
 
 log = logging.getLogger("tosa_vqa")
 T = TypeVar("T")

@@ -19,8 +19,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from service.telemetry.ending import Ending
 from service.telemetry.labels import ROUTES
+from service.telemetry.outcome import Ending
 from service.timing import STAGES
 
 EXPORT_TIMEOUT_S = 5

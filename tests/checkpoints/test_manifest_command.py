@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from depth.estimate import EstimatorError
-from service.cli import app
-from service.inference.models import load_models
+from service.cli.main import app
+from service.pipeline.models import load_models
 from service.settings import Settings
 from tests.checkpoints.test_manifest import flip
 from tests.depth.estimators import CASES

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import depth.grey
+import depth.formats.grey
 from depth import DepthError, DepthMap, decode_depth, masked_depth
 from tests.fuzz.campaign import Decode, resident_mib, run
 from tests.fuzz.mutate import MUTATORS, mutate
@@ -133,7 +133,7 @@ def test_a_leak_is_caught() -> None:
 
 @pytest.mark.parametrize("check", ["check_png_complete", "check_jpeg_complete"])
 def test_without_the_gate_missing_pixels_would_pass(check: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(depth.grey, check, lambda *_: None)
+    monkeypatch.setattr(depth.formats.grey, check, lambda *_: None)
     summary = run(decode_depth, 600, seed=5)
     assert any("accepted with pixels missing" in failure for failure, _ in summary.failures)
 

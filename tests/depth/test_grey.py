@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-import depth.grey
+import depth.formats.grey
 from depth import DepthError, decode_depth, inspect_depth
-from depth.jpeg import check_jpeg_complete
+from depth.formats.jpeg import check_jpeg_complete
 from tests.depth.files import jpeg, png8, raw_png
 from tests.depth.tiffs import tiff
 from tests.fuzz.seeds import seeds
@@ -147,9 +147,9 @@ def test_pillow_alone_would_paint_what_is_missing(monkeypatch: pytest.MonkeyPatc
     whole = jpeg(GREY)
     cut = whole[: whole.index(SCAN) + 60] + END
     assert reason(cut) == "truncated"
-    monkeypatch.setattr(depth.grey, "check_jpeg_complete", lambda *_: None)
+    monkeypatch.setattr(depth.formats.grey, "check_jpeg_complete", lambda *_: None)
     assert decode_depth(cut).shape == (HEIGHT, WIDTH)
-    monkeypatch.setattr(depth.grey, "check_jpeg_complete", check_jpeg_complete)
+    monkeypatch.setattr(depth.formats.grey, "check_jpeg_complete", check_jpeg_complete)
 
 
 def test_a_missing_stretch_between_restarts_is_refused() -> None:

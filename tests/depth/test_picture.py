@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from depth import DepthMap, depth_picture, masked_depth, metric_depth
-from depth.picture import HOLE, LONGEST_PX, SHORTEST_PX
+from depth.render import HOLE, LONGEST_PX, SHORTEST_PX
 
 RAMP = np.tile(np.linspace(1, 6, 64), (48, 1))
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from depth import DepthError, decode_depth
 from depth.decode import MAX_PIXELS
-from depth.tiff_blocks import read_tiff
+from depth.formats.tiff_blocks import read_tiff
 from tests.depth.tiffs import DEFLATE, LZW, NONE, OLD_DEFLATE, PACKBITS, compress, tiff, write
 
 RNG = np.random.default_rng(0)

@@ -21,9 +21,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from service.chat.request import HARMLESS
+from service.api.chat.request import HARMLESS
 from service.error_table import ERRORS, REASONS
-from service.schemas import VqaFields
+from service.request.schemas import VqaFields
 from tests.fuzz.mutate import mutate
 from tests.loopback import PATIENCE_S
 from tests.service.chats import chat, depth, image, text, user

@@ -120,7 +120,7 @@ def test_the_shipped_configuration_builds_the_application() -> None:
     import yaml
     from ray.serve.schema import ServeDeploySchema
 
-    from service.ray_app import Scale, build_app, deployment_options
+    from service.ray_serve.app import Scale, build_app, deployment_options
 
     written = yaml.safe_load((ROOT / "docker/ray/serve.yaml").read_text())
     (application,) = ServeDeploySchema.model_validate(written).applications

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.responses import VqaResponse
+from service.api.responses import VqaResponse
 from service.telemetry import Ending
 
 TIMINGS = {

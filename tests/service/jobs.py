@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from service.inference.jobs import Job
+from service.engine.jobs import Job
 from service.timing import StageTimer
 
 

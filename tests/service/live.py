@@ -16,10 +16,10 @@ from typing import Any
 import httpx
 import uvicorn
 
+from service.api.state import ServiceState
 from service.app import create_app
-from service.connection import Connection
+from service.server.connection import Connection
 from service.settings import Settings
-from service.state import ServiceState
 from tests.loopback import PATIENCE_S, wait_for
 from tests.service.conftest import LIMITS, Question, until_ready
 

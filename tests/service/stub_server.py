@@ -22,13 +22,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-import service.server
-from service.process import ended_when_asked, leave
-from service.server import Server
+import service.server.uvicorn_server
+from service.server.process import ended_when_asked, leave
+from service.server.uvicorn_server import Server
 
 
 class State:
-    """What the server uses of service.state.ServiceState, and admission, in a few lines."""
+    """What the server uses of service.api.state.ServiceState, and admission, in a few lines."""
 
     def __init__(self, settings: Any) -> None:
         self.settings, self.status, self.is_closed = settings, "loading", False
@@ -112,7 +112,10 @@ def main(
     if kind == "plain":
         uvicorn.run(app, port=port)
         return 0
-    service.server.LAST_WORDS_S, service.server.LINGER_S = last_words_s, linger_s
+    service.server.uvicorn_server.LAST_WORDS_S, service.server.uvicorn_server.LINGER_S = (
+        last_words_s,
+        linger_s,
+    )
     server = Server(app, "127.0.0.1", port, settings)
     state.end_process = server.end_process
     return server.listen()

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from service.engine.admission import Admission
 from service.errors import ApiError
-from service.inference.admission import Admission
 
 
 def test_full_is_full_and_a_place_comes_back() -> None:

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from service.engine.alone import answer_here
 
-import service.inference.seeing
+import service.engine.vision_stage
+from service.engine.batch_queue import Batcher
+from service.engine.batch_runner import BatchRunner, FatalDeviceError
+from service.engine.jobs import Job
 from service.errors import ApiError
-from service.inference.alone import answer_here
-from service.inference.batch import BatchRunner, FatalDeviceError
-from service.inference.batcher import Batcher
-from service.inference.frame_cache import FrameCache
-from service.inference.frames import Frame, encode_frames
-from service.inference.jobs import Job
-from service.inference.models import Models
-from service.pipeline import Prepared, prepare
-from service.schemas import VqaFields, VqaRequest
+from service.pipeline.frame_cache import FrameCache
+from service.pipeline.frames import Frame, encode_frames
+from service.pipeline.models import Models
+from service.pipeline.prepare import Prepared, prepare
+from service.request.schemas import VqaFields, VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer
 from tests.depth.files import png8
@@ -152,7 +152,7 @@ def count_encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         numbers.append(len(frames))
         return encode_frames(vlm, plan, frames, between)
 
-    monkeypatch.setattr(service.inference.seeing, "encode_frames", counted)
+    monkeypatch.setattr(service.engine.vision_stage, "encode_frames", counted)
     return numbers
 
 
@@ -168,7 +168,7 @@ def poisoned(
             raise error()
         return encode_frames(vlm, plan, frames, between)
 
-    monkeypatch.setattr(service.inference.seeing, "encode_frames", broken)
+    monkeypatch.setattr(service.engine.vision_stage, "encode_frames", broken)
     return sizes
 
 
@@ -248,7 +248,7 @@ def test_memory_that_runs_out_makes_smaller_batches_and_loses_nobody(
         return encode_frames(vlm, plan, frames, between)
 
     with monkeypatch.context() as patch:
-        patch.setattr(service.inference.seeing, "encode_frames", small_device)
+        patch.setattr(service.engine.vision_stage, "encode_frames", small_device)
         run(models, jobs, limits)
     assert texts(jobs) == [alone(models, job.prepared) for job in jobs]
     assert limits.limit <= 2
@@ -265,7 +265,7 @@ def test_many_images_of_one_question_are_encoded_in_parts_when_memory_is_short(
         return encode_frames(vlm, plan, frames, between)
 
     with monkeypatch.context() as patch:
-        patch.setattr(service.inference.seeing, "encode_frames", tiny_device)
+        patch.setattr(service.engine.vision_stage, "encode_frames", tiny_device)
         run(models, [job], limits)
     assert texts([job]) == [alone(models, job.prepared)]
 
@@ -350,7 +350,7 @@ def test_nan_never_becomes_text_and_is_not_remembered(
         return features
 
     with monkeypatch.context() as patch:
-        patch.setattr(service.inference.seeing, "encode_frames", with_nan)
+        patch.setattr(service.engine.vision_stage, "encode_frames", with_nan)
         run(models, jobs)
     assert str(jobs[place].answer.exception(0)) == "numerical_error"
     honest = [job for at, job in enumerate(jobs) if at != place]
@@ -388,7 +388,7 @@ def test_nothing_goes_on_when_all_have_left(models: Models, monkeypatch: pytest.
 
         return encode_frames(vlm, plan, frames, count)
 
-    monkeypatch.setattr(service.inference.seeing, "encode_frames", leaving)
+    monkeypatch.setattr(service.engine.vision_stage, "encode_frames", leaving)
     heard = run(models, jobs)
     assert layers["run"] == 1 and heard.outcomes == []
     assert not any(job.answer.done() for job in jobs)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.inference.batcher import CALM_BATCHES, QUARANTINE_S, Batcher
-from service.inference.jobs import Job
+from service.engine.batch_queue import CALM_BATCHES, QUARANTINE_S, Batcher
+from service.engine.jobs import Job
 from tests.service.jobs import Waiting, toy_job
 
 

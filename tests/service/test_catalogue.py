@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-import service.state
-import service.warmup
-from service.catalogue import describe
-from service.inference.frame_cache import FrameCache
-from service.inference.models import Models
+import service.api.state
+import service.engine.warmup
+from service.api.catalogue import describe
+from service.engine.warmup import merge_once, possible_plan, warm_up
+from service.pipeline.frame_cache import FrameCache
+from service.pipeline.models import Models
 from service.settings import Settings
-from service.warmup import merge_once, possible_plan, warm_up
 from tosa import METHODS, MergeMethod
 from tosa.methods.settings import settings_of
 from vlm import Vlm, VlmError, load_vlm
@@ -118,8 +118,8 @@ def test_warm_up_uses_every_method(vlm: Vlm, monkeypatch: pytest.MonkeyPatch) ->
     def answer_here(models: Models, prepared: Any) -> None:
         asked.append(prepared.plan.method)
 
-    monkeypatch.setattr(service.warmup, "answer_here", answer_here)
-    monkeypatch.setattr(service.warmup, "merge_once", lambda vlm, plan: merged.append(plan.method))
+    monkeypatch.setattr(service.engine.warmup, "answer_here", answer_here)
+    monkeypatch.setattr(service.engine.warmup, "merge_once", lambda vlm, plan: merged.append(plan.method))
     warm_up(alone(vlm), Settings())
     assert asked == ["none", "tosa"]
     assert sorted([*asked, *merged]) == sorted(METHODS)
@@ -143,9 +143,9 @@ def test_models_that_cannot_keep_so_little_warm_up_with_more(vlm: Vlm) -> None:
 def test_methods_that_cannot_run_are_left_out(vlm: Vlm, monkeypatch: pytest.MonkeyPatch) -> None:
     needs_grid = replace(vlm, shape=replace(vlm.shape, requires_grid=True))
     assert possible_plan(needs_grid, "tome") is None and possible_plan(needs_grid, "none") is not None
-    monkeypatch.setattr(service.warmup, "answer_here", lambda *_: None)
+    monkeypatch.setattr(service.engine.warmup, "answer_here", lambda *_: None)
     merged: list[str] = []
-    monkeypatch.setattr(service.warmup, "merge_once", lambda vlm, plan: merged.append(plan.method))
+    monkeypatch.setattr(service.engine.warmup, "merge_once", lambda vlm, plan: merged.append(plan.method))
     warm_up(alone(needs_grid), Settings())
     assert merged == [name for name, method in METHODS.items() if method.merges and method.keeps_grid]
 
@@ -158,8 +158,8 @@ def test_warm_up_is_quick(vlm: Vlm) -> None:
 
 def test_loading_warms_up(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     warmed: list[str] = []
-    monkeypatch.setattr(service.state, "warm_up", lambda models, settings: warmed.append(models.vlm.id))
-    assert service.state.load_and_warm_up(Settings(model=str(checkpoint))).vlm.id == str(checkpoint)
+    monkeypatch.setattr(service.api.state, "warm_up", lambda models, settings: warmed.append(models.vlm.id))
+    assert service.api.state.load_and_warm_up(Settings(model=str(checkpoint))).vlm.id == str(checkpoint)
     assert warmed == [str(checkpoint)]
     with pytest.raises(VlmError):
-        service.state.load_and_warm_up(Settings(model="no/such/thing"))
+        service.api.state.load_and_warm_up(Settings(model="no/such/thing"))

@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from depth import DepthError
-from service.chat.request import HARMLESS, parse_chat
-from service.chat.response import error_body
-from service.compare import comparison, parse_comparison
+from service.api.body import parse_inspection, parse_question
+from service.api.chat.request import HARMLESS, parse_chat
+from service.api.chat.response import error_body
+from service.api.compare import comparison, parse_comparison
 from service.errors import ApiError, from_depth
-from service.forms import parse_inspection, parse_question
-from service.schemas import VqaFields
+from service.request.schemas import VqaFields
 from service.settings import Settings
 from tests.service.answers import ANSWER
 from tests.service.chats import body, chat, depth, image, text, user

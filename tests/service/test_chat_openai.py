@@ -18,8 +18,8 @@ import pytest
 import uvicorn
 
 from examples import openai_client
+from service.api.chat.response import ChatStream, error_body
 from service.app import create_app
-from service.chat.response import ChatStream, error_body
 from service.errors import ApiError
 from service.events import chunk_event
 from service.settings import Settings

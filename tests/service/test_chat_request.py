@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from service.chat.request import HARMLESS, LEAST_TOP_P, MAX_STOPS, QUESTIONS_LONG, ChatRequest, parse_chat
+from service.api.chat.request import HARMLESS, LEAST_TOP_P, MAX_STOPS, QUESTIONS_LONG, ChatRequest, parse_chat
 from service.errors import ApiError
-from service.schemas import MERGE_FIELDS, VqaFields
+from service.request.schemas import MERGE_FIELDS, VqaFields
 from service.settings import Settings
 from tests.service.chats import QUESTION, body, chat, depth, image, text, uri, user
 from tests.service.files import DEPTH, IMAGE

@@ -11,12 +11,12 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
-from service.chat.response import EXTRAS, PARAMS, ChatStream, completion, error_body, model, models
-from service.chat.shapes import ChatErrorResponse
+from service.api.chat.response import EXTRAS, PARAMS, ChatStream, completion, error_body, model, models
+from service.api.chat.schemas import ChatErrorResponse
+from service.api.responses import ErrorResponse, VqaResponse
 from service.error_table import ERRORS
 from service.errors import ApiError
-from service.responses import ErrorResponse, VqaResponse
-from service.schemas import VqaFields
+from service.request.schemas import VqaFields
 from tests.service.answers import ANSWER, answered
 from vlm import load_vlm
 
@@ -118,7 +118,7 @@ def test_errors_have_the_shape_of_their_address(code: str) -> None:
 def test_unexpected_errors_have_it_too(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, path: str, shape: type[BaseModel]
 ) -> None:
-    for routes in ("service.routes", "service.chat.routes"):
+    for routes in ("service.api.routes", "service.api.chat.routes"):
         monkeypatch.setattr(f"{routes}.service_state", lambda _: 1 // 0)
     response = client.post(path, json={}) if path == "/vqa" else client.get(path)
     assert response.status_code == 500

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.inference.stop_texts import StopTexts, cut
+from service.engine.stop_sequences import StopTexts, cut
 
 CASES = [
     ("two cubes", [], "two cubes", False),

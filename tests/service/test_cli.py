@@ -13,11 +13,11 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from depth import decode_depth
-from service.arguments import DEPTH_OPTIONS, MERGE_OPTIONS
-from service.cli import app
-from service.responses import VqaResponse
-from service.schemas import VqaFields
-from service.values import option
+from service.api.responses import VqaResponse
+from service.cli.main import app
+from service.cli.options import DEPTH_OPTIONS, MERGE_OPTIONS
+from service.request.coercion import option
+from service.request.schemas import VqaFields
 from tests.service.files import DEPTH, IMAGE
 from tosa import METHODS, MergeSpec, make_plan
 from vlm.load import load_shape

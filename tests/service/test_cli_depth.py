@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import service.estimation
+import service.pipeline.estimation
 import service.timing
-from service.responses import VqaResponse
+from service.api.responses import VqaResponse
 from service.timing import StageTimer
 from tests.depth.files import npy
 from tests.service.files import DEPTH, IMAGE, encode
@@ -90,7 +90,7 @@ def test_ask_does_not_count_loading_the_estimator(
     frame: Path, checkpoint: Path, estimator: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes an hour by the clock of the request."""
-    load, passed = service.estimation.load_estimation, [0.0]
+    load, passed = service.pipeline.estimation.load_estimation, [0.0]
 
     def slowly(settings: object) -> object:
         passed[0] += 3600
@@ -100,7 +100,7 @@ def test_ask_does_not_count_loading_the_estimator(
         def __init__(self) -> None:
             super().__init__(lambda: time.perf_counter() + passed[0])
 
-    monkeypatch.setattr(service.estimation, "load_estimation", slowly)
+    monkeypatch.setattr(service.pipeline.estimation, "load_estimation", slowly)
     monkeypatch.setattr(service.timing, "StageTimer", Late)
     ask = ("ask", "--image", frame / "rgb.png", "--question", "?", "--model", checkpoint, "--method", "tosa")
     environment = {"TOSA_VQA_DEPTH_SIZE_PX": 56}
@@ -144,7 +144,7 @@ def test_commands_that_need_no_model_stay_quick(frame: Path) -> None:
     """What they import is what they wait for; one process runs them all, the most frugal first."""
     program = f"""
 import sys
-from service.cli import app
+from service.cli.main import app
 for words, spared in {WITHOUT_A_MODEL}:
     try:
         app(words)

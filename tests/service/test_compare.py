@@ -10,10 +10,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from depth import DepthError
-from service.compare import ANSWER_PARTS, Comparison, comparison, parse_comparison
+from service.api.compare import ANSWER_PARTS, Comparison, comparison, parse_comparison
+from service.api.responses import CompareResponse, VqaResponse
 from service.errors import ApiError
-from service.responses import CompareResponse, VqaResponse
-from service.schemas import MERGE_FIELDS
+from service.request.schemas import MERGE_FIELDS
 from service.settings import Settings
 from tests.service.answers import ANSWER, answered
 from tests.service.chats import uri

@@ -18,9 +18,9 @@ import pytest
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-import service.connection
-import service.streams
-from service.connection import Connection
+import service.api.sse
+import service.server.connection
+from service.server.connection import Connection
 from tests.loopback import PATIENCE_S, wait_for
 from tests.service.conftest import PLACES, Question
 from tests.service.lag import Lag
@@ -168,7 +168,7 @@ def test_who_sends_everything_before_reading_gets_the_refusal_and_may_go_on(
 
 
 def test_who_never_stops_sending_is_cut_off(served: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service.connection, "LINGER_BYTES", 3 * 2**20)
+    monkeypatch.setattr(service.server.connection, "LINGER_BYTES", 3 * 2**20)
     swallowed = 0
     with served.connect() as connection, pytest.raises(OSError):
         connection.sendall(BAD_TYPE + b"Transfer-Encoding: chunked\r\n\r\n")
@@ -179,7 +179,7 @@ def test_who_never_stops_sending_is_cut_off(served: Live, monkeypatch: pytest.Mo
 
 
 def test_who_goes_on_slowly_after_a_refusal_is_cut_off(served: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service.connection, "LINGER_S", 0.3)
+    monkeypatch.setattr(service.server.connection, "LINGER_S", 0.3)
     with served.connect() as connection:
         connection.sendall(BAD_TYPE + b"Content-Length: 500\r\n\r\n")
         assert answer(connection)[0] == 415
@@ -188,7 +188,7 @@ def test_who_goes_on_slowly_after_a_refusal_is_cut_off(served: Live, monkeypatch
 
 def test_a_head_that_trickles_is_cut_off(served: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(service.connection, "HEAD_S", 0.4)
+        patch.setattr(service.server.connection, "HEAD_S", 0.4)
         with served.connect() as first, served.connect() as silent:
             first.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
             assert answer(first)[0] == 200
@@ -258,7 +258,7 @@ def test_who_does_not_read_a_stream_loses_the_place(
         made(self, transport)
 
     monkeypatch.setattr(Connection, "connection_made", narrow)
-    monkeypatch.setattr(service.streams, "LAST_WORDS_S", last_words_s)
+    monkeypatch.setattr(service.api.sse, "LAST_WORDS_S", last_words_s)
     with live(checkpoint) as served, ExitStack() as open_ones:
         for timeout_s in (1, 5, 25):  # until the stream has begun before its deadline
             connection = open_ones.enter_context(closing(socket.socket()))
@@ -309,7 +309,7 @@ def test_a_connection_that_cannot_be_read_stops_no_other(
 
 
 def test_the_server_uses_this_connection() -> None:
-    from service.server import Server
+    from service.server.uvicorn_server import Server
 
     class Nobody:
         class state:

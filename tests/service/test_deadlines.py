@@ -12,7 +12,7 @@ from typing import TypeVar
 import httpx
 import pytest
 
-from service.images import decode_image
+from service.pipeline.images import decode_image
 from tests.loopback import PATIENCE_S, wait_for
 from tests.service.conftest import Question, running
 from tests.service.live import Live, live
@@ -133,7 +133,7 @@ def test_a_full_queue_costs_no_decoding(
     checkpoint: Path, question: Question, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[int] = []
-    monkeypatch.setattr("service.exchange.prepare", lambda *_: decoded.append(1))
+    monkeypatch.setattr("service.api.lifecycle.prepare", lambda *_: decoded.append(1))
     with running(checkpoint, depth_model="none", max_queue=0, max_batch=1) as client:
         admission = client.app.state.service.engine.admission  # type: ignore[attr-defined]
         with admission.admit():
@@ -155,7 +155,7 @@ def test_the_deadline_holds_while_images_are_decoded(
         assert answered.wait(PATIENCE_S)
         return decode_image(data, max_px)
 
-    monkeypatch.setattr("service.pipeline.decode_image", slow)
+    monkeypatch.setattr("service.pipeline.prepare.decode_image", slow)
     many = question.but(images=question.images * 3, depths=(), method="none")
     response = late_in_the_middle(
         lambda timeout_s: many.but(timeout_s=timeout_s).post(served.client, "json"), lambda _: bool(decoded)

@@ -15,11 +15,11 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from depth.estimate_cache import EstimateCache
-from service.estimation import Estimation
-from service.inference.frame_cache import FrameCache
-from service.inference.models import Models
-from service.responses import VqaResponse
-from service.state import ServiceState
+from service.api.responses import VqaResponse
+from service.api.state import ServiceState
+from service.pipeline.estimation import Estimation
+from service.pipeline.frame_cache import FrameCache
+from service.pipeline.models import Models
 from tests.depth.estimators import Fake
 from tests.depth.files import npy, png8, png16
 from tests.service.conftest import Question, running

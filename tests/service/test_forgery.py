@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-import service.exchange
-import service.images
-import service.pipeline
-from service.pipeline import Prepared
+import service.api.lifecycle
+import service.pipeline.images
+import service.pipeline.prepare
+from service.pipeline.prepare import Prepared
 from tests.service.chats import chat, depth, image, text, user
 from tests.service.conftest import running
 from tests.service.files import DEPTH, IMAGE
@@ -49,10 +49,10 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> list[Prepared]:
     made: list[Prepared] = []
 
     def listening(*given: Any) -> Prepared:
-        made.append(service.pipeline.prepare(*given))
+        made.append(service.pipeline.prepare.prepare(*given))
         return made[-1]
 
-    monkeypatch.setattr(service.exchange, "prepare", listening)
+    monkeypatch.setattr(service.api.lifecycle, "prepare", listening)
     return made
 
 
@@ -175,7 +175,7 @@ def test_what_is_opened_is_heard(client: TestClient, ear: Ear, monkeypatch: pyte
         with open("/dev/null", "rb"):
             raise ValueError(data[:0])
 
-    monkeypatch.setattr(service.pipeline, "decode_image", planted)
+    monkeypatch.setattr(service.pipeline.prepare, "decode_image", planted)
     with ear.listening():
         client.post("/vqa", json=bodies("how")["/vqa"])
     assert ear.heard[0][1][0] == "/dev/null"

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.depth_used import Understood
-from service.inference.frame_cache import ENTRY_BYTES, EncodedFrame, FrameCache
+from service.pipeline.depth_summary import Understood
+from service.pipeline.frame_cache import ENTRY_BYTES, EncodedFrame, FrameCache
 
 FRAME_BYTES = 8 * 4 + ENTRY_BYTES
 

@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-import service.inference.frame_keys as frame_keys
+import service.pipeline.frame_keys as frame_keys
 from depth import decode_depth
-from service.images import decode_image
-from service.inference.frame_keys import estimate_digest, frame_key, pixels_digest, spatial_digest, written
-from service.steering import spatial_of
+from service.pipeline.depth_source import spatial_of
+from service.pipeline.frame_keys import estimate_digest, frame_key, pixels_digest, spatial_digest, written
+from service.pipeline.images import decode_image
 from tests.depth.estimators import Fake
 from tests.depth.files import npy, png16, raw_png
 from tests.service.files import DEPTH, IMAGE, PIXELS, encode

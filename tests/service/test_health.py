@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-import service.inference.seeing
+import service.engine.vision_stage
+from service.api.state import STALLED
 from service.app import create_app
-from service.inference.model_thread import TICK_S
+from service.engine.model_thread import TICK_S
 from service.settings import Settings
-from service.state import STALLED
 from tests.loopback import PATIENCE_S, wait_for
 from tests.service.conftest import LIMITS, Question, until_ready
 from tests.service.live import Live, live
@@ -57,9 +57,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     def put_forward(seconds: float) -> None:
         passed[0] += seconds
 
-    monkeypatch.setattr(
-        "service.inference.model_thread.perf_counter", lambda: time.perf_counter() + passed[0]
-    )
+    monkeypatch.setattr("service.engine.model_thread.perf_counter", lambda: time.perf_counter() + passed[0])
     return put_forward
 
 
@@ -104,7 +102,7 @@ def test_a_model_thread_that_dies_answers_nobody_and_ends_the_process(
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     with monkeypatch.context() as patch:
-        patch.setattr(service.inference.seeing, "encode_frames", lost)
+        patch.setattr(service.engine.vision_stage, "encode_frames", lost)
         check(question.post(mortal, "json"), 503, "not_ready")
     assert ended.wait(PATIENCE_S) and ended.code == STALLED
     check(mortal.get("/readyz"), 503, "not_ready")
@@ -119,7 +117,7 @@ def test_those_who_wait_for_a_thread_that_dies_are_told(
         raise RuntimeError("CUDA error: device-side assert triggered")
 
     with live(checkpoint, max_queue=8) as served, ThreadPoolExecutor(4) as pool:
-        monkeypatch.setattr(service.inference.seeing, "encode_frames", lost)
+        monkeypatch.setattr(service.engine.vision_stage, "encode_frames", lost)
         with served.busy():
             waiting = [
                 pool.submit(question.but(method=method).post, served.client, "json")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from service.errors import ApiError
-from service.images import decode_image
+from service.pipeline.images import decode_image
 from tests.depth.files import png8, raw_png
 from tests.service.files import IMAGE, PIXELS, encode, png_promising
 

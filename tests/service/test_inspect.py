@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from service.api.responses import Inspected
 from service.app import create_app
-from service.responses import Inspected
 from service.settings import Settings
 from tests.depth.files import npy, png8, png16
 from tests.service.conftest import PLACES, Question

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.inference.engine import Engine
+from service.engine.engine import Engine
 from tests.depth.files import chunk, png8
 from tests.service.conftest import Question
 from tests.service.files import IMAGE, png_promising

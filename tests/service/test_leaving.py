@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-import service.inference.seeing
-from service.call import Call
-from service.inference.frames import encode_frames
+import service.engine.vision_stage
+from service.api.request_context import Call
+from service.pipeline.frames import encode_frames
 from tests.loopback import PATIENCE_S, wait_for
 from tests.service.conftest import PLACES, Question, until_ready
 from tests.service.live import Live, live, raw_question, read_until
@@ -44,7 +44,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.append(len(frames))
         return encode_frames(vlm, plan, frames, between)
 
-    monkeypatch.setattr(service.inference.seeing, "encode_frames", counted)
+    monkeypatch.setattr(service.engine.vision_stage, "encode_frames", counted)
     return sizes
 
 
@@ -81,7 +81,7 @@ def test_leaving_while_the_encoder_runs(
         return encode_frames(vlm, plan, frames, wait)
 
     with monkeypatch.context() as patch:
-        patch.setattr(service.inference.seeing, "encode_frames", slow)
+        patch.setattr(service.engine.vision_stage, "encode_frames", slow)
         with served.connect() as connection:
             connection.sendall(raw)
             wait_for(lambda: len(layers) == 1)

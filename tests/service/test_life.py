@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-import service.state
+import service.api.state
+from service.api.state import UNUSABLE, ServiceState
 from service.app import create_app
+from service.engine.engine import Engine
 from service.errors import ApiError
-from service.inference.engine import Engine
-from service.inference.frame_cache import FrameCache
-from service.inference.models import Models
+from service.pipeline.frame_cache import FrameCache
+from service.pipeline.models import Models
 from service.settings import Settings
-from service.state import UNUSABLE, ServiceState
 from tests.depth.estimators import CASES, write_checkpoint
 from tests.loopback import PATIENCE_S, wait_for
 from tests.service.conftest import PLACES, Question, running, until_ready
@@ -96,20 +96,20 @@ def test_a_surprise_is_internal_and_says_nothing(
         raise RuntimeError("secret at 0xdeadbeef in /tmp/x.py")
 
     with monkeypatch.context() as patch:
-        patch.setattr("service.inference.seeing.encode_frames", surprise)
+        patch.setattr("service.engine.vision_stage.encode_frames", surprise)
         check(question.post(client, form), 500, "internal")
     assert question.post(client, form).status_code == 200
 
 
 def test_not_ready_until_warm(checkpoint: Path, question: Question, monkeypatch: pytest.MonkeyPatch) -> None:
     may_load = threading.Event()
-    load = service.state.load_and_warm_up
+    load = service.api.state.load_and_warm_up
 
     def wait_and_load(settings: Settings) -> Any:
         may_load.wait(PATIENCE_S)
         return load(settings)
 
-    monkeypatch.setattr(service.state, "load_and_warm_up", wait_and_load)
+    monkeypatch.setattr(service.api.state, "load_and_warm_up", wait_and_load)
     with TestClient(create_app(Settings(model=str(checkpoint)))) as client:
         assert client.get("/livez").status_code == 200
         for response in (client.get("/readyz"), question.post(client, "json")):

@@ -12,14 +12,14 @@ from openai.types import Model
 from openai.types.chat import ChatCompletion
 from starlette.testclient import TestClient
 
-from service import example_requests
-from service.chat.request import parse_chat
-from service.chat.shapes import ChatCompletion as OurCompletion
-from service.chat.shapes import ChatCompletionChunk, ChatErrorResponse, ServedModels
-from service.forms import parse_question
-from service.openapi import CHAT_BODY, VQA_BODY, inlined
-from service.responses import CompareResponse, Inspected, VqaResponse
-from service.schemas import VqaFields, VqaRequest
+from service.api import openapi_examples
+from service.api.body import parse_question
+from service.api.chat.request import parse_chat
+from service.api.chat.schemas import ChatCompletion as OurCompletion
+from service.api.chat.schemas import ChatCompletionChunk, ChatErrorResponse, ServedModels
+from service.api.openapi import CHAT_BODY, VQA_BODY, inlined
+from service.api.responses import CompareResponse, Inspected, VqaResponse
+from service.request.schemas import VqaFields, VqaRequest
 from service.settings import Settings
 from tests.service.conftest import Question
 from tests.service.test_chat_events import read
@@ -119,14 +119,14 @@ def test_every_field_of_a_request_is_there() -> None:
 @pytest.mark.parametrize("name", sorted(VqaFields.model_fields))
 def test_examples_of_fields_are_taken(name: str) -> None:
     for example in inlined(VqaFields)["properties"][name]["examples"]:
-        files = {"images": [example_requests.IMAGE], "depths": [example_requests.DEPTH]}
+        files = {"images": [openapi_examples.IMAGE], "depths": [openapi_examples.DEPTH]}
         body = json.dumps({"question": "x", **files, name: example}).encode()
         asked = parse_question(b"application/json", b"", body, Settings())
         assert getattr(asked.fields, name) == example
 
 
 def test_examples_of_fields_of_a_chat_are_taken() -> None:
-    good = example_requests.CHAT["depth"]["value"]
+    good = openapi_examples.CHAT["depth"]["value"]
     schema = CHAT_BODY["requestBody"]["content"]["application/json"]["schema"]["properties"]
     for name, field in schema.items():
         for example in field.get("examples", []):
@@ -138,11 +138,11 @@ def test_examples_of_fields_of_a_chat_are_taken() -> None:
                 parse_chat(json.dumps({**good, name: {inner: example}}).encode(), Settings())
 
 
-ANSWERS: dict[str, tuple[example_requests.Examples, type[Any]]] = {
-    "/vqa": (example_requests.VQA, VqaResponse),
-    "/vqa/compare": (example_requests.COMPARE, CompareResponse),
-    "/depth/inspect": (example_requests.INSPECT, Inspected),
-    "/v1/chat/completions": (example_requests.CHAT, OurCompletion),
+ANSWERS: dict[str, tuple[openapi_examples.Examples, type[Any]]] = {
+    "/vqa": (openapi_examples.VQA, VqaResponse),
+    "/vqa/compare": (openapi_examples.COMPARE, CompareResponse),
+    "/depth/inspect": (openapi_examples.INSPECT, Inspected),
+    "/v1/chat/completions": (openapi_examples.CHAT, OurCompletion),
 }
 
 
@@ -169,12 +169,12 @@ def test_the_same_examples_are_answered_as_forms(client: TestClient, path: str) 
 
 
 def test_streams_are_what_is_documented(client: TestClient) -> None:
-    answer = client.post("/vqa", json=example_requests.VQA["stream"]["value"])
+    answer = client.post("/vqa", json=openapi_examples.VQA["stream"]["value"])
     *pieces, (last, data) = read(answer.content)
     assert {name for name, _ in pieces} <= {"text"} and last == "answer"
     VqaResponse.model_validate_json(data, strict=True)
     chunks = list(
-        read(client.post("/v1/chat/completions", json=example_requests.CHAT["stream"]["value"]).content)
+        read(client.post("/v1/chat/completions", json=openapi_examples.CHAT["stream"]["value"]).content)
     )
     assert chunks.pop() == (None, "[DONE]")
     for _, chunk in chunks:

@@ -18,10 +18,10 @@ import tosa
 from depth.errors import REASONS as DEPTH_REASONS
 from depth.errors import DepthError
 from depth.estimate import EstimatorError
+from service.engine.engine import Engine
+from service.engine.model_thread import TORCH_THREADS
 from service.error_table import ERRORS, REASONS
-from service.inference.engine import Engine
-from service.inference.model_thread import TORCH_THREADS
-from service.schemas import VqaFields
+from service.request.schemas import VqaFields
 from service.settings import Settings
 from service.timing import STAGES, StageTimer, server_timing
 from service.translation import to_api_error

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from service.engine.alone import answer_here
 
 from depth import decode_depth, depth_codes
 from depth.estimate import estimate
 from depth.estimators import load_depth_estimator
-from service.estimation import load_estimation, to_wait
 from service.identity import public_id
-from service.images import decode_image
-from service.inference.alone import answer_here
-from service.inference.frame_cache import FrameCache
-from service.inference.frames import estimate_depth, steer
-from service.inference.models import Models
-from service.pipeline import Prepared, prepare, see
-from service.schemas import VqaFields, VqaRequest
+from service.pipeline.estimation import load_estimation, to_wait
+from service.pipeline.frame_cache import FrameCache
+from service.pipeline.frames import estimate_depth, steer
+from service.pipeline.images import decode_image
+from service.pipeline.models import Models
+from service.pipeline.prepare import Prepared, prepare, see
+from service.request.schemas import VqaFields, VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer
 from tests.depth.files import png16

@@ -19,7 +19,7 @@ import httpx
 import psutil
 import pytest
 
-from service.server import LAST_WORDS_S, LINGER_S
+from service.server.uvicorn_server import LAST_WORDS_S, LINGER_S
 from tests.loopback import PATIENCE_S, START_S, free_port, wait_for
 from tests.service.conftest import Question
 

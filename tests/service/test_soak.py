@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-import service.routes
-from service.exchange import receive
+import service.api.routes
+from service.api.lifecycle import receive
 from tests.fuzz.soak import SETTINGS, Held, Known, Report, learn, soak
 from tests.service.live import Live, live
 
@@ -55,7 +55,7 @@ def test_a_leak_is_found(
         return await receive(*given)
 
     try:
-        monkeypatch.setattr(service.routes, "receive", leaking)
+        monkeypatch.setattr(service.api.routes, "receive", leaking)
         report = soak(served, known, warm_s=0, seconds=0, seed=1, requests=REQUESTS)
     finally:
         forget.set()

@@ -19,8 +19,8 @@ import httpx
 import numpy as np
 import pytest
 
-import service.inference.batch
-from service.inference.jobs import Job
+import service.engine.batch_runner
+from service.engine.jobs import Job
 from tests.depth.files import png8, png16
 from tests.loopback import PATIENCE_S, wait_for
 from tests.service.conftest import Question
@@ -126,7 +126,7 @@ def test_the_storm_would_notice_a_mix_up(
     served: Live, known: list[Known], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The twin: a batch that hands its answers to the neighbours."""
-    run = service.inference.batch.BatchRunner._answer
+    run = service.engine.batch_runner.BatchRunner._answer
 
     def mixed(self: Any, jobs: list[Job]) -> Iterator[None]:
         if len(jobs) > 1:
@@ -135,5 +135,5 @@ def test_the_storm_would_notice_a_mix_up(
                 job.answer = other
         yield from run(self, jobs)
 
-    monkeypatch.setattr(service.inference.batch.BatchRunner, "_answer", mixed)
+    monkeypatch.setattr(service.engine.batch_runner.BatchRunner, "_answer", mixed)
     assert storm(served, known, seed=2)["wrong"] > 0

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from starlette.testclient import TestClient
 
-from service.responses import VqaResponse
+from service.api.responses import VqaResponse
 from tests.service.conftest import Question
 from tosa import METHODS
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tosa import EncoderShape, MergeSpec, Tokens, make_plan
 from vlm import Vlm, encode, pixel_values
-from vlm.pictures import PlotsMissing, draw_groups, film_strip, plot_tokens, strip_of, telling_layers
+from vlm.overlay import PlotsMissing, draw_groups, film_strip, plot_tokens, strip_of, telling_layers
 
 GREY = Image.new("RGB", (40, 40), (90, 90, 90))
 ALONE = np.arange(4)

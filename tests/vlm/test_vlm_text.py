@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from vlm import TextSoFar, Vlm, answer_text
-from vlm.text import HALF
+from vlm.detokenize import HALF
 
 MERGES = [("h", "e"), ("Ġ", "he"), ("ð", "Ł"), ("Ģ", "Ģ"), ("ã", "Ģ"), ("é", "Ŀ")]
 NUM_IDS = 256 + len(MERGES) + 1
@@ -101,7 +101,7 @@ def test_an_end_in_half_a_character_is_told_by_the_rest(byte_vlm: Vlm):
 def test_without_holding_back_half_characters_the_pieces_are_wrong(
     byte_vlm: Vlm, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("vlm.text.HALF", "")
+    monkeypatch.setattr("vlm.detokenize.HALF", "")
     ids = byte_vlm.tokenizer("a 🤖", add_special_tokens=False)["input_ids"]
     assert "".join(pieces(byte_vlm, ids, range(len(ids)))) != "a 🤖"
 

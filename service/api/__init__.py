@@ -1,0 +1,1 @@
+"""HTTP: routes, bodies, responses, server-sent events and the OpenAPI description."""

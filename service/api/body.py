@@ -1,0 +1,152 @@
+"""From an HTTP body to a request: multipart/form-data, or JSON with base64 files. Decodes no image."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from pydantic import BaseModel
+from python_multipart.multipart import parse_options_header
+
+from service.api.json_body import decode_base64, read_object
+from service.api.multipart import parse_multipart
+from service.checks import check_counts, check_fields
+from service.depth_fields import InspectFields
+from service.errors import ApiError
+from service.request.schemas import InspectRequest, VqaFields, VqaRequest
+from service.request.validation import FORM_FILES, unknown_field, validated
+from service.settings import Settings
+
+JSON, MULTIPART = b"application/json", b"multipart/form-data"
+
+
+def refuse_query(request: Request, model: type[BaseModel]) -> None:
+    """Refuse fields in the address: they would be ignored without a word. Raises ApiError."""
+    for name in request.query_params:
+        raise unknown_field(name, FORM_FILES, model)
+
+
+def content_type(request: Request) -> tuple[bytes, bytes]:
+    """Return the media type and the multipart boundary, empty for JSON. Raises ApiError for other types."""
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind == JSON:
+        return kind, b""
+    if kind == MULTIPART:
+        if b"boundary" not in options:
+            raise ApiError("bad_request", reason="multipart")
+        return kind, options[b"boundary"]
+    raise ApiError("unsupported_media_type")
+
+
+async def read_body(request: Request, settings: Settings) -> bytes:
+    """Read the body, counting while it arrives. Raises ApiError if it is too large or too slow."""
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > settings.max_body_bytes:
+        raise _too_large(settings)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(settings.body_timeout_s):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > settings.max_body_bytes:
+                    raise _too_large(settings)
+    except TimeoutError:
+        raise ApiError("request_timeout") from None
+    return bytes(body)
+
+
+def _too_large(settings: Settings) -> ApiError:
+    return ApiError("body_too_large", limit=settings.max_body_bytes)
+
+
+@dataclass(frozen=True)
+class Form:
+    """Hold the files and unchecked fields of a body; `is_typed` says that its fields know their types."""
+
+    images: tuple[bytes, ...]
+    depths: tuple[bytes, ...]
+    fields: Mapping[str, Any]
+    is_typed: bool
+
+
+def parse_question(kind: bytes, boundary: bytes, body: bytes, settings: Settings) -> VqaRequest:
+    """Parse a body of a type that `content_type` let through. Raises ApiError, DepthError."""
+    form = read_form(kind, boundary, body, VqaFields)
+    fields = check_fields(form.fields, settings, strict=form.is_typed)
+    asked = VqaRequest(fields, form.images, form.depths)
+    check_counts(asked, settings)
+    return asked
+
+
+def parse_inspection(kind: bytes, boundary: bytes, body: bytes) -> InspectRequest:
+    """Parse a body that holds one depth file and at most one image. Raises ApiError, DepthError."""
+    form = read_form(kind, boundary, body, InspectFields)
+    fields = validated(InspectFields, form.fields, strict=form.is_typed)
+    fields.check_reading()
+    if len(form.depths) != 1:
+        raise ApiError("depth_count", reason="inspect_one", field="depth")
+    if len(form.images) > 1:
+        raise ApiError("image_count", reason="inspect_one", field="image")
+    return InspectRequest(fields, form.depths[0], form.images[0] if form.images else None)
+
+
+def read_form(kind: bytes, boundary: bytes, body: bytes, model: type[BaseModel]) -> Form:
+    """Read the files and fields of a body; `model` only says which fields there are. Raises ApiError."""
+    return _from_json(body, model) if kind == JSON else _from_multipart(body, boundary, model)
+
+
+def _from_multipart(body: bytes, boundary: bytes, model: type[BaseModel]) -> Form:
+    files: dict[str, list[bytes]] = {name: [] for name in FORM_FILES}
+    texts: dict[str, str] = {}
+    for part in parse_multipart(body, boundary):
+        if part.name in files and (part.is_file or part.name not in model.model_fields):
+            files[part.name].append(_file(part.name, part.is_file, part.data))
+        elif part.name in texts or part.is_file:
+            raise _not_text(part.name, model)
+        else:
+            texts[part.name] = _text(part.name, part.data, model)
+    return Form(tuple(files["image"]), tuple(files["depth"]), texts, is_typed=False)
+
+
+def _file(name: str, is_file: bool, data: bytearray) -> bytes:
+    if not is_file:
+        raise ApiError("bad_request", reason="not_a_file", field=name)
+    return bytes(data)
+
+
+def _text(name: str, data: bytearray, model: type[BaseModel]) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        if name in FORM_FILES:
+            raise ApiError("bad_request", reason="not_a_file", field=name) from None
+        raise _not_text(name, model) from None
+
+
+def _not_text(name: str, model: type[BaseModel]) -> ApiError:
+    if name not in model.model_fields:
+        return unknown_field(name, FORM_FILES, model)
+    return ApiError("bad_request", reason="not_text", field=name)
+
+
+def _from_json(body: bytes, model: type[BaseModel]) -> Form:
+    raw = read_object(body)
+    images, depths = _base64_files(raw, "images"), _base64_files(raw, "depths")
+    # null means "not sent", but a field nobody knows stays unknown
+    given = {
+        name: value for name, value in raw.items() if value is not None or name not in model.model_fields
+    }
+    return Form(images, depths, given, is_typed=True)
+
+
+def _base64_files(raw: dict[str, Any], name: str) -> tuple[bytes, ...]:
+    files = raw.pop(name, None)
+    if files is None:
+        return ()
+    try:
+        if isinstance(files, list):
+            return tuple(map(decode_base64, files))
+    except ValueError:
+        pass
+    raise ApiError("bad_request", reason="base64", field=name)

@@ -1,0 +1,119 @@
+"""The messages of a chat completion as turns of a conversation, and the files they hold, in order.
+
+Decodes no image, and does not know which conversations the model's template can write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.api.json_body import decode_data_uri, is_unicode
+from service.errors import ApiError
+from vlm import Role, Turn
+
+ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+PARTS = ("text", "image_url", "depth_url")
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Hold turns, files in the order of their placeholders, and the last text a user said."""
+
+    turns: tuple[Turn, ...]
+    images: tuple[bytes, ...]
+    depths: tuple[bytes, ...]
+    question: str
+
+
+@dataclass
+class _Files:
+    images: list[bytes] = field(default_factory=list)
+    depths: list[bytes | None] = field(default_factory=list)  # one for each image
+
+
+def read_messages(raw: object, max_chars: int) -> Conversation:
+    """Read messages with at most `max_chars` characters of text, all together. Raises ApiError."""
+    if not isinstance(raw, list) or not raw:
+        raise ApiError("bad_turns", reason="list", field="messages")
+    files = _Files()
+    turns = tuple(_turn(one, files, f"messages[{index}]") for index, one in enumerate(raw))
+    if sum(len(text) for turn in turns for text in turn.content if text) > max_chars:
+        raise ApiError("prompt_too_long", reason="chars", field="messages", limit=max_chars)
+    return Conversation(turns, tuple(files.images), _whole(files.depths), _question(turns))
+
+
+def _turn(raw: object, files: _Files, where: str) -> Turn:
+    role = raw.get("role") if isinstance(raw, dict) else None
+    if not isinstance(raw, dict) or not isinstance(role, str) or role not in ROLES:
+        raise ApiError("bad_turns", reason="role", field=f"{where}.role", choices=tuple(ROLES))
+    if raw.get("tool_calls") or raw.get("function_call"):
+        raise ApiError("bad_turns", reason="tools", field=where)
+    content = raw.get("content")
+    if isinstance(content, str):
+        return Turn(ROLES[role], (_text(content, f"{where}.content"),))
+    if not isinstance(content, list) or not content:
+        raise ApiError("bad_turns", reason="content", field=f"{where}.content")
+    return Turn(ROLES[role], tuple(_parts(content, ROLES[role], files, f"{where}.content")))
+
+
+def _parts(raw: list[Any], role: Role, files: _Files, where: str) -> Iterator[str | None]:
+    """Yield texts, and None for each picture; files go to `files`."""
+    before = None
+    for index, part in enumerate(raw):
+        at = f"{where}[{index}]"
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "text":
+            yield _text(part.get("text"), at)
+        elif kind == "image_url" and role == "user":
+            files.images.append(_file(part, kind, at))
+            files.depths.append(None)
+            yield None
+        elif kind == "depth_url" and before == "image_url":
+            files.depths[-1] = _file(part, kind, at)
+        else:
+            raise _misplaced(kind, at)
+        before = kind
+
+
+def _misplaced(kind: object, where: str) -> ApiError:
+    if kind == "image_url":
+        return ApiError("bad_turns", reason="image_role", field=where)
+    if kind == "depth_url":
+        return ApiError("depth_count", reason="not_behind_image", field=where)
+    return ApiError("bad_turns", reason="part", field=where, choices=PARTS)
+
+
+def _text(text: object, where: str) -> str:
+    if not isinstance(text, str) or not is_unicode(text):
+        raise ApiError("bad_turns", reason="text", field=where)
+    return text
+
+
+def _file(part: dict[str, Any], kind: str, where: str) -> bytes:
+    """Return the bytes of {"image_url": {"url": "data:..."}}; some clients leave the inner object out."""
+    held = part.get(kind)
+    uri = held.get("url") if isinstance(held, dict) else held
+    if not isinstance(uri, str):
+        raise ApiError("bad_request", reason="data_uri", field=f"{where}.{kind}")
+    try:
+        data = decode_data_uri(uri)
+    except ValueError:
+        raise ApiError("bad_request", reason="data_uri", field=f"{where}.{kind}") from None
+    if data is None:
+        raise ApiError("url_refused", field=f"{where}.{kind}")
+    return data
+
+
+def _whole(depths: list[bytes | None]) -> tuple[bytes, ...]:
+    sent = tuple(depth for depth in depths if depth is not None)
+    if len(sent) not in (0, len(depths)):
+        raise ApiError("depth_count", reason="not_each_image", field="messages")
+    return sent
+
+
+def _question(turns: tuple[Turn, ...]) -> str:
+    """Return the text of the last turn in which a user said something."""
+    asked = (" ".join(filter(None, turn.content)) for turn in reversed(turns) if turn.role == "user")
+    return next((text for text in asked if text.strip()), "")

@@ -1,0 +1,161 @@
+"""From the body of POST /v1/chat/completions to a question with its conversation.
+
+Fields of OpenAI's that are hints are ignored; those that would change the answer in a way this server does
+not do are refused, and so is anything unknown in our own objects `merge` and `depth`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from service.api.chat.messages import read_messages
+from service.api.json_body import is_unicode, read_object
+from service.checks import check_counts, check_fields
+from service.errors import ApiError
+from service.identity import public_id
+from service.objects import known_object
+from service.request.schemas import MERGE_FIELDS, VqaFields, VqaRequest
+from service.settings import Settings
+
+MAX_CHAT_MARKS = 60_000
+"""Brackets and commas of a body: long histories have more of them than a question has."""
+QUESTIONS_LONG = 50
+"""A conversation may be as long as this many of the longest questions; then the model's context decides."""
+MAX_STOPS, MAX_STOP_CHARS = 4, 64
+DEPTH_FIELDS = {
+    "source": "depth",
+    "preset": "depth_preset",
+    "scale": "depth_scale",
+    "kind": "depth_kind",
+    "invalid": "depth_invalid",
+}
+"""Names inside `depth`, and those of the same fields of a question."""
+SHARED_FIELDS = ("temperature", "top_p", "seed", "timeout_s", "cache", "stream")
+LEAST_TOP_P = 1e-9
+"""OpenAI takes top_p from 0 on and we above it: with so little, the likeliest token is left alone."""
+HARMLESS: Mapping[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "audio": (),
+    "web_search_options": (),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "prompt_logprobs": (0,),
+    "logit_bias": ({},),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "repetition_penalty": (1,),
+    "top_k": (-1, 0),
+    "min_p": (0,),
+    "use_beam_search": (False,),
+    "continue_final_message": (False,),
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "structured_outputs": (),
+    "documents": ([],),
+    "chat_template": (),
+    "chat_template_kwargs": ({},),
+    "mm_processor_kwargs": ({},),
+    "media_io_kwargs": ({},),
+}
+"""Fields that others answer to and we do not, with the values (besides null) that ask for nothing."""
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """Hold a question with its conversation, and how the answer shall be sent."""
+
+    asked: VqaRequest
+    stream: bool
+    include_usage: bool
+    model: str | None
+    stop: tuple[str, ...]
+
+
+def parse_chat(body: bytes, settings: Settings) -> ChatRequest:
+    """Parse a JSON body. Raises ApiError, DepthError."""
+    raw = {name: value for name, value in read_object(body, MAX_CHAT_MARKS).items() if value is not None}
+    model = _model(raw.get("model"), settings)
+    _refuse_unsupported(raw)
+    said = read_messages(raw.get("messages"), QUESTIONS_LONG * settings.max_question_chars)
+    # The turns hold the whole text; the question is what logs show, in no more than its own bound.
+    question = said.question[: settings.max_question_chars]
+    fields = check_fields({"question": question, **_fields(raw, settings)}, settings, strict=True)
+    asked = VqaRequest(fields, said.images, said.depths, said.turns)
+    check_counts(asked, settings)
+    stop, include_usage = _stop(raw.get("stop")), _include_usage(raw.get("stream_options"))
+    return ChatRequest(asked, fields.stream, include_usage, model, stop)
+
+
+def served_names(settings: Settings) -> tuple[str, ...]:
+    """Return the names by which a request may call the model, the public one first."""
+    return tuple(dict.fromkeys((public_id(settings.model), settings.model)))
+
+
+def check_model(name: object, settings: Settings) -> None:
+    """Refuse a model that is not the one that answers. Raises ApiError (model_not_found)."""
+    names = served_names(settings)
+    if name not in names:
+        raise ApiError("model_not_found", field="model", choices=names[:1])
+
+
+def _model(name: object, settings: Settings) -> str | None:
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise ApiError("bad_request", reason="value", field="model")
+    check_model(name, settings)
+    return name
+
+
+def _refuse_unsupported(raw: Mapping[str, Any]) -> None:
+    """Refuse what would be ignored without a word: other people's options, and ours in the wrong place."""
+    for name, value in raw.items():
+        if name in HARMLESS and value not in HARMLESS[name]:
+            raise ApiError("unsupported_field", field=name)
+    ours = ("merge", "depth", "max_tokens", *SHARED_FIELDS)
+    for name in raw:
+        if name in VqaFields.model_fields and name not in ours:
+            raise ApiError("unknown_field", reason="inside", field=name, choices=ours)
+
+
+def _fields(raw: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Collect the fields of a question, under the names they have there."""
+    depth = known_object(raw.get("depth"), DEPTH_FIELDS, "depth")
+    longest = raw.get("max_completion_tokens", raw.get("max_tokens", settings.max_answer_tokens))
+    top_p = raw.get("top_p")
+    likeliest = {"top_p": LEAST_TOP_P} if top_p == 0 and not isinstance(top_p, bool) else {}
+    return {
+        **known_object(raw.get("merge"), MERGE_FIELDS, "merge"),
+        **{DEPTH_FIELDS[name]: value for name, value in depth.items()},
+        **{name: raw[name] for name in SHARED_FIELDS if name in raw},
+        **likeliest,
+        "max_new_tokens": longest,
+    }
+
+
+def _stop(raw: object) -> tuple[str, ...]:
+    stops = [] if raw is None else [raw] if isinstance(raw, str) else raw
+    if not isinstance(stops, list) or len(stops) > MAX_STOPS or not all(map(_is_stop, stops)):
+        raise ApiError("bad_generation", reason="stop", field="stop", limit=MAX_STOPS)
+    return tuple(stops)
+
+
+def _is_stop(text: object) -> bool:
+    return isinstance(text, str) and 0 < len(text) <= MAX_STOP_CHARS and is_unicode(text)
+
+
+def _include_usage(raw: object) -> bool:
+    if raw is None:
+        return False
+    wanted = raw.get("include_usage") if isinstance(raw, dict) else raw
+    if not isinstance(raw, dict) or not (wanted is None or isinstance(wanted, bool)):
+        raise ApiError("bad_request", reason="value", field="stream_options")
+    return bool(wanted)

@@ -1,0 +1,150 @@
+"""POST /vqa/compare: one question and its files with several merge settings, and their answers side by side.
+
+Runs nothing; what a comparison costs is the sum of its questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import Field
+
+from service.api.body import Form, read_form
+from service.checks import check_counts, check_fields
+from service.errors import ApiError
+from service.objects import known_object
+from service.request.schemas import MERGE_FIELDS, AskFields, MergeFields, VqaFields, VqaRequest
+from service.request.validation import FORM_FILES, JSON_FILES, unknown_field
+from service.settings import Settings
+from service.strict_json import read_json
+
+MAX_SPECS_CHARS = 65_536
+ANSWER_PARTS = (
+    "answer",
+    "finish_reason",
+    "merge",
+    "depth",
+    "usage",
+    "cached",
+    "batch_size",
+    "timings_ms",
+)
+"""What of a VqaResponse stands in each result; the rest is the same for all."""
+
+
+class CompareFields(AskFields):
+    """Hold the fields of a comparison beside its files."""
+
+    specs: list[MergeFields] = Field(description="Merge settings to answer the question with, in order.")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Hold one question for each spec, all with the same files; specs as they were sent, checked."""
+
+    specs: tuple[dict[str, Any], ...]
+    asked: tuple[VqaRequest, ...]
+
+
+def parse_comparison(kind: bytes, boundary: bytes, body: bytes, settings: Settings) -> Comparison:
+    """Parse a body of a type that `content_type` let through. Raises ApiError, DepthError."""
+    form = read_form(kind, boundary, body, CompareFields)
+    _refuse_outside(form)
+    shared = {name: value for name, value in form.fields.items() if name != "specs"}
+    # One look at what all questions share, so that a fault of it is not told of the first spec.
+    base = VqaRequest(check_fields(shared, settings, strict=form.is_typed), form.images, form.depths)
+    check_counts(base, settings)
+    given = base.fields.model_dump(exclude_unset=True)
+    specs = _specs(form, settings)
+    asked = tuple(_with_spec(base, given, spec, f"specs[{i}]", settings) for i, spec in enumerate(specs))
+    checked = (one.fields.model_dump(include=set(spec)) for one, spec in zip(asked, specs, strict=True))
+    return Comparison(tuple(checked), asked)
+
+
+def comparison(
+    request_id: str,
+    model: Mapping[str, Any],
+    asked: Comparison,
+    results: Sequence[Mapping[str, Any] | ApiError],
+) -> dict[str, Any]:
+    """Return the body of the answer; `results` are VqaResponse bodies or refusals, one for each spec.
+
+    baseline: the first result without merging, if there is one. agree: whether each answer equals its answer;
+    null where one of both is missing. Raises the first refusal if there is nothing else.
+    """
+    refusals = [one for one in results if isinstance(one, ApiError)]
+    if len(refusals) == len(results):
+        raise refusals[0]
+    answers = [None if isinstance(one, ApiError) else one["answer"] for one in results]
+    baseline = next((index for index, one in enumerate(results) if _is_unmerged(one)), None)
+    truth = None if baseline is None else answers[baseline]
+    return {
+        "request_id": request_id,
+        "model": dict(model),
+        "question": asked.asked[0].fields.question,
+        "results": [
+            {"spec": spec, **_result(one, request_id)} for spec, one in zip(asked.specs, results, strict=True)
+        ],
+        "baseline": baseline,
+        "agree": [None if truth is None or text is None else text == truth for text in answers],
+    }
+
+
+def _refuse_outside(form: Form) -> None:
+    files = JSON_FILES if form.is_typed else FORM_FILES
+    for name in form.fields:
+        if name in VqaFields.model_fields and name not in CompareFields.model_fields:
+            known = unknown_field(name, files, CompareFields)
+            raise ApiError("unknown_field", reason="in_specs", field=name, choices=known.choices)
+        if name not in CompareFields.model_fields:
+            raise unknown_field(name, files, CompareFields)
+
+
+def _specs(form: Form, settings: Settings) -> list[dict[str, Any]]:
+    raw = form.fields.get("specs")
+    if not form.is_typed:
+        raw = _from_text(raw)
+    if not isinstance(raw, list):
+        raise ApiError("compare_count", reason="list", field="specs")
+    if not 1 <= len(raw) <= settings.max_compared:
+        raise ApiError("compare_count", field="specs", limit=settings.max_compared)
+    return [_spec(one, f"specs[{index}]") for index, one in enumerate(raw)]
+
+
+def _from_text(text: object) -> Any:
+    """Read the specs of a form, which are written as JSON."""
+    if not isinstance(text, str) or len(text) > MAX_SPECS_CHARS:
+        return None
+    try:
+        return read_json(text)
+    except ValueError:
+        return None
+
+
+def _spec(raw: object, where: str) -> dict[str, Any]:
+    if not isinstance(raw, dict):
+        raise ApiError("compare_count", reason="list", field=where)
+    return known_object(raw, MERGE_FIELDS, where)
+
+
+def _with_spec(
+    base: VqaRequest, shared: Mapping[str, Any], spec: Mapping[str, Any], where: str, settings: Settings
+) -> VqaRequest:
+    try:
+        fields = check_fields({**shared, **spec}, settings, strict=True)
+    except ApiError as error:  # nothing but the spec is new here
+        error.field = f"{where}.{error.field}"
+        raise
+    return replace(base, fields=fields)
+
+
+def _is_unmerged(answer: Mapping[str, Any] | ApiError) -> bool:
+    return not isinstance(answer, ApiError) and answer["merge"]["method"] == "none"
+
+
+def _result(answer: Mapping[str, Any] | ApiError, request_id: str) -> dict[str, Any]:
+    if isinstance(answer, ApiError):
+        return answer.body(request_id)
+    return {name: answer[name] for name in ANSWER_PARTS}

@@ -1,0 +1,154 @@
+"""One HTTP exchange in pieces: let in, read, prepare, answer, say how it ended. routes.py puts them in order.
+
+Everything waits through the Call, so a client that leaves or a deadline that passes ends all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from time import perf_counter
+from typing import Any, TypeVar
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+
+from service.api.body import read_body
+from service.api.request_context import Call
+from service.api.state import ServiceState
+from service.costs import Costs
+from service.engine.jobs import Job
+from service.pipeline.prepare import Inferred, prepare, respond
+from service.request.schemas import VqaRequest
+from service.telemetry import CLIENT_GONE, Ending
+from service.timing import StageTimer, server_timing
+from service.translation import to_api_error
+
+CLIENT_LEFT = 499  # nginx's status for a client that did not wait; it is logged, not sent
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def visit(request: Request, route: str) -> AsyncIterator[Call]:
+    """Hold a place for one request, from before its body is read to the end of its response.
+
+    Raises ApiError: unauthorized, budget_exceeded, overloaded, draining. However it ends, telemetry hears it.
+    """
+    state = service_state(request)
+    call = Call(route, request.state.request_id, state.settings.request_timeout_s)
+    status, code = 200, None
+    state.open_calls.add(call)
+    try:
+        call.key = state.keys.identify(request.headers)
+        with state.budgets.place(call.key), state.engine.admission.admit():
+            yield call
+        call.where = "done"
+    except (ClientDisconnect, asyncio.CancelledError):
+        status, code = CLIENT_LEFT, CLIENT_GONE
+        raise
+    except Exception as error:
+        refusal = to_api_error(error)
+        status, code = refusal.kind.status, refusal.code
+        raise
+    finally:
+        state.open_calls.discard(call)
+        call.abandon("disconnect" if status == CLIENT_LEFT else "shutdown")  # nothing goes on for it
+        state.budgets.charge(call.key, call.units)
+        state.telemetry.ended(_ending(call, request, status, code))
+
+
+async def receive(call: Call, request: Request, stack: AsyncExitStack) -> bytes:
+    """Return the body, and watch from then on whether the client stays. Raises ApiError."""
+    call.where = "body"
+    body = await call.wait(read_body(request, service_state(request).settings))
+    await stack.enter_async_context(call.watching(request.receive))
+    call.timer, call.where = StageTimer(), "decode"
+    return body
+
+
+async def in_thread(call: Call, state: ServiceState, work: Callable[[], T]) -> T:
+    """Run what would keep the event loop busy in a decoding thread."""
+    return await call.wait(state.engine.decode(work))
+
+
+def make_job(
+    call: Call, state: ServiceState, asked: VqaRequest, timer: StageTimer, stop: tuple[str, ...] = ()
+) -> Job:
+    """Prepare a question in a decoding thread. Raises what `prepare` raises, and Abandoned."""
+    call.question, call.method = asked.fields.question, asked.fields.method
+    call.shorten(asked.fields.timeout_s)
+    costs = Costs()
+    call.costs.append(costs)
+    prepared = prepare(state.models(), asked, state.settings, timer, call.key, costs, call.check)
+    call.method = prepared.plan.method
+    return Job(prepared, timer, call, stop, costs=costs)
+
+
+async def answer(call: Call, state: ServiceState, job: Job) -> dict[str, Any]:
+    """Return the whole answer, as responses.VqaResponse describes it."""
+    call.where = "queue"
+    return _answered(call, state, job, await call.wait(state.engine.answer(job)))
+
+
+async def speak(call: Call, state: ServiceState, job: Job) -> AsyncIterator[str | dict[str, Any]]:
+    """Yield the text of an answer in pieces as it comes, then the whole answer."""
+    loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str | None]()
+    job.on_text = lambda text: _call_soon(loop, pieces.put_nowait, text)
+    call.where = "queue"
+    answered = asyncio.ensure_future(state.engine.answer(job))
+    answered.add_done_callback(lambda _: pieces.put_nowait(None))
+    try:
+        while (piece := await call.wait(pieces.get())) is not None:
+            yield piece
+        inferred = await call.wait(answered)
+    finally:
+        answered.cancel()
+    yield _answered(call, state, job, inferred)
+
+
+def timed(done: dict[str, Any], body: dict[str, Any] | None = None) -> JSONResponse:
+    """Respond with an answer, or a body made of it, and its stages in a Server-Timing header."""
+    return JSONResponse(body or done, headers={"Server-Timing": server_timing(done["timings_ms"])})
+
+
+def timer_of(call: Call) -> StageTimer:
+    """Return the clock of a request whose body is here."""
+    assert call.timer is not None, "the clock starts when the body is here"
+    return call.timer
+
+
+def service_state(request: Request) -> ServiceState:
+    """Return what every request of this process shares."""
+    return request.app.state.service
+
+
+def _answered(call: Call, state: ServiceState, job: Job, inferred: Inferred) -> dict[str, Any]:
+    answer = respond(state.models().vlm, job.prepared, inferred, job.timer, call.request_id)
+    call.answers.append(answer)
+    return answer
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, work: Callable[[str], None], text: str) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(work, text)
+
+
+def _ending(call: Call, request: Request, status: int, code: str | None) -> Ending:
+    return Ending(
+        route=call.route,
+        request_id=call.request_id,
+        status=status,
+        code=code,
+        where=call.where,
+        key=call.key,
+        answers=tuple(call.answers),
+        timings_ms={} if call.timer is None else call.timer.timings_ms(),
+        total_s=perf_counter() - call.arrived,
+        question=call.question,
+        traceparent=request.headers.get("traceparent"),
+        method=call.method,
+        units=call.units,
+    )

@@ -1,0 +1,193 @@
+"""Request bodies and streams for the generated documentation, derived from what checks and makes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from service.api import openapi_examples
+from service.api.chat.request import DEPTH_FIELDS, MAX_STOP_CHARS, MAX_STOPS, SHARED_FIELDS
+from service.api.chat.schemas import ChatCompletionChunk
+from service.api.compare import CompareFields
+from service.api.responses import VqaResponse
+from service.depth_fields import InspectFields
+from service.request.schemas import MERGE_FIELDS, VqaFields
+
+Schema = dict[str, Any]
+
+
+def inlined(model: type[BaseModel]) -> Schema:
+    """Return the schema of a model without references, which would not be found from where it will stand."""
+    schema = model.model_json_schema(mode="validation")
+    return _resolved(schema, schema.pop("$defs", {}))
+
+
+def _resolved(node: Any, definitions: Schema) -> Any:
+    if isinstance(node, list):
+        return [_resolved(one, definitions) for one in node]
+    if not isinstance(node, dict):
+        return node
+    meant = definitions[node["$ref"].rpartition("/")[2]] if "$ref" in node else {}
+    return {key: _resolved(value, definitions) for key, value in (meant | node).items() if key != "$ref"}
+
+
+def _files(about: str, example: str, **item: str) -> Schema:
+    return {
+        "type": "array",
+        "items": {"type": "string", **item},
+        "description": about,
+        "examples": [[example]],
+    }
+
+
+_ABOUT_IMAGES = "Colour images: JPEG, PNG or WebP"
+_ABOUT_DEPTHS = "Depth maps, none at all or one for each image, in order: PNG, TIFF, NPY or JPEG"
+_FORM_FILES = {
+    "image": _files(f"{_ABOUT_IMAGES}; repeat the part for several.", "(a file)", format="binary"),
+    "depth": _files(f"{_ABOUT_DEPTHS}; repeat the part.", "(a file)", format="binary"),
+}
+_JSON_FILES = {
+    "images": _files(f"{_ABOUT_IMAGES}, in base64.", openapi_examples.IMAGE, contentEncoding="base64"),
+    "depths": _files(f"{_ABOUT_DEPTHS}, in base64.", openapi_examples.DEPTH, contentEncoding="base64"),
+}
+_AS_JSON = {"specs": {"contentType": "application/json"}, "options": {"contentType": "application/json"}}
+
+
+def _body(model: type[BaseModel], required_file: str, examples: openapi_examples.Examples) -> Schema:
+    """Describe a body; `required_file` is the name of that file in a form, in JSON it is a list."""
+    form = {"schema": _with_files(model, _FORM_FILES, required_file)}
+    encoding = {name: how for name, how in _AS_JSON.items() if name in model.model_fields}
+    return _request(
+        {
+            "multipart/form-data": {**form, "encoding": encoding} if encoding else form,
+            "application/json": {
+                "schema": _with_files(model, _JSON_FILES, f"{required_file}s"),
+                "examples": dict(examples),
+            },
+        }
+    )
+
+
+def _request(content: Schema) -> Schema:
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _with_files(model: type[BaseModel], files: Schema, required: str) -> Schema:
+    schema = inlined(model)
+    fields = schema["properties"]
+    return {
+        **schema,
+        "properties": {
+            **files,
+            **fields,
+            **{name: _either(files[name], fields[name]) for name in files & fields.keys()},
+        },
+        "required": [required, *schema.get("required", [])],
+    }
+
+
+def _either(file: Schema, field: Schema) -> Schema:
+    """Describe a part of a form that may be a file or a word."""
+    described = {"description": f"{file['description']} Or a word. {field['description']}"}
+    return {"anyOf": [file, field], "examples": field["examples"], **described}
+
+
+def _object(about: str, **properties: Schema) -> Schema:
+    return {"type": "object", "description": about, "properties": properties}
+
+
+def _string(about: str, *examples: str, **more: Any) -> Schema:
+    return {"type": "string", "description": about, "examples": list(examples), **more}
+
+
+def _part(kind: str, **held: Schema) -> Schema:
+    named = {"type": {"const": kind, "description": "Kind of this part.", "examples": [kind]}, **held}
+    return {"type": "object", "properties": named, "required": list(named)}
+
+
+def _url_part(kind: str, about: str, base64: str) -> Schema:
+    uri = f"data:image/png;base64,{base64}"
+    url = _string("data:<media type>;base64,<data>; no other address is read.", uri)
+    return _part(kind, **{kind: {**_object(about, url=url), "required": ["url"]}})
+
+
+def _messages() -> Schema:
+    parts = [
+        _part("text", text=_string("What is said.", "How many chairs are in the room?")),
+        _url_part("image_url", "An image, in messages of the user only.", openapi_examples.IMAGE),
+        _url_part("depth_url", "The depth of the image right before it.", openapi_examples.DEPTH),
+    ]
+    content = {
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"anyOf": parts}}],
+        "description": "A text, or texts, images and their depth in order.",
+        "examples": ["How many chairs are in the room?"],
+    }
+    roles = ["system", "developer", "user", "assistant"]
+    role = _string("Who speaks; developer is read as system.", "user", enum=roles)
+    return {
+        "type": "array",
+        "items": {**_object("One message.", role=role, content=content), "required": ["role", "content"]},
+        "description": "The conversation so far, with at least one image. Depth for every image or for none.",
+    }
+
+
+def _chat_schema() -> Schema:
+    fields = inlined(VqaFields)["properties"]
+    longest = {**fields["max_new_tokens"], "default": None}
+    longest["description"] = "Longest answer in tokens; as long as the server allows if not sent."
+    stop = {
+        "anyOf": [{"type": "string"}, {"type": "array", "maxItems": MAX_STOPS, "items": {"type": "string"}}],
+        "description": f"Texts of at most {MAX_STOP_CHARS} characters that end the answer before them.",
+        "examples": [["\n"]],
+    }
+    top_p = {name: value for name, value in fields["top_p"].items() if name != "exclusiveMinimum"}
+    usage = {"type": "boolean", "description": "Send a last chunk with usage and ours.", "examples": [True]}
+    merge = _object("How to merge, as in POST /vqa.", **{name: fields[name] for name in MERGE_FIELDS})
+    depth = _object(
+        "What depth is, as in POST /vqa.", **{name: fields[ours] for name, ours in DEPTH_FIELDS.items()}
+    )
+    properties = {
+        "model": _string("The model that answers; GET /v1/models names it. May be left out.", "room-tiny"),
+        "messages": _messages(),
+        "merge": {**merge, "additionalProperties": False},
+        "depth": {**depth, "additionalProperties": False},
+        "max_completion_tokens": longest,
+        "max_tokens": {**longest, "description": "The older name of max_completion_tokens."},
+        "stop": stop,
+        "stream_options": _object("How to stream.", include_usage=usage),
+        **{name: fields[name] for name in SHARED_FIELDS},
+        "top_p": {**top_p, "minimum": 0},
+    }
+    about = (
+        "A chat completion as OpenAI has it; merge, depth, timeout_s and cache are ours. Other fields of "
+        "OpenAI's are ignored where they are hints, and refused where they would change the answer."
+    )
+    return {**_object(about, **properties), "required": ["messages"], "additionalProperties": True}
+
+
+def _stream(schema: Schema, about: str, example: str) -> dict[int | str, Schema]:
+    """Describe the other form of a good answer."""
+    return {
+        200: {
+            "content": {"text/event-stream": {"schema": {**schema, "description": about}, "example": example}}
+        }
+    }
+
+
+VQA_BODY = _body(VqaFields, "image", openapi_examples.VQA)
+COMPARE_BODY = _body(CompareFields, "image", openapi_examples.COMPARE)
+INSPECT_BODY = _body(InspectFields, "depth", openapi_examples.INSPECT)
+CHAT_BODY = _request(
+    {"application/json": {"schema": _chat_schema(), "examples": dict(openapi_examples.CHAT)}}
+)
+VQA_STREAM = _stream(
+    inlined(VqaResponse),
+    'Events: `text` with {"text": ...} for every piece; at last `answer` with this object, or `error`.',
+    'event: text\ndata: {"text":"2"}\n\nevent: answer\ndata: {"answer":"2", ...}\n\n',
+)
+CHAT_STREAM = _stream(
+    inlined(ChatCompletionChunk),
+    "Every line of data is one of these, the last one is [DONE]; an error comes as {error: ...} instead.",
+    'data: {"object":"chat.completion.chunk","choices":[{"delta":{"content":"2"}, ...}]}\n\ndata: [DONE]\n\n',
+)

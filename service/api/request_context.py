@@ -1,0 +1,122 @@
+"""The life of one request: how far it came, how long it may take, and whether anybody still waits for it.
+
+Knows no model and no queue. Used by the event loop; `is_wanted` may be read from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import Any, Literal, TypeVar
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from service.costs import Costs
+from service.engine.jobs import Abandoned
+from service.errors import ApiError
+from service.timing import StageTimer
+
+Where = Literal["admission", "body", "decode", "queue", "model", "stream", "done"]
+Why = Literal["disconnect", "deadline", "shutdown"]
+
+T = TypeVar("T")
+
+
+class Call:
+    """One request, from its headers to the end of its response. Times are seconds of `perf_counter`.
+
+    `request_id` may be the client's own and is only ever echoed.
+    """
+
+    def __init__(self, route: str, request_id: str, timeout_s: float) -> None:
+        self.route, self.request_id = route, request_id
+        self.arrived = perf_counter()
+        self.deadline = self.arrived + timeout_s
+        self.key: str | None = None
+        self.where: Where = "admission"
+        self.timer: StageTimer | None = None
+        self.question: str | None = None
+        self.method: str | None = None
+        self.costs: list[Costs] = []
+        self.answers: list[Mapping[str, Any]] = []
+        self._abandoned: Why | None = None
+        self._gone = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._alarm = self._loop.call_later(timeout_s, self.abandon, "deadline")
+
+    @property
+    def is_wanted(self) -> bool:
+        """Say whether the answer still matters to anybody."""
+        return self._abandoned is None and perf_counter() < self.deadline
+
+    @property
+    def units(self) -> float:
+        """Return what was used so far, as the budget of a key counts it."""
+        return sum(cost.units for cost in self.costs)
+
+    def shorten(self, timeout_s: float | None) -> None:
+        """Answer within `timeout_s` of the arrival, if that is sooner than the server's limit; any thread."""
+        if timeout_s is not None:
+            self.deadline = min(self.deadline, self.arrived + timeout_s)
+            self._loop.call_soon_threadsafe(self._set_alarm)
+
+    def abandon(self, why: Why) -> None:
+        """Let everything that is done for this call stop at its next look at `is_wanted`."""
+        self._alarm.cancel()
+        self._abandoned = self._abandoned or why
+        self._gone.set()
+
+    def check(self) -> None:
+        """Raise Abandoned if nobody waits any more; any thread."""
+        if not self.is_wanted:
+            raise Abandoned
+
+    @asynccontextmanager
+    async def watching(self, receive: Receive) -> AsyncIterator[None]:
+        """Notice, from when the body has been read, that the client goes away."""
+        watcher = asyncio.create_task(self._watch(receive))
+        try:
+            yield
+        finally:
+            watcher.cancel()
+
+    async def wait(self, work: Awaitable[T]) -> T:
+        """Wait for work, as long as there is time and somebody who wants it.
+
+        Raises ClientDisconnect, and ApiError deadline_exceeded or draining; the work is then cancelled.
+        """
+        task = asyncio.ensure_future(work)
+        gone = asyncio.ensure_future(self._gone.wait())
+        try:
+            await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return await task
+        except Abandoned:  # the work noticed before we did
+            self.abandon("deadline")
+        finally:
+            gone.cancel()
+            task.cancel()
+        raise self._why()
+
+    def _why(self) -> Exception:
+        match self._abandoned:
+            case "disconnect":
+                return ClientDisconnect()
+            case "shutdown":
+                return ApiError("draining", retry_after_s=1)
+            case _:
+                return ApiError("deadline_exceeded")
+
+    def _set_alarm(self) -> None:
+        if self._abandoned is None:
+            self._alarm.cancel()
+            left_s = self.deadline - perf_counter()
+            self._alarm = self._loop.call_later(max(0.0, left_s), self.abandon, "deadline")
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.abandon("disconnect")

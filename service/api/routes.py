@@ -1,0 +1,201 @@
+"""The HTTP addresses. Each handler is the order of calls; the work is elsewhere."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from service.api.body import content_type, parse_inspection, parse_question, refuse_query
+from service.api.catalogue import catalogue
+from service.api.compare import CompareFields, Comparison, comparison, parse_comparison
+from service.api.lifecycle import (
+    answer,
+    in_thread,
+    make_job,
+    receive,
+    service_state,
+    speak,
+    timed,
+    timer_of,
+    visit,
+)
+from service.api.openapi import COMPARE_BODY, INSPECT_BODY, VQA_BODY, VQA_STREAM
+from service.api.request_context import Call
+from service.api.responses import CompareResponse, ErrorResponse, Inspected, VqaResponse
+from service.api.sse import stream
+from service.api.state import ServiceState
+from service.costs import Costs
+from service.depth_fields import InspectFields
+from service.engine.jobs import Job
+from service.errors import ApiError
+from service.events import event, text_event
+from service.pipeline.inspection import inspect, picture_of
+from service.pipeline.prepare import model_used
+from service.request.schemas import VqaFields, VqaRequest
+from service.settings import Settings
+from service.timing import StageTimer
+from service.translation import to_api_error
+
+router = APIRouter()
+Documented = dict[int | str, dict[str, Any]]
+REFUSALS: Documented = {kind: {"model": ErrorResponse} for kind in ("4XX", "5XX")}
+
+
+@router.post("/vqa", response_model=VqaResponse, responses={**REFUSALS, **VQA_STREAM}, openapi_extra=VQA_BODY)
+async def vqa(request: Request) -> Response:
+    """Answer a question about one or more RGB-D frames. The clock starts when the whole request is here."""
+    state = service_state(request)
+    async with AsyncExitStack() as stack:
+        call = await stack.enter_async_context(visit(request, "/vqa"))
+        refuse_query(request, VqaFields)
+        kind = content_type(request)
+        state.models()
+        body = await receive(call, request, stack)
+        timer = timer_of(call)
+        asked, job = await in_thread(call, state, lambda: _parse(call, state, kind, body, timer))
+        if asked.fields.stream:
+            said = speak(call, state, job)
+            return await stream(call, _vqa_events(said), _error_event(call), stack)
+        return timed(await answer(call, state, job))
+    raise AssertionError("the stack swallows nothing")
+
+
+@router.post("/vqa/compare", response_model=CompareResponse, responses=REFUSALS, openapi_extra=COMPARE_BODY)
+async def compare(request: Request) -> Response:
+    """Answer one question with several merge settings; each takes a place, if the key has that many."""
+    state = service_state(request)
+    async with AsyncExitStack() as stack:
+        call = await stack.enter_async_context(visit(request, "/vqa/compare"))
+        refuse_query(request, CompareFields)
+        kind = content_type(request)
+        vlm = state.models().vlm
+        body = await receive(call, request, stack)
+        asked = await in_thread(call, state, lambda: parse_comparison(*kind, body, state.settings))
+        wanted = min(len(asked.asked), state.engine.admission.places)
+        width = state.budgets.most_inside(call.key, wanted)
+        stack.enter_context(state.budgets.place(call.key, width - 1))
+        stack.enter_context(state.engine.admission.more(width - 1))
+        results = await _all_answers(call, state, asked, width)
+        return JSONResponse(comparison(call.request_id, model_used(vlm), asked, results))
+    raise AssertionError("the stack swallows nothing")
+
+
+@router.post("/depth/inspect", response_model=Inspected, responses=REFUSALS, openapi_extra=INSPECT_BODY)
+async def inspect_depth(request: Request) -> Response:
+    """Say what a depth file is understood as, or refuse it as a question would. Needs no model."""
+    state = service_state(request)
+    async with AsyncExitStack() as stack:
+        call = await stack.enter_async_context(visit(request, "/depth/inspect"))
+        refuse_query(request, InspectFields)
+        kind = content_type(request)
+        body = await receive(call, request, stack)
+        seen = await in_thread(call, state, lambda: _parse_and_inspect(call, kind, body, state.settings))
+        return JSONResponse({"request_id": call.request_id, **seen})
+    raise AssertionError("the stack swallows nothing")
+
+
+@router.get("/methods")
+async def methods() -> dict[str, Any]:
+    """List the merging methods a request can choose."""
+    return catalogue()
+
+
+@router.get("/livez")
+async def livez() -> dict[str, str]:
+    """Say that the process answers."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> dict[str, str]:
+    """Say that a request would be answered: models warm, model thread heard of lately, not shutting down."""
+    service_state(request).check_ready()
+    return {"status": "ready"}
+
+
+@router.get("/metrics", include_in_schema=False)
+def metrics(request: Request) -> Response:
+    """Show what Prometheus reads. Not for the public: the shipped proxy keeps it inside.
+
+    In a thread: writing everything down takes milliseconds.
+    """
+    body, media_type = service_state(request).telemetry.exposition()
+    return Response(body, headers={"Content-Type": media_type})
+
+
+@router.get("/")
+async def index() -> dict[str, str]:
+    """Say where things are."""
+    return {
+        "service": "tosa-vqa",
+        "ask": "POST /vqa",
+        "compare": "POST /vqa/compare",
+        "chat": "POST /v1/chat/completions",
+        "inspect depth": "POST /depth/inspect",
+        "methods": "GET /methods",
+        "models": "GET /v1/models",
+        "ready": "GET /readyz",
+        "live": "GET /livez",
+        "metrics": "GET /metrics",
+        "schema": "GET /openapi.json",
+        "docs": "GET /docs",
+    }
+
+
+def _parse(
+    call: Call, state: ServiceState, kind: tuple[bytes, bytes], body: bytes, timer: StageTimer
+) -> tuple[VqaRequest, Job]:
+    timer.mark("queue")
+    asked = parse_question(*kind, body, state.settings)
+    return asked, make_job(call, state, asked, timer)
+
+
+def _parse_and_inspect(
+    call: Call, kind: tuple[bytes, bytes], body: bytes, settings: Settings
+) -> dict[str, Any]:
+    asked = parse_inspection(*kind, body)
+    costs = Costs()
+    call.costs.append(costs)
+    depth, seen = inspect(asked.depth, asked.image, asked.fields, settings.max_image_px, costs)
+    return {**seen, "picture": picture_of(depth) if asked.fields.picture else None}
+
+
+def _job_of(call: Call, state: ServiceState, question: VqaRequest, timer: StageTimer) -> Job:
+    timer.mark("queue")
+    return make_job(call, state, question, timer)
+
+
+async def _all_answers(
+    call: Call, state: ServiceState, asked: Comparison, width: int
+) -> list[dict[str, Any] | ApiError]:
+    """Answer the questions of a comparison, `width` at a time; a refused one does not touch the others."""
+    places = asyncio.Semaphore(width)
+
+    async def one(question: VqaRequest) -> dict[str, Any] | ApiError:
+        async with places:
+            return await one_inside(question)
+
+    async def one_inside(question: VqaRequest) -> dict[str, Any] | ApiError:
+        timer = StageTimer()
+        try:
+            job = await in_thread(call, state, lambda: _job_of(call, state, question, timer))
+            return await answer(call, state, job)
+        except Exception as error:
+            refusal = to_api_error(error)
+            if refusal.code in ("internal", "deadline_exceeded"):
+                raise
+            return refusal
+
+    return list(await asyncio.gather(*map(one, asked.asked)))
+
+
+async def _vqa_events(said: AsyncIterator[str | dict[str, Any]]) -> AsyncIterator[bytes]:
+    async for piece in said:
+        yield text_event(piece) if isinstance(piece, str) else event("answer", piece)
+
+
+def _error_event(call: Call) -> Callable[[ApiError], bytes]:
+    return lambda refusal: event("error", refusal.body(call.request_id))

@@ -1,0 +1,92 @@
+"""A response of server-sent events. It holds the request's place until the last event is out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, suppress
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from service.api.request_context import Call
+from service.errors import ApiError
+from service.events import HEADERS, MEDIA_TYPE
+from service.translation import to_api_error
+
+log = logging.getLogger("tosa_vqa")
+
+LAST_WORDS_S = 1.0
+"""Time for a client to take the end of a stream; one that reads nothing must not hold its place for ever."""
+
+
+class EventStream(Response):
+    """Send events as they come. Who leaves is noticed by the Call, not by reading from the client here."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(
+        self,
+        call: Call,
+        first: bytes,
+        events: AsyncIterator[bytes],
+        on_error: Callable[[ApiError], bytes],
+        held: AsyncExitStack,
+    ) -> None:
+        super().__init__(headers=dict(HEADERS))
+        del self.headers["content-length"]
+        self._call, self._first, self._events = call, first, events
+        self._on_error, self._held = on_error, held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with self._held:
+                await self._send_all(send)
+        except ClientDisconnect:
+            raise
+        except Exception as error:  # the client has been told inside the stream
+            if to_api_error(error).code == "internal":
+                log.error("a stream broke (request %s)", self._call.request_id, exc_info=error)
+
+    async def _send_all(self, send: Send) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await self._call.wait(send(start))
+        await self._event(send, self._first)
+        self._call.where = "stream"
+        try:
+            async for event in self._events:
+                await self._event(send, event)
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            with suppress(ClientDisconnect):
+                await self._end(send, self._on_error(to_api_error(error)))
+            raise
+        await self._end(send, b"")
+
+    async def _end(self, send: Send, last: bytes) -> None:
+        try:
+            async with asyncio.timeout(LAST_WORDS_S):
+                await send(_body(last, more=False))
+        except TimeoutError:  # whoever does not read the end has left
+            raise ClientDisconnect from None
+
+    async def _event(self, send: Send, event: bytes) -> None:
+        await self._call.wait(send(_body(event)))
+
+
+def _body(data: bytes, more: bool = True) -> dict[str, object]:
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+async def stream(
+    call: Call,
+    events: AsyncIterator[bytes],
+    on_error: Callable[[ApiError], bytes],
+    stack: AsyncExitStack,
+) -> EventStream:
+    """Return a stream once its first event is there, so that an early refusal still is an HTTP status."""
+    first = await anext(events)
+    return EventStream(call, first, events, on_error, stack.pop_all())

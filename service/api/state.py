@@ -1,0 +1,130 @@
+"""The one object a process keeps: settings, engine, keys and telemetry, and how it lives and ends."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from time import time
+from typing import Literal
+
+from depth.estimate import EstimatorError
+from service.api.request_context import Call
+from service.budgets import Budgets
+from service.engine.engine import Engine
+from service.engine.warmup import warm_up
+from service.errors import ApiError
+from service.keys import KeyRing
+from service.pipeline.models import Models, load_models
+from service.settings import Settings
+from service.telemetry import Telemetry
+from vlm import VlmError
+
+log = logging.getLogger("tosa_vqa")
+
+STALLED, UNUSABLE = 70, 1  # exit codes: internal software error of sysexits.h; a model that cannot be loaded
+
+
+class ServiceState:
+    """Hold what every request of this process shares.
+
+    `end_process` is called with an exit code when the process cannot go on, `on_ready` once when the models
+    are warm; whoever runs the server sets them.
+    """
+
+    def __init__(self, settings: Settings, end_process: Callable[[int], None] = lambda _: None) -> None:
+        self.settings = settings
+        self.started = int(time())
+        self.end_process = end_process
+        self.on_ready: Callable[[], None] = lambda: None
+        self.open_calls: set[Call] = set()
+        self.telemetry = Telemetry(settings)
+        self.keys = KeyRing.of(settings)
+        self.budgets = Budgets(settings)
+        self.engine = Engine(settings, self.telemetry, self._on_death)
+        self._status: Literal["loading", "ready", "draining", "failed"] = "loading"
+        self._models: Models | None = None
+
+    @property
+    def status(self) -> Literal["loading", "ready", "draining", "failed", "stalled"]:
+        """Say how the process is; stalled: the model thread has been silent for too long."""
+        is_silent = self.engine.model_thread.silence_s > self.settings.stall_timeout_s
+        return "stalled" if self._status == "ready" and is_silent else self._status
+
+    async def load(self) -> None:
+        """Load and warm the models, then let requests in; on failure say why and end the process."""
+        try:
+            models = await self.engine.load(load_and_warm_up, self.settings)
+        except Exception as error:
+            what = "depth estimator" if isinstance(error, EstimatorError) else "model"
+            is_expected = isinstance(error, VlmError | EstimatorError)
+            log.error("the %s could not be loaded: %s", what, error, exc_info=None if is_expected else error)
+            self._status = "failed"
+            self.end_process(UNUSABLE)
+            return
+        self._models = models
+        self.engine.use(models)
+        self.on_ready()
+        if self._status == "loading":
+            self._status = "ready"
+
+    async def watch(self) -> None:
+        """End the process once the model thread has been silent for `stall_exit_s`."""
+        limit = self.settings.stall_exit_s
+        while limit:
+            await asyncio.sleep(min(1.0, limit / 4))
+            if self._models is not None and self.engine.model_thread.silence_s > limit:
+                log.critical("the model thread has been silent for %.0f s", limit)
+                self._status = "failed"
+                self.end_process(STALLED)
+                return
+
+    def drain(self) -> None:
+        """Be ready no more, at once; refuse requests after `drain_pause_s`. Event loop only."""
+        if self._status != "failed":
+            self._status = "draining"
+        asyncio.get_running_loop().call_later(self.settings.drain_pause_s, self.engine.admission.close)
+
+    def cut(self) -> None:
+        """End every open request with a refusal: its time to end is over. Event loop only."""
+        self.engine.admission.close()
+        for call in list(self.open_calls):
+            call.abandon("shutdown")
+
+    def models(self) -> Models:
+        """Return the warm models. Raises ApiError while there are none."""
+        if self._models is None or self._status == "failed":
+            reason = "failed" if self._status == "failed" else "loading"
+            raise ApiError("not_ready", reason=reason, retry_after_s=5)
+        return self._models
+
+    def check_ready(self) -> None:
+        """Raise ApiError unless a request that comes now would be answered."""
+        match self.status:
+            case "draining":
+                raise ApiError("draining", retry_after_s=1)
+            case "stalled":
+                raise ApiError("not_ready", reason="stalled", retry_after_s=5)
+            case _:
+                self.models()
+
+    @property
+    def is_lost(self) -> bool:
+        """Say whether this process should be replaced: it failed, or was silent for `stall_exit_s`."""
+        limit = self.settings.stall_exit_s
+        return self._status == "failed" or bool(limit and self.engine.model_thread.silence_s > limit)
+
+    def close(self, timeout_s: float | None = None) -> bool:
+        """End all threads; say whether they have ended."""
+        has_ended = self.engine.close(timeout_s)
+        self.telemetry.close()
+        return has_ended
+
+    def _on_death(self, error: BaseException) -> None:
+        self._status = "failed"
+        self.end_process(STALLED)
+
+
+def load_and_warm_up(settings: Settings) -> Models:
+    """Load the models and use everything once, so that no request pays for it."""
+    models = load_models(settings)
+    warm_up(models, settings)
+    return models

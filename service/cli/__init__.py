@@ -1,0 +1,1 @@
+"""The command line: `tosa-vqa` and `python -m service`."""

@@ -1,0 +1,1 @@
+"""Inference: admission, batches, the model thread and the vision stage."""

@@ -1,0 +1,92 @@
+"""Which jobs run together: those of one group, the longest waiting first. A plain data structure.
+
+Not thread-safe; whoever owns it holds a lock. It never waits for a batch to fill: while one batch runs, the
+next fills by itself, and a lone request is never held up.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+
+from service.engine.jobs import Job
+
+QUARANTINE_S = 600.0
+MAX_QUARANTINED = 1000
+CALM_BATCHES = 32
+"""Batches that must go well before the limit is doubled after the memory ran out."""
+
+
+class Batcher:
+    """Collect jobs and give them out in batches of at most `limit` images; a larger job goes alone."""
+
+    def __init__(self, max_images: int, clock: Callable[[], float] = monotonic) -> None:
+        self.limit = self._max_images = max_images
+        self._clock = clock
+        self._waiting: deque[Job] = deque()
+        self._calm = 0
+        self._poisonous: OrderedDict[bytes, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, job: Job) -> None:
+        """Let a job wait."""
+        job.waits = True
+        self._waiting.append(job)
+
+    def forget(self, job: Job) -> None:
+        """Drop a job, if it still waits: while batches run that are not joined, nobody else looks."""
+        with suppress(ValueError):
+            self._waiting.remove(job)
+
+    def take(self) -> list[Job]:
+        """Take the next batch, [] if nothing waits; jobs that nobody wants any more are forgotten."""
+        self._waiting = deque(job for job in self._waiting if job.is_open)
+        if not self._waiting:
+            return []
+        first = self._waiting[0]
+        batch, images = [first], first.images
+        if not self.is_quarantined(first):
+            for job in list(self._waiting)[1:]:
+                if job.group != first.group or self.is_quarantined(job):
+                    continue
+                if images + job.images > self.limit:
+                    break
+                batch.append(job)
+                images += job.images
+        taken = set(map(id, batch))
+        self._waiting = deque(job for job in self._waiting if id(job) not in taken)
+        return batch
+
+    def clear(self) -> list[Job]:
+        """Take everything that waits."""
+        jobs, self._waiting = list(self._waiting), deque()
+        return jobs
+
+    def shrink(self) -> None:
+        """Halve the batches: the memory ran out."""
+        self.limit = max(1, self.limit // 2)
+        self._calm = 0
+
+    def went_well(self) -> None:
+        """Count a batch that worked; after enough of them, batches may grow again."""
+        self._calm += 1
+        if self._calm >= CALM_BATCHES:
+            self.limit, self._calm = min(self._max_images, self.limit * 2), 0
+
+    def quarantine(self, job: Job) -> None:
+        """Let the same input run alone for a while: it made a batch fail."""
+        self._poisonous[job.prepared.digest] = self._clock() + QUARANTINE_S
+        self._poisonous.move_to_end(job.prepared.digest)
+        while len(self._poisonous) > MAX_QUARANTINED:
+            self._poisonous.popitem(last=False)
+
+    def is_quarantined(self, job: Job) -> bool:
+        """Say whether this input must run alone."""
+        if not self._poisonous:
+            return False
+        until = self._poisonous.get(job.prepared.digest)
+        return until is not None and self._clock() < until

@@ -1,0 +1,213 @@
+"""How one batch becomes answers, in small steps that let other batches in between.
+
+A job fails alone: whatever makes a batch fail is found by halving it. Runs in the model thread only.
+Knows neither queues nor HTTP.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from time import perf_counter
+from typing import Any, Protocol
+
+import torch
+
+from depth.estimate import EstimatorError
+from service.engine.jobs import Abandoned, Job
+from service.engine.stop_sequences import StopTexts, cut
+from service.engine.vision_stage import Seen, Watcher, see_frames
+from service.errors import ApiError
+from service.pipeline.depth_summary import used
+from service.pipeline.models import Models
+from service.pipeline.prepare import Inferred
+from vlm import Decoding, Row, TextSoFar, VlmError, answer_text, settle
+
+log = logging.getLogger("tosa_vqa")
+
+
+class FatalDeviceError(Exception):
+    """Say that the device can no longer be trusted: this process must end."""
+
+
+class Limits(Protocol):
+    """What a batch tells whoever makes batches; service.engine.batch_queue.Batcher."""
+
+    limit: int
+
+    def shrink(self) -> None: ...
+    def went_well(self) -> None: ...
+    def quarantine(self, job: Job) -> None: ...
+
+
+class BatchRunner:
+    """Answer batches of jobs with the models; `beat` is called whenever a piece of work is done.
+
+    `later` is asked to take a job back that found no memory, and says False if no other batch holds any.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        limits: Limits,
+        watcher: Watcher,
+        beat: Callable[[], None],
+        later: Callable[[Job], bool] = lambda _: False,
+    ) -> None:
+        self._models, self._limits, self._watcher = models, limits, watcher
+        self._beat, self._later = beat, later
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[None]:
+        """Answer jobs of one group; yields when the prompts have been read and after every token.
+
+        Every job that is still wanted gets its answer or its error. Raises only FatalDeviceError.
+        """
+        jobs = [job for job in jobs if job.is_open]
+        if not jobs:
+            return
+        start, failure = perf_counter(), None
+        try:
+            yield from self._answer(jobs)
+        except Abandoned:
+            return
+        except Exception as error:
+            failure = error.with_traceback(None)  # whose frames would keep every tensor
+        outcome = "ok" if failure is None else self._settle(jobs, failure)
+        images = sum(job.images for job in jobs)
+        method = jobs[0].prepared.plan.method
+        self._watcher.batch_ended(method, len(jobs), images, perf_counter() - start, outcome)
+        if failure is None:
+            self._limits.went_well()
+            return
+        if len(jobs) == 1 and jobs[0].waits:  # taken back
+            return
+        for job in jobs:
+            job.waits = True
+        middle = (len(jobs) + 1) // 2
+        yield from self.run(jobs[:middle])
+        yield from self.run(jobs[middle:])
+
+    def _answer(self, jobs: Sequence[Job]) -> Iterator[None]:
+        for job in jobs:
+            job.start()
+        seen = see_frames(self._models, jobs, self._limits.limit, self._watcher, lambda: self._between(jobs))
+        for job in jobs:
+            if job not in seen:
+                job.fail(ApiError("numerical_error"))
+        jobs = list(seen)
+        if not jobs:
+            return
+        decoding = self._read(jobs, seen)
+        voices = [_Voice(job, TextSoFar(self._models.vlm)) for job in jobs]
+        while decoding.live:
+            yield
+            decoding.drop([at for at in decoding.live if not jobs[at].is_open])
+            for row in decoding.step():
+                costs = jobs[row.index].costs
+                costs.tokens = max(costs.tokens, row.prompt_tokens + len(row.token_ids))
+                is_stopped = voices[row.index].say(row)
+                if is_stopped or row.finish_reason is not None:
+                    self._finish(jobs[row.index], row, seen[jobs[row.index]], len(jobs))
+            self._beat()
+
+    def _read(self, jobs: Sequence[Job], seen: dict[Job, Seen]) -> Decoding:
+        vlm = self._models.vlm
+        decoding = Decoding(
+            vlm,
+            [job.prepared.prompt.to(vlm.device) for job in jobs],
+            [seen[job].features for job in jobs],
+            [job.prepared.params for job in jobs],
+        )
+        settle(vlm.device)
+        for job in jobs:
+            job.timer.mark("prefill")
+            job.costs.tokens = max(job.costs.tokens, job.prepared.prompt.shape[1])
+        self._beat()
+        return decoding
+
+    def _finish(self, job: Job, row: Row, seen: Seen, batch_size: int) -> None:
+        job.timer.mark("generate")
+        if row.finish_reason == "not_finite":
+            job.fail(ApiError("numerical_error"))
+            return
+        text, is_cut = cut(answer_text(self._models.vlm, row.token_ids), job.stop)
+        job.send(text)
+        job.succeed(
+            Inferred(
+                text=text,
+                completion_tokens=len(row.token_ids),
+                prompt_tokens=row.prompt_tokens,
+                finish_reason="length" if row.finish_reason == "length" and not is_cut else "stop",
+                batch_size=batch_size,
+                cached=seen.cached,
+                depth=self._depth(job, seen),
+            )
+        )
+
+    def _depth(self, job: Job, seen: Seen) -> dict[str, Any] | None:
+        if job.prepared.source != "estimate":
+            return job.prepared.depth
+        assert self._models.estimation is not None, "there are estimates"
+        return used("estimate", seen.understood, self._models.estimation.estimator, seen.is_remembered)
+
+    def _settle(self, jobs: Sequence[Job], failure: Exception) -> str:
+        """Say what a failure means: the end for a single job, two smaller batches for several."""
+        if _is_fatal(failure):
+            for job in jobs:
+                job.fail(ApiError("not_ready", reason="failed", retry_after_s=5))
+            raise FatalDeviceError(str(failure)) from failure
+        if _is_out_of_memory(failure):
+            return self._out_of_memory(jobs)
+        if len(jobs) > 1:
+            return "split"
+        expected = isinstance(failure, ApiError | EstimatorError | VlmError)
+        if not expected:
+            log.error("a request failed in the model thread", exc_info=failure)
+            self._limits.quarantine(jobs[0])
+        jobs[0].fail(failure if expected else ApiError("internal"))
+        return "failed"
+
+    def _out_of_memory(self, jobs: Sequence[Job]) -> str:
+        if self._models.vlm.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(jobs) > 1 or (jobs[0].images > 1 and self._limits.limit > 1):
+            self._limits.shrink()
+        elif not self._later(jobs[0]):
+            self._limits.quarantine(jobs[0])
+            jobs[0].fail(ApiError("too_costly"))
+        return "out_of_memory"
+
+    def _between(self, jobs: Sequence[Job]) -> None:
+        self._beat()
+        if not any(job.is_open for job in jobs):
+            raise Abandoned
+
+
+class _Voice:
+    """Say the text of one answer as it comes, if anybody listens for it or for a text that ends it."""
+
+    def __init__(self, job: Job, text: TextSoFar) -> None:
+        self._job, self._text = job, text
+        self._stops = StopTexts(job.stop)
+        self._said, self._tokens = "", 0
+
+    def say(self, row: Row) -> bool:
+        """Take in the tokens of a row so far; return True once a text that ends the answer has come."""
+        if self._job.on_text is not None or self._job.stop:
+            self._said += self._stops.push(self._text.push(row.token_ids[self._tokens :]))
+            self._tokens = len(row.token_ids)
+            self._job.send(self._said)
+        return self._stops.is_hit
+
+
+def _is_fatal(error: Exception) -> bool:
+    """Say whether the device is lost: after an illegal access or an assertion every later result is void."""
+    if _is_out_of_memory(error):
+        return False
+    return isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Say whether memory ran out; some libraries below torch say so in words only."""
+    words = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in words or "ALLOC_FAILED" in words

@@ -1,0 +1,110 @@
+"""Where work runs: places for requests, threads that decode, and the one thread that uses the models.
+
+The event loop only waits. It does not know what the work is.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, Protocol, TypeVar
+
+import torch
+
+from service.engine.admission import Admission
+from service.engine.batch_queue import Batcher
+from service.engine.batch_runner import BatchRunner
+from service.engine.jobs import Job
+from service.engine.model_thread import ModelThread
+from service.engine.vision_stage import Watcher
+from service.pipeline.models import Models
+from service.pipeline.prepare import Inferred
+from service.settings import Settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Telemetry(Watcher, Protocol):
+    """What the engine tells about itself; service.telemetry.Telemetry."""
+
+    def watch(self, name: str, description: str, read: Callable[[], float]) -> None: ...
+
+
+class Engine:
+    """Decode and answer off the event loop: a batch runs, at most `max_queue` requests wait.
+
+    `on_death` is called, in the model thread, if that thread cannot go on.
+    """
+
+    def __init__(
+        self, settings: Settings, telemetry: Telemetry, on_death: Callable[[BaseException], None]
+    ) -> None:
+        self.admission = Admission(settings.max_queue + settings.max_batch)
+        self._telemetry = telemetry
+        self._batcher = Batcher(settings.max_batch)
+        # Every thread that uses torch gets an OpenMP team. With more teams than cores, OpenMP threads sleep
+        # between operations instead of spinning, and the model's many small ones take half as long again.
+        self._decoders = ThreadPoolExecutor(settings.decode_threads, "decode", _use_one_torch_thread)
+        self.model_thread = ModelThread(self._batcher, settings.num_threads, on_death)
+        for name, description, read in (
+            ("inside", "Requests that hold a place", lambda: self.admission.inside),
+            ("queue_depth", "Requests that wait for the model", lambda: self.model_thread.waiting),
+            ("running", "Batches that run", lambda: self.model_thread.running),
+            ("batch_limit", "Most images of a batch at present", lambda: self._batcher.limit),
+            ("heartbeat_age_seconds", "Silence of the model thread", lambda: self.model_thread.silence_s),
+        ):
+            telemetry.watch(name, description, read)
+
+    async def decode(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run decoding or other preparation in a pool thread."""
+        held = [partial(work, *args, **kwargs)]  # the pool keeps what was cancelled until its turn would come
+        try:
+            return await asyncio.wrap_future(self._decoders.submit(lambda: held.pop()()))
+        finally:
+            held.clear()
+
+    async def load(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run work in the model thread that is no request."""
+        return await asyncio.wrap_future(self.model_thread.run(work, *args, **kwargs))
+
+    def use(self, models: Models) -> None:
+        """Answer with these models from now on."""
+        for name, description, read in (
+            ("frame_cache_bytes", "Memory of encoded frames", lambda: models.frames.bytes),
+            ("frame_cache_entries", "Encoded frames in memory", lambda: models.frames.entries),
+        ):
+            self._telemetry.watch(name, description, read)
+        self.model_thread.use(
+            BatchRunner(models, self._batcher, self, self.model_thread.beat, self.model_thread.take_back)
+        )
+
+    async def answer(self, job: Job) -> Inferred:
+        """Answer a job in one of the next batches. Raises what its models raise, and ApiError."""
+        self.model_thread.submit(job)
+        try:
+            return await asyncio.wrap_future(job.answer)
+        except asyncio.CancelledError:
+            self.model_thread.forget(job)
+            raise
+
+    def batch_ended(self, method: str, rows: int, images: int, seconds: float, outcome: str) -> None:
+        """Learn from a batch what a request costs, and pass it on."""
+        if outcome == "ok":
+            self.admission.served(rows, seconds)
+        self._telemetry.batch_ended(method, rows, images, seconds, outcome)
+
+    def frames_looked_up(self, hits: int, misses: int) -> None:
+        """Pass on how many frames were remembered."""
+        self._telemetry.frames_looked_up(hits, misses)
+
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Finish what is in hand, drop what waits, end the threads; say whether they have ended."""
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+        return self.model_thread.close(timeout_s)
+
+
+def _use_one_torch_thread() -> None:
+    """Asking for the number makes torch settle on it now."""
+    torch.set_num_threads(1)
+    torch.get_num_threads()

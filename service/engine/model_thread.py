@@ -1,0 +1,202 @@
+"""The one thread that uses the models: takes batches, moves running ones on, and lets its heart beat.
+
+Answers of few tokens end before the next batch begins; long ones take turns with it, so they hold nobody up.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from threading import Condition, Thread
+from time import perf_counter
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+
+from service.engine.batch_queue import Batcher
+from service.engine.batch_runner import BatchRunner, FatalDeviceError
+from service.engine.jobs import Job
+from service.errors import ApiError
+
+log = logging.getLogger("tosa_vqa")
+
+TORCH_THREADS = torch.get_num_threads()
+"""What torch chose for this machine, read before any thread changes what later threads start with."""
+
+STEPS_BETWEEN_BATCHES = 8
+MAX_RUNNING = 4
+"""Batches that decode at the same time, each with a cache of its own in memory."""
+TICK_S = 0.5
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class ModelThread:
+    """Run batches, one piece of work at a time. `on_death` is called if the thread has to end early."""
+
+    def __init__(
+        self, batcher: Batcher, torch_threads: int | None, on_death: Callable[[BaseException], None]
+    ) -> None:
+        self._batcher, self._on_death = batcher, on_death
+        self._runner: BatchRunner | None = None
+        self._changed = Condition()
+        self._errands: deque[tuple[Future[Any], Callable[[], None]]] = deque()
+        self._running: deque[tuple[list[Job], Iterator[None]]] = deque()
+        self._is_closing = False
+        self._last_beat = perf_counter()
+        # Not a daemon's work to lose: `close` ends it. But a process that must end now does not wait for it.
+        self._thread = Thread(
+            target=self._live, args=(torch_threads or TORCH_THREADS,), name="model", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def silence_s(self) -> float:
+        """Return the seconds since the last sign of life: a piece of work done, or a tick of idling."""
+        return perf_counter() - self._last_beat
+
+    @property
+    def is_alive(self) -> bool:
+        """Say whether the thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def waiting(self) -> int:
+        """Count the jobs that wait."""
+        return len(self._batcher)
+
+    @property
+    def running(self) -> int:
+        """Count the batches that run."""
+        return len(self._running)
+
+    def use(self, runner: BatchRunner) -> None:
+        """Answer jobs from now on."""
+        self._runner = runner
+        self.beat()
+
+    def beat(self) -> None:
+        """Give a sign of life."""
+        self._last_beat = perf_counter()
+
+    def submit(self, job: Job) -> None:
+        """Let a job wait for its batch. Raises ApiError if the thread does not run any more."""
+        with self._changed:
+            if self._is_closing or not self.is_alive:
+                raise ApiError("not_ready", reason="failed", retry_after_s=5)
+            self._batcher.add(job)
+            self._changed.notify()
+
+    def forget(self, job: Job) -> None:
+        """Let a job wait no longer: nobody does. One that runs finds out by itself."""
+        with self._changed:
+            self._batcher.forget(job)
+
+    def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run work that is no job, such as loading, in this thread and before all that waits."""
+        future: Future[T] = Future()
+
+        def errand() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(work(*args, **kwargs))
+            except BaseException as error:
+                future.set_exception(error)
+
+        with self._changed:
+            self._errands.append((future, errand))
+            self._changed.notify()
+        return future
+
+    def take_back(self, job: Job) -> bool:
+        """Let a job wait that found no memory, if another batch holds some; else return False."""
+        if not self._running:
+            return False
+        with self._changed:
+            self._batcher.add(job)
+        return True
+
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Finish the piece of work in hand, fail what waits, end the thread; say whether it has ended."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _live(self, torch_threads: int) -> None:
+        # Every thread that uses torch gets an OpenMP team; asking for its size makes torch settle on it now.
+        torch.set_num_threads(torch_threads)
+        torch.get_num_threads()
+        try:
+            while self._turn():
+                self.beat()
+        except BaseException as error:
+            log.critical("the model thread has died: %s", error, exc_info=error)
+            self._fail_all()
+            self._on_death(error)
+        else:
+            self._fail_all()
+
+    def _turn(self) -> bool:
+        """Do one thing: an errand, the start of a batch, or a few tokens; wait if there is nothing to do."""
+        errand, jobs = self._next()
+        if errand is not None:
+            errand()
+        if self._is_closing and not jobs:
+            return False
+        if jobs:
+            assert self._runner is not None, "jobs come when the models are loaded"
+            self._running.append((jobs, self._runner.run(jobs)))
+        for _ in range(STEPS_BETWEEN_BATCHES):
+            if not self._running:
+                break
+            self._step()
+            self.beat()
+        return True
+
+    def _step(self) -> None:
+        """Move the batch on whose turn it is; one that goes on waits for its next turn."""
+        jobs, batch = self._running.popleft()
+        try:
+            next(batch)
+        except StopIteration:
+            return
+        except FatalDeviceError:
+            self._running.append((jobs, batch))
+            raise
+        except Exception as error:
+            log.error("a batch failed outside of its models", exc_info=error)
+            _fail(jobs, ApiError("internal"))
+            return
+        self._running.append((jobs, batch))
+
+    def _next(self) -> tuple[Callable[[], None] | None, list[Job]]:
+        with self._changed:
+            if not (self._errands or self._running or len(self._batcher) or self._is_closing):
+                self._changed.wait(TICK_S)
+            if self._is_closing:
+                return None, []
+            if self._errands:
+                return self._errands.popleft()[1], []
+            has_room = self._runner is not None and len(self._running) < MAX_RUNNING
+            return None, self._batcher.take() if has_room else []
+
+    def _fail_all(self) -> None:
+        with self._changed:
+            self._is_closing = True
+            waiting = self._batcher.clear()
+            for future, _ in self._errands:
+                future.cancel()
+        for jobs, _ in self._running:
+            waiting += jobs
+        _fail(waiting, ApiError("not_ready", reason="failed", retry_after_s=5))
+
+
+def _fail(jobs: list[Job], error: ApiError) -> None:
+    for job in jobs:
+        job.fail(error)

@@ -1,0 +1,154 @@
+"""Encode the frames of one batch, each once: what is remembered is taken, the rest is estimated and encoded.
+
+Runs in the model thread. Raises what the models raise; a frame that gives no finite numbers is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from service.engine.jobs import Job
+from service.pipeline.depth_summary import Understood, of_estimate
+from service.pipeline.frame_cache import EncodedFrame
+from service.pipeline.frames import Frame, encode_frames, estimate_depth, steer
+from service.pipeline.models import Models
+from vlm import settle
+
+Tag = tuple[bytes, int]  # a frame's key, and the number of its job where it must not be shared
+SHARED = -1
+
+
+class Watcher(Protocol):
+    """Who hears what was remembered and how batches ended; service.telemetry.Telemetry."""
+
+    def frames_looked_up(self, hits: int, misses: int) -> None: ...
+    def batch_ended(self, method: str, rows: int, images: int, seconds: float, outcome: str) -> None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What became of the frames of one job.
+
+    features: [n, M, D]. understood: of each frame whose depth was estimated, now or before. cached: no
+    encoder ran for this job. is_remembered: no estimator did.
+    """
+
+    features: Tensor
+    understood: tuple[Understood, ...]
+    cached: bool
+    is_remembered: bool
+
+
+def see_frames(
+    models: Models, jobs: Sequence[Job], limit: int, watcher: Watcher, between: Callable[[], None]
+) -> dict[Job, Seen]:
+    """Return what the language model reads of every job of a group; jobs without finite numbers are left out.
+
+    At most `limit` frames are encoded at once. `between` is called before every layer and may raise to stop.
+    """
+    tags = {job: _tags(job, number) for number, job in enumerate(jobs)}
+    known, todo, leaders = _look_up(models, tags)
+    _count(watcher, tags, leaders)
+    todo, estimated = _estimated(models, jobs, todo, leaders)
+    if todo:
+        known |= _encoded(models, jobs, todo, estimated, limit, between)
+        _mark(jobs, leaders, "vision")
+    for job in leaders:
+        job.ran_encoder = True
+    fresh = {tag for tag, (_, was_known) in estimated.items() if not was_known}
+    return {
+        job: Seen(
+            torch.stack([known[tag].features for tag in own]),
+            tuple(part for tag in own if (part := known[tag].understood) is not None),
+            cached=not job.ran_encoder,
+            is_remembered=fresh.isdisjoint(leaders.get(job, ())),
+        )
+        for job, own in tags.items()
+        if all(tag in known for tag in own)
+    }
+
+
+def _count(watcher: Watcher, tags: dict[Job, list[Tag]], leaders: dict[Job, set[Tag]]) -> None:
+    """Count the frames of each job once, also if its batch has to run again."""
+    new = [job for job in tags if not job.was_looked_up]
+    misses = sum(len(leaders.get(job, ())) for job in new)
+    watcher.frames_looked_up(sum(len(tags[job]) for job in new) - misses, misses)
+    for job in new:
+        job.was_looked_up = True
+
+
+def _tags(job: Job, number: int) -> list[Tag]:
+    """Name the frames of a job; one that is not to be remembered is not shared within a batch either."""
+    return [(frame.key, SHARED if job.prepared.remember else number) for frame in job.prepared.frames]
+
+
+def _look_up(
+    models: Models, tags: dict[Job, list[Tag]]
+) -> tuple[dict[Tag, EncodedFrame], dict[Tag, Frame], dict[Job, set[Tag]]]:
+    """Return the frames that are remembered, those to encode, and which job brought each of these first."""
+    known: dict[Tag, EncodedFrame] = {}
+    todo: dict[Tag, Frame] = {}
+    leaders: dict[Job, set[Tag]] = {}
+    for job, own in tags.items():
+        for tag, frame in zip(own, job.prepared.frames, strict=True):
+            remembered = frame.encoded
+            if remembered is None and job.prepared.remember:
+                remembered = models.frames.get(frame.key)
+            if remembered is not None:
+                known[tag] = remembered
+            elif tag not in todo:
+                todo[tag] = frame
+                leaders.setdefault(job, set()).add(tag)
+    return known, todo, leaders
+
+
+def _estimated(
+    models: Models, jobs: Sequence[Job], todo: dict[Tag, Frame], leaders: dict[Job, set[Tag]]
+) -> tuple[dict[Tag, Frame], dict[Tag, tuple[Understood, bool]]]:
+    """Give frames that wait for an estimate their spatial tokens; say what it is and if it was known."""
+    waiting = {tag: frame for tag, frame in todo.items() if frame.to_estimate is not None}
+    if not waiting:
+        return todo, {}
+    assert models.estimation is not None, "frames wait only for an estimator that is there"
+    depths, known = estimate_depth(list(waiting.values()), models.estimation)
+    _mark(jobs, leaders, "estimate")
+    ready = steer(jobs[0].prepared.plan, list(waiting.values()), depths)
+    said = zip(map(of_estimate, depths), known, strict=True)
+    _mark(jobs, leaders, "depth")
+    return todo | dict(zip(waiting, ready, strict=True)), dict(zip(waiting, said, strict=True))
+
+
+def _encoded(
+    models: Models,
+    jobs: Sequence[Job],
+    todo: dict[Tag, Frame],
+    estimated: dict[Tag, tuple[Understood, bool]],
+    limit: int,
+    between: Callable[[], None],
+) -> dict[Tag, EncodedFrame]:
+    """Encode frames and remember them, those that gave finite numbers."""
+    plan, tags = jobs[0].prepared.plan, list(todo)
+    encoded: dict[Tag, EncodedFrame] = {}
+    for start in range(0, len(tags), limit):
+        part = tags[start : start + limit]
+        features = encode_frames(models.vlm, plan, [todo[tag] for tag in part], between)
+        finite = torch.isfinite(features).flatten(1).all(dim=1).tolist()
+        for tag, own, is_finite in zip(part, features, finite, strict=True):
+            if is_finite:
+                encoded[tag] = EncodedFrame(own, estimated[tag][0] if tag in estimated else None)
+    settle(models.vlm.device)
+    for (key, number), frame in encoded.items():
+        if number == SHARED:
+            models.frames.put(key, frame)
+    return encoded
+
+
+def _mark(jobs: Sequence[Job], leaders: dict[Job, set[Tag]], stage: str) -> None:
+    """Give the time to `stage` of the jobs it was spent on; the others of the batch have waited."""
+    for job in jobs:
+        job.timer.mark(stage if job in leaders else "queue")

@@ -1,0 +1,77 @@
+"""Work done before the first request, so that no request pays for what happens only once.
+
+The tower and the language model run for one question without merging and one with the default method; every
+other method merges once, on tokens of the tower's size, which costs milliseconds whatever the model.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+
+from service.engine.alone import answer_here
+from service.pipeline.models import Models
+from service.pipeline.prepare import prepare
+from service.request.schemas import DEFAULT_KEEP_RATIO, VqaFields, VqaRequest
+from service.settings import Settings
+from service.timing import StageTimer
+from tosa import METHODS, MergePlan, MergeSpec, PlanError, Tokens, make_plan, position_tokens
+from vlm import Vlm
+
+
+def warm_up(models: Models, settings: Settings) -> None:
+    """Use everything once. A method that cannot work on this model is left out: requests for it say why."""
+    vlm = models.vlm
+    for name in METHODS:
+        plan = possible_plan(vlm, name)
+        if plan is None:
+            continue
+        if name in ("none", "tosa"):
+            answer_here(models, prepare(models, _made_up_question(plan), settings, StageTimer()))
+        else:
+            merge_once(vlm, plan)
+
+
+def possible_plan(vlm: Vlm, name: str) -> MergePlan | None:
+    """Plan the default keep_ratio, or the smallest this model can have; None if the method cannot run."""
+    keep_ratio: float | None = DEFAULT_KEEP_RATIO if METHODS[name].merges else None
+    try:
+        return make_plan(MergeSpec(name, keep_ratio=keep_ratio), vlm.shape)
+    except PlanError as error:
+        if error.smallest is None:
+            return None
+        return make_plan(MergeSpec(name, keep_ratio=error.smallest), vlm.shape)
+
+
+@torch.inference_mode()
+def merge_once(vlm: Vlm, plan: MergePlan) -> Tokens | None:
+    """Let the first layer that merges do so on made-up tokens; None if no layer does."""
+    step = next((step for step in plan.steps if step is not None), None)
+    if step is None:
+        return None
+    shape = plan.shape
+    x = torch.randn(
+        1, shape.num_prefix + shape.patches, shape.hidden_size, device=vlm.device, dtype=vlm.dtype
+    )
+    spatial = position_tokens(shape.grid).to(vlm.device) if plan.needs_spatial else None
+    tokens = Tokens.start(x, shape.grid, shape.num_prefix, spatial, shape.window)
+    return METHODS[plan.method].merge(tokens, x, step)
+
+
+def _made_up_question(plan: MergePlan) -> VqaRequest:
+    image = _png(np.full((64, 64, 3), 128, dtype=np.uint8))
+    depth = _png(np.arange(1, 64 * 64 + 1, dtype=np.uint16).reshape(64, 64))
+    spec = plan.spec
+    fields = VqaFields(
+        question="What is this?", method=spec.method, keep_ratio=spec.keep_ratio, max_new_tokens=2
+    )
+    return VqaRequest(fields, (image,), (depth,))
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,126 @@
+"""Images on their way to the language model: named, remembered or made ready, given depth, encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from depth import DepthMap
+from service.pipeline.depth_source import Source, spatial_of
+from service.pipeline.estimation import Estimation, to_wait
+from service.pipeline.frame_cache import EncodedFrame
+from service.pipeline.frame_keys import estimate_digest, frame_key, spatial_digest
+from service.pipeline.models import Models
+from tosa import MergePlan
+from vlm import Vlm, encode, features, pixel_values
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Hold one image on its way to the language model: remembered, or what the encoder needs to see it.
+
+    pixels [3, S, S]; spatial [P, D] where the scene steers the merging, unless its depth is `to_estimate`;
+    all on the CPU until they are `stacked`. tenant: whose estimates may be used, None if none may.
+    """
+
+    key: bytes
+    encoded: EncodedFrame | None = None
+    pixels: Tensor | None = None
+    spatial: Tensor | None = None
+    to_estimate: Image.Image | None = None
+    tenant: str | None = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """Say how the images of one question are looked at.
+
+    tenant: whose remembered frames may be used, None where nobody has a key. remember: whether any may.
+    """
+
+    plan: MergePlan
+    source: Source | None
+    tenant: str | None
+    remember: bool
+
+
+def to_frame(models: Models, image: Image.Image, look: Look, spatial: Tensor | None) -> Frame:
+    """Name an image by all that its encoding depends on; recall it, or make what the encoder needs.
+
+    spatial: [P, D] where it is known. Any thread may call.
+    """
+    vlm = models.vlm
+    key = frame_key(
+        image,
+        plan=look.plan,
+        vlm_id=vlm.id,
+        revision=vlm.revision,
+        image_settings=vlm.image_processor,
+        dtype=vlm.dtype,
+        device_type=vlm.device.type,
+        depth=_depth_digest(models, look.source, spatial),
+        tenant=look.tenant,
+    )
+    encoded = models.frames.get(key) if look.remember else None
+    if encoded is not None:
+        return Frame(key, encoded)
+    waiting = to_wait(image) if look.source == "estimate" else None
+    pixels = pixel_values(vlm, [image], device="cpu")[0]
+    return Frame(key, None, pixels, spatial, waiting, (look.tenant or "") if look.remember else None)
+
+
+def estimate_depth(frames: Sequence[Frame], estimation: Estimation) -> tuple[list[DepthMap], list[bool]]:
+    """Estimate the depth of frames that wait for it; say of each map whether it was remembered.
+
+    Raises EstimatorError.
+    """
+    images = [frame.to_estimate for frame in frames if frame.to_estimate is not None]
+    assert len(images) == len(frames), "depth_source asks for an estimate only where there is none"
+    return estimation.estimate(images, [frame.tenant for frame in frames])
+
+
+def steer(plan: MergePlan, frames: Sequence[Frame], depths: Sequence[DepthMap]) -> list[Frame]:
+    """Give frames the spatial tokens of their depth."""
+    spatial = spatial_of(plan, depths)
+    return [replace(frame, spatial=own, to_estimate=None) for frame, own in zip(frames, spatial, strict=True)]
+
+
+@torch.inference_mode()
+def encode_frames(
+    vlm: Vlm,
+    plan: MergePlan,
+    frames: Sequence[Frame],
+    between_layers: Callable[[], None] | None = None,
+) -> Tensor:
+    """Return what the language model reads of frames that are not encoded: [n, N + 1, D]."""
+    # An answer does not need the way back to the patches.
+    pixels, spatial = stacked(vlm, frames)
+    tokens = encode(vlm.tower, pixels, plan, spatial, track_source=False, between_layers=between_layers)
+    return features(vlm, tokens)
+
+
+def stacked(vlm: Vlm, frames: Sequence[Frame]) -> tuple[Tensor, Tensor | None]:
+    """Return pixels [n, 3, S, S] and spatial tokens [n, P, D] of frames of one plan, on the model's device.
+
+    The frames are not remembered ones, which have neither.
+    """
+    pixels = torch.stack([frame.pixels for frame in frames if frame.pixels is not None])
+    spatial = [frame.spatial for frame in frames if frame.spatial is not None]
+    assert len(pixels) == len(frames), "only frames that are not remembered are encoded"
+    return pixels.to(vlm.device), torch.stack(spatial).to(vlm.device) if spatial else None
+
+
+def _depth_digest(models: Models, source: Source | None, spatial: Tensor | None) -> bytes | str | None:
+    match source:
+        case "client":
+            assert spatial is not None, "the client's depth has been read"
+            return spatial_digest(spatial)
+        case "none":
+            return "position"
+        case "estimate":
+            return "estimate" if models.estimation is None else estimate_digest(models.estimation.estimator)
+    return None

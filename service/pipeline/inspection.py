@@ -1,0 +1,57 @@
+"""What a depth file is understood as, without a model: decoded as for a question, reported, maybe drawn."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+from PIL import Image
+
+from depth import DepthMap, DepthReport, check_alignment, depth_picture, read_depth
+from service.costs import Costs
+from service.depth_fields import DepthFields
+from service.pipeline.depth_summary import of_report, rounded, understood
+from service.pipeline.images import decode_image
+
+
+def inspect(
+    depth: bytes, image: bytes | None, fields: DepthFields, max_px: int, costs: Costs | None = None
+) -> tuple[DepthMap, dict[str, Any]]:
+    """Return the depth and what responses.Inspected says of it, without request id and picture.
+
+    costs: counts what is decoded. Raises DepthError, and ApiError for the image.
+    """
+    costs = costs or Costs()
+    seen = None if image is None else decode_image(image, max_px)
+    costs.pixels += 0 if seen is None else seen.width * seen.height
+    read, report = read_depth(depth, max_pixels=max_px, **fields.reading_options())
+    costs.pixels += read.values.size
+    if seen is not None:
+        check_alignment(read, (seen.height, seen.width))
+    return read, {**described(report), "same_view": None if seen is None else True}
+
+
+def described(report: DepthReport) -> dict[str, Any]:
+    """Return a report in the words of a response."""
+    return {
+        "format": report.format,
+        "dtype": report.dtype,
+        "height": report.height,
+        "width": report.width,
+        **understood([of_report(report)]),
+        "median": rounded(report.median),
+        "notes": list(report.notes),
+    }
+
+
+def picture_of(depth: DepthMap) -> str:
+    """Draw a depth map as a PNG in base64."""
+    return base64.b64encode(png_of(depth_picture(depth))).decode()
+
+
+def png_of(image: Image.Image) -> bytes:
+    """Encode an image."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

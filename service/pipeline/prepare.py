@@ -1,0 +1,192 @@
+"""The request, one direction: every stage takes the previous stage's value and returns the next.
+
+`prepare` runs in a decoding thread, `service/engine` infers in the model thread, `respond` runs anywhere.
+Between requests only estimated depth and encoded frames are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from service.costs import Costs
+from service.identity import public_id
+from service.pipeline.depth_source import Source, depth_source, read_depth_of, spatial_for
+from service.pipeline.depth_summary import of_report, used
+from service.pipeline.frames import Frame, Look, estimate_depth, stacked, steer, to_frame
+from service.pipeline.images import decode_image
+from service.pipeline.models import Models
+from service.pipeline.planning import plan_request
+from service.request.schemas import VqaRequest
+from service.settings import Settings
+from service.timing import StageTimer
+from tosa import METHODS, MergePlan, Tokens
+from vlm import GenerationParams, Vlm, chat_ids, encode, prompt_ids, require_room
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Hold a request that can no longer be refused for its inputs, ready for the model.
+
+    prompt: ids [1, T]. source: where depth comes from, None if the scene steers nothing; `depth` says what
+    was understood, but for estimates, which are not there yet. remember: whether frames may come from memory.
+    """
+
+    prompt: Tensor
+    params: GenerationParams
+    plan: MergePlan
+    frames: tuple[Frame, ...]
+    source: Source | None
+    depth: dict[str, Any] | None
+    remember: bool
+
+    @property
+    def is_encoded(self) -> bool:
+        """Say whether every frame is remembered, so that no encoder has to run."""
+        return all(frame.encoded is not None for frame in self.frames)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Name what the model is given."""
+        keys = b"".join(frame.key for frame in self.frames)
+        return hashlib.sha256(keys + self.prompt.numpy().tobytes()).digest()
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """Hold an answer and how it came about; cached: no encoder ran for it. depth: as in the response."""
+
+    text: str
+    completion_tokens: int
+    prompt_tokens: int
+    finish_reason: Literal["stop", "length"]
+    batch_size: int
+    cached: bool
+    depth: dict[str, Any] | None
+
+
+def prepare(
+    models: Models,
+    asked: VqaRequest,
+    settings: Settings,
+    timer: StageTimer,
+    tenant: str | None = None,
+    costs: Costs | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> Prepared:
+    """Plan the merging, then decode and make ready one image after the other, so that only one is in memory.
+
+    tenant: whose remembered frames may be used. costs: counts what is decoded, also if the request is then
+    refused. check: called between images, and may raise to stop. Raises ApiError, DepthError, PlanError, and
+    VlmError for a prompt that is too long.
+    """
+    plan = plan_request(asked.fields, asked.wants_depth, models.vlm.shape)
+    source = depth_source(asked, plan, settings)
+    prompt = _prompt(models.vlm, asked, [plan.tokens_out] * len(asked.images))
+    timer.mark("preprocess")
+    look = Look(plan, source, tenant, asked.fields.cache)
+    frames, reports = [], []
+    for at, data in enumerate(asked.images):
+        check()
+        image = decode_image(data, settings.max_image_px)
+        depth = read_depth_of(asked, at, image, settings)
+        timer.mark("decode")
+        if costs is not None:
+            costs.pixels += image.width * image.height * (1 if depth is None else 2)
+        if depth is not None:
+            reports.append(of_report(depth[1]))
+        spatial = spatial_for(plan, source, None if depth is None else depth[0])
+        timer.mark("depth" if source == "client" else "preprocess")
+        frames.append(to_frame(models, image, look, spatial))
+        timer.mark("preprocess")
+    return Prepared(
+        prompt,
+        _repeatable(asked.fields.generation_params()),
+        plan,
+        tuple(frames),
+        source,
+        None if source in (None, "estimate") else used(source, reports if source == "client" else ()),
+        asked.fields.cache,
+    )
+
+
+@torch.inference_mode()
+def see(models: Models, prepared: Prepared, trace: list[Tokens] | None = None) -> Tokens:
+    """Encode the images for pictures of the merging; `trace` gets the tokens that every layer leaves."""
+    frames: Sequence[Frame] = prepared.frames
+    if prepared.source == "estimate":
+        assert models.estimation is not None, "depth_source asks for an estimate only of an estimator"
+        frames = steer(prepared.plan, frames, estimate_depth(frames, models.estimation)[0])
+    pixels, spatial = stacked(models.vlm, frames)
+    return encode(models.vlm.tower, pixels, prepared.plan, spatial, trace=trace)
+
+
+def respond(
+    vlm: Vlm, prepared: Prepared, inferred: Inferred, timer: StageTimer, request_id: str
+) -> dict[str, Any]:
+    """Return the answer and what happened, as responses.VqaResponse describes it."""
+    return {
+        "answer": inferred.text,
+        "request_id": request_id,
+        "model": model_used(vlm),
+        "merge": merge_done(prepared.plan, len(prepared.frames)),
+        "depth": inferred.depth,
+        "usage": {
+            "prompt_tokens": inferred.prompt_tokens,
+            "completion_tokens": inferred.completion_tokens,
+        },
+        "finish_reason": inferred.finish_reason,
+        "cached": inferred.cached,
+        "batch_size": inferred.batch_size,
+        "timings_ms": timer.timings_ms(),
+    }
+
+
+def model_used(vlm: Vlm) -> dict[str, str]:
+    """Name the model that answers, as responses.ModelUsed describes it."""
+    return {"id": public_id(vlm.id), "revision": vlm.revision}
+
+
+def merge_done(plan: MergePlan, num_images: int) -> dict[str, Any]:
+    """Return what merging did to `num_images` images; what a request may choose only where it acted."""
+    spec, method = plan.spec, METHODS[plan.method]
+    chooses_layers = spec.layers is not None or (method.merges and method.layers != "all")
+    acted = {
+        "r": spec.r,
+        "r_hw": spec.r_hw,
+        "layers": [step.layer for step in plan.steps if step] if chooses_layers else None,
+        "alpha": spec.alpha if method.needs_spatial else None,
+        "spatial_kernel": spec.spatial_kernel if plan.needs_spatial else None,
+        "options": None if plan.options is None else dict(vars(plan.options)),
+    }
+    return {
+        "method": plan.method,
+        "keep_ratio": round(plan.keep_ratio, 6),
+        "tokens_in": plan.tokens_in * num_images,
+        "tokens_out": plan.tokens_out * num_images,
+        "vit_flops_ratio": round(plan.flops_ratio, 4),
+        "prop_attn": plan.prop_attn,
+        **{name: value for name, value in acted.items() if value is not None},
+    }
+
+
+def _prompt(vlm: Vlm, asked: VqaRequest, counts: Sequence[int]) -> Tensor:
+    """Write the prompt, [1, T] on the CPU; refuse one that leaves no room for an answer."""
+    turns = asked.turns
+    ids = prompt_ids(vlm, asked.fields.question, counts) if turns is None else chat_ids(vlm, turns, counts)
+    require_room(vlm, [ids])
+    return ids.cpu()
+
+
+def _repeatable(params: GenerationParams) -> GenerationParams:
+    """Fix the seed of a sampled answer, so that a batch which has to run again says the same."""
+    if params.temperature == 0 or params.seed is not None:
+        return params
+    return replace(params, seed=secrets.randbits(63))

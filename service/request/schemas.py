@@ -1,0 +1,197 @@
+"""What a client may send, as values; how they travel is the business of forms.py."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+)
+
+from service.depth_fields import DepthFields, InspectFields
+from service.request.coercion import MAX_ENTRIES, few, json_object, number_list, numbers
+from tosa import METHODS, MergeSpec
+from vlm import GenerationParams, Turn
+
+DEFAULT_KEEP_RATIO = 0.25
+
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
+Counts = Annotated[list[Count], Field(max_length=512)]
+Weights = Annotated[list[float], Field(max_length=512)]
+Pair = Annotated[list[Count], Field(min_length=2, max_length=2)]
+Word = Annotated[str, Field(max_length=32)]
+OptionValue = (
+    Annotated[StrictInt, Field(ge=-(2**53), le=2**53)]
+    | Annotated[StrictFloat, Field(ge=-1e9, le=1e9)]
+    | Annotated[StrictStr, Field(max_length=64)]
+    | None
+)
+Options = Annotated[dict[Word, OptionValue], Field(max_length=MAX_ENTRIES), BeforeValidator(few)]
+
+
+class MergeFields(BaseModel):
+    """Hold the fields that say how to merge; together they make a spec."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    method: Word | None = Field(
+        default=None,
+        description="Merging method; tosa if depth is sent and used or depth=estimate, else none.",
+        examples=list(METHODS),
+    )
+    keep_ratio: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description=f"Share of visual tokens to keep; {DEFAULT_KEEP_RATIO} if neither r nor r_hw is sent.",
+        examples=[0.25, 0.5],
+    )
+    r: Annotated[Count | Counts | None, BeforeValidator(numbers)] = Field(
+        default=None,
+        description="Tokens to remove at each layer, or a list with one count per layer.",
+        examples=[8, [8, 8, 4, 4]],
+    )
+    r_hw: Annotated[Pair | None, BeforeValidator(numbers)] = Field(
+        default=None,
+        description="Rows and columns to remove at each layer, for methods that keep a grid.",
+        examples=[[1, 1]],
+    )
+    layers: Annotated[Counts | None, BeforeValidator(number_list)] = Field(
+        default=None,
+        description="Layers that may merge, counted from 0; the method's default if not sent.",
+        examples=[[0, 1]],
+    )
+    schedule: Annotated[Word | float, BeforeValidator(numbers)] = Field(
+        default="constant",
+        description="constant, decreasing, increasing, or an inflection in [-1, 1].",
+        examples=["decreasing", 0.5],
+    )
+    alpha: Annotated[Word | float | Weights, BeforeValidator(numbers)] = Field(
+        default="increase",
+        description="Weight of the visual term of ToSA: increase, decrease, uniform, number, list.",
+        examples=["increase", 0.5],
+    )
+    spatial_kernel: Word = Field(
+        default="sinusoidal",
+        description="How likeness falls with distance in the scene: sinusoidal, distance.",
+        examples=["distance"],
+    )
+    options: Annotated[Options | None, BeforeValidator(json_object)] = Field(
+        default=None,
+        description="Settings of the method's own, by name; GET /methods lists them.",
+        examples=[{"tau": 0.8}],
+    )
+    prop_attn: bool | None = Field(
+        default=None,
+        description="Proportional attention; the method's default if not sent.",
+        examples=[True],
+    )
+    order: Word = Field(
+        default="raster",
+        description="Order in which the language model sees tokens: raster, merge.",
+        examples=["raster"],
+    )
+
+
+class AskFields(DepthFields):
+    """Hold the other fields of a question, checked one by one: they are no matter of merging."""
+
+    question: str = Field(
+        description="What to answer about the images.", examples=["How many chairs are in the room?"]
+    )
+    depth: Literal["client", "estimate", "none"] | None = Field(
+        default=None,
+        description="Where depth comes from: client, the files of this request; estimate, the server's own "
+        "estimate from the image; none, row and column only. client if files are sent, else estimate.",
+        examples=["estimate"],
+    )
+    max_new_tokens: int = Field(
+        default=32, ge=1, description="Longest answer in tokens; the server has a ceiling.", examples=[16]
+    )
+    temperature: float = Field(
+        default=0.0, ge=0, le=2, description="0 decodes greedily; more is more random.", examples=[0]
+    )
+    top_p: float = Field(
+        default=1.0, gt=0, le=1, description="Share of likelihood that tokens are drawn from.", examples=[0.9]
+    )
+    seed: int | None = Field(
+        default=None, ge=0, lt=2**63, description="Makes a drawn answer repeatable.", examples=[7]
+    )
+    timeout_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=86_400,
+        description="Longest time to wait, if shorter than the server's own.",
+        examples=[2.5],
+    )
+    cache: bool = Field(
+        default=True,
+        description="Whether frames may be remembered; the answer says whether they were.",
+        examples=[True],
+    )
+
+    def generation_params(self) -> GenerationParams:
+        """Return how the answer is to be decoded."""
+        return GenerationParams(self.max_new_tokens, self.temperature, self.top_p, self.seed)
+
+
+class VqaFields(MergeFields, AskFields):
+    """Hold all fields of a question beside its files."""
+
+    stream: bool = Field(
+        default=False,
+        description="Answer with server-sent events: the text as it comes, then the answer.",
+        examples=[False],
+    )
+
+    def merge_spec(self, has_depth: bool) -> MergeSpec:
+        """Return what the encoder is asked to do, with the defaults of this service filled in."""
+        method = self.method or ("tosa" if has_depth else "none")
+        has_dial = (self.keep_ratio, self.r, self.r_hw) != (None, None, None)
+        is_default_ratio = METHODS[method].merges and not has_dial
+        return MergeSpec(
+            method=method,
+            keep_ratio=DEFAULT_KEEP_RATIO if is_default_ratio else self.keep_ratio,
+            r=tuple(self.r) if isinstance(self.r, list) else self.r,
+            r_hw=(self.r_hw[0], self.r_hw[1]) if self.r_hw else None,
+            schedule=self.schedule,
+            layers=None if self.layers is None else tuple(self.layers),
+            alpha=tuple(self.alpha) if isinstance(self.alpha, list) else self.alpha,
+            spatial_kernel=self.spatial_kernel,  # type: ignore[arg-type]  # make_plan refuses other words
+            prop_attn=self.prop_attn,
+            order=self.order,  # type: ignore[arg-type]  # make_plan refuses other words
+            options=self.options or {},
+        )
+
+
+MERGE_FIELDS = tuple(MergeFields.model_fields)
+
+
+@dataclass(frozen=True)
+class VqaRequest:
+    """Hold one question: checked fields, and the bytes of its files in order, not decoded yet."""
+
+    fields: VqaFields
+    images: tuple[bytes, ...]
+    depths: tuple[bytes, ...]
+    turns: tuple[Turn, ...] | None = None  # a conversation; None: the question with its images in front
+
+    @property
+    def wants_depth(self) -> bool:
+        """Say whether depth was asked for, or sent and not asked to be left alone."""
+        word = self.fields.depth
+        return bool(self.depths) if word is None else word != "none"
+
+
+@dataclass(frozen=True)
+class InspectRequest:
+    """Hold a depth file to be inspected, maybe with the image that it goes with."""
+
+    fields: InspectFields
+    depth: bytes
+    image: bytes | None

@@ -1,0 +1,1 @@
+"""The HTTP server: uvicorn, its connections, and the life of the process."""

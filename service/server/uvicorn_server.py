@@ -1,0 +1,234 @@
+"""How uvicorn runs the application, and how the process ends: signals, draining, exit codes.
+
+It does not know what is served; `application.state.service` says how the process is, and is told to drain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from time import perf_counter
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.server.connection import Connection
+from service.server.process import end_within, handled
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+log = logging.getLogger("tosa_vqa")
+
+CUT = 1  # exit code: requests were still open when their time to end was over
+MAX_HEADER_BYTES = 16 * 1024
+BACKLOG = 1024
+KEEP_ALIVE_S = 5
+LINGER_S = 0.25
+"""Time for requests on their way when refusing begins, and again when nobody may connect any more."""
+LAST_WORDS_S = 1.0
+"""Time for what is open when the process cannot go on, or had not begun."""
+CLOSE_S = 1.5
+"""Time for the application to close its threads."""
+
+
+def serve(application: Any, host: str, port: int, settings: Settings) -> int:
+    """Serve until a signal or `application.state.service` ends it; return the exit code of the process.
+
+    0: asked to stop, and nothing was lost. 128 + signal: asked twice. CUT: see there. 1: the address cannot
+    be had. Others: what the service gave to `end_process`.
+    """
+    from service.telemetry.logs import configure_logging
+
+    configure_logging(settings)
+    server = Server(application, host, port, settings)
+    application.state.service.end_process = server.end_process
+    application.state.service.on_ready = _freeze
+    return server.listen()
+
+
+def _freeze() -> None:
+    """Take what has been loaded out of the garbage collector's rounds, each of which stops all threads.
+
+    A full round over torch and transformers takes 0.2 to 0.3 s, and would come in the middle of a request.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+class Server(uvicorn.Server):
+    """Drain at the first signal, end at the second; `end_process` ends for reasons of our own."""
+
+    def __init__(self, application: Any, host: str, port: int, settings: Settings) -> None:
+        self._goodbye = Goodbye(application)
+        super().__init__(
+            uvicorn.Config(
+                self._goodbye,
+                host=host,
+                port=port,
+                http=Connection,
+                ws="none",
+                lifespan="on",
+                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+                backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                server_header=False,
+                access_log=False,
+                log_config=None,
+            )
+        )
+        self.exit_code = 0
+        self._state = application.state.service
+        self._settings = settings
+        self._signals = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._draining: asyncio.Task[None] | None = None
+        self._limit_s = settings.drain_timeout_s
+        self._linger_s = 0.0
+
+    def listen(self) -> int:
+        """Serve until asked to end; return the exit code."""
+        try:
+            listener = self.config.bind_socket()
+        except SystemExit:  # uvicorn has said why
+            return 1
+        self.run(sockets=[listener])
+        return self.exit_code
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle signals while the server runs; unlike uvicorn, do not raise them again at its end."""
+        self._loop = asyncio.get_running_loop()
+        with handled(self.handle_exit):
+            yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain; at the second signal cut what is open and end, whatever still runs."""
+        self._signals += 1
+        if self._signals == 1:
+            self._soon(self._begin_to_drain)
+        else:
+            self._fail(128 + sig, 0.0)
+
+    def end_process(self, code: int) -> None:
+        """End the process with this exit code in about a second; open responses may end. Any thread."""
+        log.critical("the process cannot go on and ends with code %d", code)
+        self._fail(code, LAST_WORDS_S)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the listener, let what runs end, close the application."""
+        late = [one for listener in sockets or () for one in _accept_all(listener)]
+        for server in self.servers:
+            server.close()
+        for one in late:
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, one)
+        await asyncio.sleep(self._linger_s)
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        if not await self._is_quiet(self._limit_s):
+            await self._cut()
+        end_within(CLOSE_S, self.exit_code)
+        await self.lifespan.shutdown()
+
+    def _begin_to_drain(self) -> None:
+        self._draining = asyncio.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        status, pause_s = self._state.status, self._settings.drain_pause_s
+        if status == "loading":  # nothing is open, and what loads cannot be interrupted
+            end_within(LAST_WORDS_S, self.exit_code)
+        try:
+            self._state.drain()
+            self._goodbye.is_said = True
+            if status == "ready":
+                log.info("stopping: answering for %g s more; a second signal ends at once", pause_s)
+                self._linger_s = LINGER_S
+                await asyncio.sleep(pause_s + LINGER_S)
+        finally:
+            self.should_exit = True
+
+    def _fail(self, code: int, limit_s: float) -> None:
+        """End with this code, unless the process ends with another already."""
+        self.exit_code = self.exit_code or code
+        self._limit_s, self._linger_s = limit_s, 0.0
+        self.should_exit = True
+        end_within(limit_s + CLOSE_S, self.exit_code)
+
+    def _soon(self, work: Callable[[], None]) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(work)
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Any = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+    async def _is_quiet(self, limit_s: float) -> bool:
+        """Wait until nothing is open any more, or the time for that is over."""
+        start, state = perf_counter(), self.server_state
+        while True:
+            await asyncio.sleep(0.02)
+            if not (state.connections or state.tasks):
+                return True
+            if perf_counter() - start > min(limit_s, self._limit_s):
+                return False
+
+    async def _cut(self) -> None:
+        """Refuse what is open, then close it; the application sees that its clients are gone."""
+        if self.server_state.tasks:
+            log.error("%d open requests were cut", len(self.server_state.tasks))
+            self.exit_code = self.exit_code or CUT
+            self._state.cut()
+            await self._is_quiet(LINGER_S)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+
+class Goodbye:
+    """Send clients away with their next answer, once that `is_said`. Pure ASGI.
+
+    A client that keeps a connection open would send its next request just when the connection is closed.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.is_said = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
+        is_read = not has_body
+
+        async def read() -> Message:
+            nonlocal is_read
+            message = await receive()
+            is_read = is_read or not message.get("more_body", False)
+            return message
+
+        async def answer(message: Message) -> None:
+            if self.is_said and message["type"] == "http.response.start":
+                with suppress(TimeoutError):  # closed with a body on its way, the client might see no answer
+                    async with asyncio.timeout(LINGER_S):
+                        while not is_read:
+                            await read()
+                if is_read:
+                    message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+            await send(message)
+
+        await self.app(scope, read, answer)
+
+
+def _accept_all(listener: socket.socket) -> list[socket.socket]:
+    """Accept whoever is connected already: closing the listener would reset them."""
+    accepted = []
+    with suppress(OSError):  # nobody is left
+        while True:
+            accepted.append(listener.accept()[0])
+    return accepted
