@@ -4,8 +4,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 # Processes that share the test files among them.
 WORKERS ?= 2
+# Where `make serve` listens, on 127.0.0.1.
+PORT ?= 8000
 
-.PHONY: install demo serve test test-ray check fix fuzz soak bench load peers train eval
+.PHONY: install demo serve test test-ray check docs fix fuzz soak bench load peers train eval
 
 install: $(INSTALLED)
 
@@ -20,7 +22,7 @@ demo: install
 	$(BIN)/python examples/demo.py
 
 serve: install
-	$(BIN)/tosa-vqa serve
+	$(BIN)/tosa-vqa serve --port $(PORT)
 
 test: install
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
@@ -33,6 +35,11 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/mkdocs build --strict --quiet
+
+# Into build/site; open build/site/index.html.
+docs: install
+	$(BIN)/mkdocs build --strict
 
 fix: install
 	$(BIN)/ruff check --fix .
