@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from bench.tables.markdown import table
+from bench.tables.markdown import prose, table
 from depth import PRESETS
 from service.settings import Settings
 from tosa import METHODS, MergeMethod
@@ -58,7 +58,7 @@ def presets() -> str:
             f"`{preset.name}`",
             f"{preset.units_per_metre:g}",
             ", ".join(f"{value:g}" for value in (0, *preset.invalid)),
-            preset.source,
+            prose(preset.source),
         ]
         for preset in PRESETS.values()
     ]
@@ -70,10 +70,8 @@ def settings() -> str:
     rows = [
         [
             f"`TOSA_VQA_{name.upper()}`",
-            "" if field.default is None else f"`{str(field.default).lower()}`"
-            if isinstance(field.default, bool)
-            else f"`{field.default}`",
-            str(field.description),
+            "" if field.default is None else f"`{json.dumps(field.default).strip(chr(34))}`",
+            prose(field.description or ""),
         ]
         for name, field in Settings.model_fields.items()
     ]

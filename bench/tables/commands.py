@@ -7,7 +7,7 @@ from typing import Any
 
 from typer.main import get_command
 
-from bench.tables.markdown import table
+from bench.tables.markdown import prose, table
 from service.cli.main import app
 
 
@@ -19,9 +19,8 @@ def cli() -> str:
 
 def _command(name: str, command: Any) -> str:
     shown = [one for one in command.params if one.name != "help"]
-    rows = [[_names(one), _default(one), " ".join(one.help.split())] for one in shown]
-    about = " ".join(command.help.split())
-    return f"## `tosa-vqa {name}`\n\n{about}\n\n{table(['option', 'default', 'meaning'], rows, right=False)}"
+    rows = [[_names(one), _default(one), prose(one.help)] for one in shown]
+    return f"## `tosa-vqa {name}`\n\n{prose(command.help)}\n\n{table(['option', 'default', 'meaning'], rows, right=False)}"
 
 
 def _names(parameter: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from bench.tables.markdown import table
+from bench.tables.markdown import prose, table
 from service.app import create_app
 from service.error_table import ERRORS
 from service.settings import Settings
@@ -13,8 +13,8 @@ from service.settings import Settings
 Schema = dict[str, Any]
 _TYPES = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false"}
 _PLURALS = {"integer": "integers", "number": "numbers", "text": "texts", "object": "objects"}
-_LARGE = 1e5
-"""Bounds above this only keep nonsense out, and are in no table."""
+_SMALL, _LARGE = 1e-5, 1e5
+"""Bounds beyond these only keep nonsense out, and are in no table."""
 _BOUNDS = {
     "minimum": "at least {:g}",
     "exclusiveMinimum": "above {:g}",
@@ -32,11 +32,11 @@ def document() -> Schema:
 def addresses() -> str:
     """Every address, and the first sentence about it."""
     rows = [
-        [f"`{verb.upper()} {path}`", _one_line(operation["description"])]
+        [f"`{verb.upper()} {path}`", prose(operation["description"])]
         for path, operations in document()["paths"].items()
         for verb, operation in operations.items()
     ]
-    return table(["address", "purpose"], sorted(rows), right=False)
+    return table(["address", "purpose"], rows, right=False)
 
 
 def request_fields(path: str) -> str:
@@ -45,7 +45,7 @@ def request_fields(path: str) -> str:
     schema = content.get("multipart/form-data", content["application/json"])["schema"]
     required = schema.get("required", [])
     rows = [
-        [f"`{name}`", kind(field), _default(field, name in required), _one_line(field["description"])]
+        [f"`{name}`", kind(field), _default(field, name in required), prose(field["description"])]
         for name, field in schema["properties"].items()
     ]
     return table(["field", "type", "default", "meaning"], rows, right=False)
@@ -72,7 +72,7 @@ def error_fields(name: str) -> str:
 
 def error_codes() -> str:
     """Every error code, its status and its usual sentence."""
-    rows = [[f"`{code}`", str(kind.status), kind.message] for code, kind in ERRORS.items()]
+    rows = [[f"`{code}`", str(kind.status), prose(kind.message)] for code, kind in ERRORS.items()]
     return table(["code", "status", "message"], rows, right=False)
 
 
@@ -102,7 +102,8 @@ def _list_kind(field: Schema) -> str:
 
 
 def _bounds(field: Schema) -> list[str]:
-    return [said.format(field[name]) for name, said in _BOUNDS.items() if field.get(name, _LARGE) < _LARGE]
+    known = [(said, field[name]) for name, said in _BOUNDS.items() if name in field]
+    return [said.format(value) for said, value in known if value == 0 or _SMALL < abs(value) < _LARGE]
 
 
 def _nested(schema: Schema, before: str) -> list[list[str]]:
@@ -111,7 +112,7 @@ def _nested(schema: Schema, before: str) -> list[list[str]]:
     for name, field in _resolved(schema)["properties"].items():
         inside = _object_in(field)
         path = f"{before}{name}"
-        rows.append([f"`{path}`", kind(field), _one_line(field["description"])])
+        rows.append([f"`{path}`", kind(field), prose(field["description"])])
         if inside is not None and "spec" not in path:
             rows += _nested(inside, f"{path}{'[]' if _resolved(field).get('type') == 'array' else ''}.")
     return rows
@@ -137,7 +138,3 @@ def _default(field: Schema, is_required: bool) -> str:
         return "required"
     default = field.get("default")
     return "" if default is None else f"`{str(default).lower() if isinstance(default, bool) else default}`"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
