@@ -32,7 +32,10 @@ def main() -> None:
     image = Image.fromarray(rgb).resize((PANEL_PX, PANEL_PX), Image.Resampling.LANCZOS)
     drawn = depth_picture(metric_depth(depth_m))  # a square, and a scale bar on its right
     panels = {"camera image: 576 patches": image, "depth": drawn.crop((0, 0, drawn.height, drawn.height))}
-    for method, name in (("tome", "ToMe, 58 tokens: by looks"), ("tosa", "ToSA, 58 tokens: by looks and depth")):
+    for method, name in (
+        ("tome", "ToMe, 58 tokens: by looks"),
+        ("tosa", "ToSA, 58 tokens: by looks and depth"),
+    ):
         panels[name] = groups_of(vlm, image, rgb, depth_m, method)
     sheet(panels).quantize(COLOURS).save(OUT, optimize=True)
 

@@ -18,9 +18,10 @@ def cli() -> str:
 
 
 def _command(name: str, command: Any) -> str:
-    shown = [one for one in command.params if one.name != "help"]
-    rows = [[_names(one), _default(one), prose(one.help)] for one in shown]
-    return f"## `tosa-vqa {name}`\n\n{prose(command.help)}\n\n{table(['option', 'default', 'meaning'], rows, right=False)}"
+    options = [one for one in command.params if one.name != "help"]
+    rows = [[_names(one), _default(one), prose(one.help)] for one in options]
+    shown = table(["option", "default", "meaning"], rows, right=False)
+    return f"## `tosa-vqa {name}`\n\n{prose(command.help)}\n\n{shown}"
 
 
 def _names(parameter: Any) -> str:

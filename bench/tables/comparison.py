@@ -12,19 +12,20 @@ NOT_TIMED = "Not timed in this run."
 
 
 def headline() -> str:
-    """What an answer costs with ToSA at a quarter of the tokens, and how often it is right: the README's number."""
+    """The README's number: what an answer costs with ToSA at a quarter of the tokens, and how often it is right."""
     plain, merged = by_name()["none"], by_name()["tosa 0.25 decreasing, true depth"]
     timed, split = result()["latency"], result()["split"]
     total_ms = merged["total_ms"] + timed["depth_ms"][merged["depth"]]
+    vision_ms = seen_ms(merged, timed["depth_ms"])
+    right, right_plain = (percent(row["accuracy"]["overall"][0]) for row in (merged, plain))
     return (
-        f"**With {merged['tokens_out']} of {plain['tokens_out']} visual tokens, an answer takes {total_ms:.0f} ms "
-        f"instead of {plain['total_ms']:.0f} ms**, of which the vision encoder takes "
-        f"{seen_ms(merged, timed['depth_ms']):.0f} ms instead of {plain['vision_ms']:.0f} ms. "
-        f"Of {split['questions']:,} questions, **{percent(merged['accuracy']['overall'][0])} % are answered correctly; "
-        f"without merging, {percent(plain['accuracy']['overall'][0])} %**. The 95 % intervals are "
+        f"**With {merged['tokens_out']} of {plain['tokens_out']} visual tokens, an answer takes "
+        f"{total_ms:.0f} ms instead of {plain['total_ms']:.0f} ms**, of which the vision encoder takes "
+        f"{vision_ms:.0f} ms instead of {plain['vision_ms']:.0f} ms. Of {split['questions']:,} questions, "
+        f"**{right} % are answered correctly; without merging, {right_plain} %**. The 95 % intervals are "
         f"{_ends(merged)} and {_ends(plain)}.\n\n"
-        f"Model `room-tiny`, method `tosa`, schedule `decreasing`, depth included, medians of {timed['rounds']} rounds "
-        f"in one process, {of_machine(result())}."
+        f"Model `room-tiny`, method `tosa`, schedule `decreasing`, depth included, medians of "
+        f"{timed['rounds']} rounds in one process, {of_machine(result())}."
     )
 
 

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 TOP = {"CONTRIBUTING.md": "contributing.md", "DECISIONS.md": "decisions.md", "CHANGELOG.md": "changelog.md"}
 """Pages at the top of the repository, and their places in the site."""
-_ATTENTION = re.compile(r"^<!-- (?:not run|serves|tested with|table|end|answer|plan|vlmevalkit)\b.*?-->\n", re.M)
+_ATTENTION = re.compile(
+    r"^<!-- (?:not run|serves|tested with|table|end|answer|plan|vlmevalkit)\b.*?-->\n", re.M
+)
 
 
 def on_files(files: Files, config: Any, **_: Any) -> Files:

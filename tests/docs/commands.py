@@ -205,4 +205,8 @@ def compose(words: Sequence[str]) -> None:
 
 def exists(path: str) -> bool:
     """Say whether a path of the pages is in the repository; it may be a pattern."""
-    return any(ROOT.glob(path.rstrip("/"))) if "*" in path else (ROOT / path).exists() or Path(path).is_absolute()
+    return (
+        any(ROOT.glob(path.rstrip("/")))
+        if "*" in path
+        else (ROOT / path).exists() or Path(path).is_absolute()
+    )

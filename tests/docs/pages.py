@@ -1,7 +1,7 @@
 """The pages of the documentation and the fenced blocks in them, with what the comment above a block says.
 
-`<!-- not run: REASON -->`: the commands are checked, and not run. `<!-- serves -->`: the server of the tests is
-started by this block. `<!-- tested with NEW for OLD: REASON -->`: the block runs with one text replaced.
+`<!-- not run: REASON -->`: the commands are checked, and not run. `<!-- serves -->`: this block starts the
+server of the tests. `<!-- tested with NEW for OLD: REASON -->`: the block runs with one text replaced.
 """
 
 from __future__ import annotations

@@ -17,7 +17,9 @@ RUN = {
     for name in NAMES
 }
 NOT_RUN = {
-    name: [block for block in commands(name) if block.reason_not_to_run is not None and block.language == "sh"]
+    name: [
+        block for block in commands(name) if block.reason_not_to_run is not None and block.language == "sh"
+    ]
     for name in NAMES
 }
 CHECKED = [
@@ -44,7 +46,8 @@ def test_the_commands_of_a_page_run(name: str, reader: Reader) -> None:
 
 
 def test_a_command_that_fails_is_noticed(reader: Reader) -> None:
-    text = "```sh\ncurl -s http://127.0.0.1:8000/vqa -F question=x\n```\n\n```python\nprint('not reached')\n```\n"
+    fails, later = "curl -s http://127.0.0.1:8000/vqa -F question=x", "print('not reached')"
+    text = f"```sh\n{fails}\n```\n\n```python\n{later}\n```\n"
     done = reader.run(list(blocks_of("page.md", text)))
     assert done.returncode != 0 and "failed in page.md:1" in done.stderr and "not reached" not in done.stdout
     unknown = reader.run(list(blocks_of("page.md", "```sh\ntosa-vqa plan\n```\n")))

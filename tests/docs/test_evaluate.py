@@ -1,4 +1,4 @@
-"""docs/evaluate.md is true: ToSA's setting keeps what the release keeps in every layer, and its plan is ours."""
+"""docs/evaluate.md is true: ToSA's setting keeps what the release keeps, and the plan is what is printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/observe.md names what there is: every alert, and no setting or metric that the service does not have."""
+"""docs/observe.md names every alert, and no setting or metric that the service does not have."""
 
 from __future__ import annotations
 

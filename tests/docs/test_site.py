@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
+
 import pytest
 import yaml
 from mkdocs.commands import build
@@ -12,8 +13,9 @@ from mkdocs.config import load_config
 
 from tests.docs.pages import ROOT
 
-
-FOREIGN = re.compile(r"""<(?:script|img|iframe)[^>]*\ssrc=["']?(?:https?:)?//|<link[^>]*stylesheet[^>]*href=["']?https?:|@import|url\(["']?https?:""")
+FOREIGN = re.compile(
+    r"""<(?:script|img|iframe)[^>]*\ssrc=["']?(?:https?:)?//|<link[^>]*stylesheet[^>]*href=["']?https?:|@import|url\(["']?https?:"""
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,9 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
 
 
 def test_comments_of_the_pages_are_not_in_the_site(site: Path) -> None:
-    assert not re.search(r"&lt;!-- (not run|table|serves)|<!-- (not run|serves|tested)", (site / "tour.html").read_text())
+    assert not re.search(
+        r"&lt;!-- (not run|table|serves)|<!-- (not run|serves|tested)", (site / "tour.html").read_text()
+    )
 
 
 def test_make_check_builds_strictly() -> None:

@@ -1,4 +1,4 @@
-"""The documentation is true: a request gives the answer that is shown, and tables are the results and the code."""
+"""The documentation is true: a request gives the answer shown, tables say what results and code say."""
 
 from __future__ import annotations
 
