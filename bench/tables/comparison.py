@@ -12,7 +12,7 @@ NOT_TIMED = "Not timed in this run."
 
 
 def headline() -> str:
-    """The README's number: what an answer costs with ToSA at a quarter of the tokens, and how often it is right."""
+    """The README's number: time and accuracy of an answer with ToSA at a quarter of the tokens."""
     plain, merged = by_name()["none"], by_name()["tosa 0.25 decreasing, true depth"]
     timed, split = result()["latency"], result()["split"]
     total_ms = merged["total_ms"] + timed["depth_ms"][merged["depth"]]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -35,7 +35,7 @@ class Reader:
 
     def run(self, blocks: Sequence[Block]) -> subprocess.CompletedProcess[str]:
         """Run the blocks of one page in one shell, one after the other, until one fails."""
-        script = PREAMBLE + "\n".join(map(_as_shell, blocks))
+        script = PREAMBLE + "\n".join(map(_as_shell, _joined(blocks)))
         for promised in PROMISED:
             script = script.replace(promised, self.address)
         return subprocess.run(
@@ -47,6 +47,17 @@ class Reader:
             timeout=START_S,
             check=False,
         )
+
+
+def _joined(blocks: Sequence[Block]) -> list[Block]:
+    """Join Python blocks that follow each other: one process imports torch once."""
+    joined: list[Block] = []
+    for block in blocks:
+        if joined and joined[-1].language == block.language == "python":
+            both = f"{joined[-1].as_tested}\n{block.as_tested}"
+            block = replace(joined.pop(), text=both, comment="")
+        joined.append(block)
+    return joined
 
 
 def _as_shell(block: Block) -> str:
