@@ -17,9 +17,8 @@ from depth.formats.grey import read_jpeg, read_png
 from depth.formats.npy import read_npy
 from depth.formats.tiff_blocks import read_tiff
 from depth.near_end import growing_with_distance
-from depth.plausible import check_plausible
 from depth.reading import ReadingOptions, choose_reading
-from depth.report import DepthReport, make_report
+from depth.report import DepthReport, check_plausible, make_report
 
 MAX_PIXELS = 16_777_216
 _Read = Callable[[bytes, int], NDArray[np.generic]]

@@ -59,3 +59,6 @@ def _realsense(scale: str) -> Preset:
         raise ValueError
     base = PRESETS["realsense"]
     return Preset(base.name, 1 / metres_per_unit, base.source)
+
+
+PRESET_NAMES = (*PRESETS, "realsense:<scale>", "auto")

@@ -10,10 +10,28 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Lock
 
 from service.errors import ApiError
 from service.settings import Settings
+
+
+@dataclass
+class Costs:
+    """Count pixels decoded, of images and depth, and tokens read or generated.
+
+    Written by the thread that works on the question, read by any.
+    """
+
+    pixels: int = 0
+    tokens: int = 0
+
+    @property
+    def units(self) -> float:
+        """Return a unit for each megapixel, and one for 100 tokens."""
+        return self.pixels / 1_000_000 + self.tokens / 100
+
 
 SECOND_NS = 1_000_000_000
 MINUTE_NS = 60 * SECOND_NS

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from depth import DepthError
-from depth.presets import KINDS
-from service.depth_fields import PRESET_NAMES
+from depth.presets import KINDS, PRESET_NAMES
 from service.error_table import ERRORS, REASONS
 
 _DEPTH_CHOICES = {"preset": PRESET_NAMES, "kind": KINDS}

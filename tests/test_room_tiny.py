@@ -12,9 +12,10 @@ from PIL import Image
 
 from evals.inputs import frame_inputs
 from evals.rooms import VALIDATION, examples, make_scene, render
+from evals.rooms.compare.batched_answers import answer_batch
 from evals.rooms.score import accuracy_by_type
 from tosa import MergeSpec, make_plan
-from vlm import Vlm, answer_batch, encode, features, load_vlm
+from vlm import Vlm, encode, features, load_vlm
 from vlm.load import EMBEDDED
 
 ROOT = Path(__file__).parent.parent

@@ -7,7 +7,7 @@ Imports only torch: no model, no HTTP, no depth map.
 from tosa.attention import attention, attention_by_channel
 from tosa.matching import Assignment, bipartite, cosine
 from tosa.methods import METHODS, MergeMethod
-from tosa.methods.settings import Setting, settings_of
+from tosa.methods.options import Setting, settings_of
 from tosa.plan import MergePlan, make_plan
 from tosa.reduction import apply, drop, max_magnitude, mlerp, weighted_mean
 from tosa.schedule import alpha_schedule, paper_schedule

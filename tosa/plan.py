@@ -12,12 +12,11 @@ from itertools import pairwise
 
 from tosa.counts import Counts, count_tokens
 from tosa.grid import Grid
-from tosa.kinds import require_kinds
 from tosa.methods import METHODS, MergeMethod
 from tosa.schedule import alpha_schedule
 from tosa.shape import EncoderShape
 from tosa.spatial import KERNELS
-from tosa.spec import MergeSpec, MergeStep, Order, PlanError, UnknownMethod
+from tosa.spec import MergeSpec, MergeStep, Order, PlanError, UnknownMethod, require_kinds
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,12 @@ Every function takes the loaded `Vlm` and values, and returns a value; nothing i
 model serves any number of threads with different plans. Depth arrives as ready-made spatial tokens.
 """
 
-from evals.rooms.compare.batched_answers import answer_batch, answer_frames
 from vlm.decoding import Decoding, FinishReason, Row, require_room
 from vlm.detokenize import TextSoFar
-from vlm.device import settle
 from vlm.generate import Generation, features, generate
 from vlm.hosts import Block, Host, adapt
 from vlm.load import load_shape, load_vlm
-from vlm.model import ImageSettings, Vlm, VlmError
+from vlm.model import ImageSettings, Vlm, VlmError, settle
 from vlm.preprocess import pixel_values
 from vlm.prompt import Role, Turn, answer_text, chat_ids, prompt_ids
 from vlm.sampling import GenerationParams
@@ -33,8 +31,6 @@ __all__ = [
     "Vlm",
     "VlmError",
     "adapt",
-    "answer_batch",
-    "answer_frames",
     "answer_text",
     "chat_ids",
     "encode",

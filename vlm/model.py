@@ -86,3 +86,9 @@ class Vlm:
     def max_tokens(self) -> int:
         """Longest sequence, prompt and answer together, the language model was built for."""
         return self.text_config.max_position_embeddings
+
+
+def settle(device: torch.device) -> None:
+    """Wait until the device has done what it was given: a clock then reads work done and not work queued."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

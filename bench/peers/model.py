@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from service.engine.alone import Unwatched
-
 from service.engine.batch_queue import Batcher
-from service.engine.batch_runner import BatchRunner
+from service.engine.batch_runner import BatchRunner, Unwatched
 from service.engine.jobs import Job
 from service.engine.warmup import warm_up
 from service.pipeline.models import load_models

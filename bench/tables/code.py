@@ -8,7 +8,7 @@ from bench.tables.markdown import prose, table
 from depth import PRESETS
 from service.settings import Settings
 from tosa import METHODS, MergeMethod
-from tosa.methods.settings import settings_of
+from tosa.methods.options import settings_of
 
 
 def defaults(method: str) -> str:

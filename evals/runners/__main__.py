@@ -27,10 +27,10 @@ from evals.runners.sqa3d import SQA3D
 from evals.runners.vqav2 import VQAV2
 from evals.runners.vqav2_counting import VQAV2_COUNTING
 from evals.runners.vsibench import VSIBENCH
-from service.checks import check_fields
 from service.cli.errors import clear_refusals, fail
 from service.cli.options import DEPTH_OPTIONS, MERGE_OPTIONS, load_settings, read_fields, takes
 from service.request.schemas import AskFields, VqaFields
+from service.request.validation import check_fields
 
 BENCHMARKS: tuple[Benchmark, ...] = (OPENEQA, GQA, VQAV2, VQAV2_COUNTING, SCANQA, SQA3D, VSIBENCH)
 """The benchmarks there are; each becomes a command of its name."""

@@ -13,12 +13,13 @@ from typing import Any
 from evals.runners.asking import Answer, Answerer, RunError, Spec, answered, concurrently, fields_of, files_of
 from evals.runners.items import DatasetError, Item
 from evals.runners.over_http import HttpAnswerer
-from service.checks import check_counts, check_fields
 from service.engine.engine import Engine
 from service.engine.jobs import Job
 from service.pipeline.models import load_models
-from service.pipeline.prepare import model_used, prepare, respond
+from service.pipeline.prepare import prepare
+from service.pipeline.response import model_used, respond
 from service.request.schemas import VqaRequest
+from service.request.validation import check_counts, check_fields
 from service.settings import Settings
 from service.timing import StageTimer
 from service.translation import to_api_error

@@ -11,11 +11,9 @@ from python_multipart.multipart import parse_options_header
 
 from service.api.json_body import decode_base64, read_object
 from service.api.multipart import parse_multipart
-from service.checks import check_counts, check_fields
-from service.depth_fields import InspectFields
 from service.errors import ApiError
-from service.request.schemas import InspectRequest, VqaFields, VqaRequest
-from service.request.validation import FORM_FILES, unknown_field, validated
+from service.request.schemas import InspectFields, InspectRequest, VqaFields, VqaRequest
+from service.request.validation import FORM_FILES, check_counts, check_fields, unknown_field, validated
 from service.settings import Settings
 
 JSON, MULTIPART = b"application/json", b"multipart/form-data"

@@ -7,7 +7,7 @@ from typing import Any
 
 from service.request.schemas import DEFAULT_KEEP_RATIO, VqaFields
 from tosa import METHODS, MergeMethod
-from tosa.methods.settings import settings_of
+from tosa.methods.options import settings_of
 
 
 def catalogue() -> dict[str, Any]:

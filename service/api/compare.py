@@ -12,13 +12,18 @@ from typing import Any
 from pydantic import Field
 
 from service.api.body import Form, read_form
-from service.checks import check_counts, check_fields
 from service.errors import ApiError
-from service.objects import known_object
+from service.request.coercion import read_json
 from service.request.schemas import MERGE_FIELDS, AskFields, MergeFields, VqaFields, VqaRequest
-from service.request.validation import FORM_FILES, JSON_FILES, unknown_field
+from service.request.validation import (
+    FORM_FILES,
+    JSON_FILES,
+    check_counts,
+    check_fields,
+    known_object,
+    unknown_field,
+)
 from service.settings import Settings
-from service.strict_json import read_json
 
 MAX_SPECS_CHARS = 65_536
 ANSWER_PARTS = (

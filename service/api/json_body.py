@@ -10,7 +10,7 @@ import binascii
 from typing import Any
 
 from service.errors import ApiError
-from service.strict_json import RepeatedKey, read_json
+from service.request.coercion import RepeatedKey, read_json
 
 MAX_JSON_MARKS = 20_000
 """Brackets and commas of a body; base64 has none, so only a flood of tiny values comes near."""
@@ -58,12 +58,3 @@ def decode_data_uri(uri: str) -> bytes | None:
     if not comma or not head.lower().endswith(";base64"):
         raise ValueError
     return decode_base64(data)
-
-
-def is_unicode(text: str) -> bool:
-    """Say whether a text can be written down: JSON may escape half a surrogate pair."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

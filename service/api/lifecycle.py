@@ -18,9 +18,10 @@ from starlette.requests import ClientDisconnect
 from service.api.body import read_body
 from service.api.request_context import Call
 from service.api.state import ServiceState
-from service.costs import Costs
+from service.budgets import Costs
 from service.engine.jobs import Job
-from service.pipeline.prepare import Inferred, prepare, respond
+from service.pipeline.prepare import Inferred, prepare
+from service.pipeline.response import respond
 from service.request.schemas import VqaRequest
 from service.telemetry import CLIENT_GONE, Ending
 from service.timing import StageTimer, server_timing

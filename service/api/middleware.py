@@ -4,6 +4,9 @@ A decorator middleware would hide disconnects from the handlers (Starlette's Bas
 """
 
 import logging
+import re
+from collections.abc import Mapping
+from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -12,7 +15,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.chat.response import error_body
 from service.errors import ApiError
-from service.identity import request_id_of
 
 log = logging.getLogger("tosa_vqa")
 
@@ -48,3 +50,12 @@ class RequestId:
                 raise
             body = error_body(ApiError("internal"), request_id, scope["path"])
             await JSONResponse(body, 500)(scope, receive, send_with_id)
+
+
+_PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def request_id_of(headers: Mapping[str, str]) -> str:
+    """Return a client's own X-Request-ID if it is a plain one, else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if _PLAIN_ID.fullmatch(given) else uuid4().hex

@@ -11,8 +11,7 @@ from service.api.chat.request import DEPTH_FIELDS, MAX_STOP_CHARS, MAX_STOPS, SH
 from service.api.chat.schemas import ChatCompletionChunk
 from service.api.compare import CompareFields
 from service.api.responses import VqaResponse
-from service.depth_fields import InspectFields
-from service.request.schemas import MERGE_FIELDS, VqaFields
+from service.request.schemas import MERGE_FIELDS, InspectFields, VqaFields
 
 Schema = dict[str, Any]
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from service.costs import Costs
+from service.budgets import Costs
 from service.engine.jobs import Abandoned
 from service.errors import ApiError
 from service.timing import StageTimer

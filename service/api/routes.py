@@ -25,16 +25,14 @@ from service.api.lifecycle import (
 from service.api.openapi import COMPARE_BODY, INSPECT_BODY, VQA_BODY, VQA_STREAM
 from service.api.request_context import Call
 from service.api.responses import CompareResponse, ErrorResponse, Inspected, VqaResponse
-from service.api.sse import stream
+from service.api.sse import event, stream, text_event
 from service.api.state import ServiceState
-from service.costs import Costs
-from service.depth_fields import InspectFields
+from service.budgets import Costs
 from service.engine.jobs import Job
 from service.errors import ApiError
-from service.events import event, text_event
 from service.pipeline.inspection import inspect, picture_of
-from service.pipeline.prepare import model_used
-from service.request.schemas import VqaFields, VqaRequest
+from service.pipeline.response import model_used
+from service.request.schemas import InspectFields, VqaFields, VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer
 from service.translation import to_api_error

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
+from typing import Any, Literal
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -13,8 +15,35 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.request_context import Call
 from service.errors import ApiError
-from service.events import HEADERS, MEDIA_TYPE
 from service.translation import to_api_error
+
+MEDIA_TYPE = "text/event-stream"
+HEADERS: Mapping[str, str] = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+"""Headers of a stream: kept by nobody, and not gathered up by a proxy (nginx reads the second)."""
+DONE = b"data: [DONE]\n\n"
+"""The end of a stream of chat chunks."""
+
+Name = Literal["text", "answer", "error"]
+
+
+def event(name: Name, data: Mapping[str, Any]) -> bytes:
+    """Encode one event of a /vqa stream."""
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), _json(data))
+
+
+def text_event(delta: str) -> bytes:
+    """Encode a piece of the answer of a /vqa stream."""
+    return event("text", {"text": delta})
+
+
+def chunk_event(data: Mapping[str, Any]) -> bytes:
+    """Encode one chunk of a chat stream; an error is one too."""
+    return b"data: %s\n\n" % _json(data)
+
+
+def _json(data: Mapping[str, Any]) -> bytes:
+    return json.dumps(data, allow_nan=False, separators=(",", ":")).encode()
+
 
 log = logging.getLogger("tosa_vqa")
 

@@ -91,8 +91,8 @@ def ask(
     **fields: Any,
 ) -> None:
     """Answer one question in this process, without a server."""
-    from service.engine.alone import answer_here
-    from service.pipeline.prepare import respond
+    from service.engine.batch_runner import answer_here
+    from service.pipeline.response import respond
     from service.timing import StageTimer
 
     fields |= {"question": question, "max_new_tokens": max_new_tokens}
@@ -168,8 +168,8 @@ def depth(
 ) -> None:
     """Say what a depth file is understood as, and draw it."""
     from depth import depth_picture
-    from service.depth_fields import DepthFields
     from service.pipeline.inspection import inspect
+    from service.request.schemas import DepthFields
     from service.request.validation import validated
 
     with clear_refusals():

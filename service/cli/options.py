@@ -116,8 +116,8 @@ def read_request(
     fields: Mapping[str, Any], images: list[Path], depths: list[Path], settings: Settings
 ) -> VqaRequest:
     """Check the fields and read the files. Raises ApiError, OSError."""
-    from service.checks import check_counts
     from service.request.schemas import VqaRequest
+    from service.request.validation import check_counts
 
     asked = VqaRequest(
         read_fields(fields, settings),
@@ -130,9 +130,9 @@ def read_request(
 
 def read_fields(fields: Mapping[str, Any], settings: Settings) -> VqaFields:
     """Check fields that came as text, leaving out what was not given. Raises ApiError."""
-    from service.checks import check_fields
     from service.errors import ApiError
     from service.request.coercion import option
+    from service.request.validation import check_fields
 
     given = {name: value for name, value in fields.items() if value not in (None, [])}
     try:

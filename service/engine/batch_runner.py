@@ -14,13 +14,15 @@ from typing import Any, Protocol
 import torch
 
 from depth.estimate import EstimatorError
+from service.engine.batch_queue import Batcher
 from service.engine.jobs import Abandoned, Job
 from service.engine.stop_sequences import StopTexts, cut
 from service.engine.vision_stage import Seen, Watcher, see_frames
 from service.errors import ApiError
 from service.pipeline.depth_summary import used
 from service.pipeline.models import Models
-from service.pipeline.prepare import Inferred
+from service.pipeline.prepare import Inferred, Prepared
+from service.timing import StageTimer
 from vlm import Decoding, Row, TextSoFar, VlmError, answer_text, settle
 
 log = logging.getLogger("tosa_vqa")
@@ -211,3 +213,21 @@ def _is_out_of_memory(error: Exception) -> bool:
     """Say whether memory ran out; some libraries below torch say so in words only."""
     words = str(error)
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in words or "ALLOC_FAILED" in words
+
+
+class Unwatched:
+    """Tell nobody."""
+
+    def batch_ended(self, method: str, rows: int, images: int, seconds: float, outcome: str) -> None:
+        """Hear nothing of it."""
+
+    def frames_looked_up(self, hits: int, misses: int) -> None:
+        """Hear nothing of it."""
+
+
+def answer_here(models: Models, prepared: Prepared, timer: StageTimer | None = None) -> Inferred:
+    """Answer a prepared question now. Raises what its models raise, and ApiError."""
+    job = Job(prepared, timer or StageTimer())
+    for _ in BatchRunner(models, Batcher(len(prepared.frames)), Unwatched(), lambda: None).run([job]):
+        pass
+    return job.answer.result()

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from service.costs import Costs
+from service.budgets import Costs
 from service.errors import ApiError
 from service.pipeline.prepare import Inferred, Prepared
 from service.timing import StageTimer

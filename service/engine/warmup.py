@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from service.engine.alone import answer_here
+from service.engine.batch_runner import answer_here
 from service.pipeline.models import Models
 from service.pipeline.prepare import prepare
 from service.request.schemas import DEFAULT_KEEP_RATIO, VqaFields, VqaRequest

@@ -9,7 +9,7 @@ from typing import Any
 from depth import DepthMap, DepthReport, Guess
 from depth.estimate import DepthEstimator
 from depth.report import nearest_and_farthest
-from service.identity import public_id
+from service.pipeline.model_names import public_id
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 from PIL import Image
 
 from depth import DepthMap, DepthReport, check_alignment, depth_picture, read_depth
-from service.costs import Costs
-from service.depth_fields import DepthFields
+from service.budgets import Costs
 from service.pipeline.depth_summary import of_report, rounded, understood
 from service.pipeline.images import decode_image
+from service.request.schemas import DepthFields
 
 
 def inspect(

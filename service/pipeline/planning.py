@@ -6,7 +6,7 @@ from service.errors import ApiError
 from service.request.schemas import VqaFields
 from service.translation import to_api_error
 from tosa import KERNELS, METHODS, EncoderShape, MergePlan, MergeSpec, PlanError, make_plan
-from tosa.methods.settings import Setting, settings_of
+from tosa.methods.options import Setting, settings_of
 
 
 def plan_request(fields: VqaFields, has_depth: bool, shape: EncoderShape) -> MergePlan:

@@ -16,8 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from service.costs import Costs
-from service.identity import public_id
+from service.budgets import Costs
 from service.pipeline.depth_source import Source, depth_source, read_depth_of, spatial_for
 from service.pipeline.depth_summary import of_report, used
 from service.pipeline.frames import Frame, Look, estimate_depth, stacked, steer, to_frame
@@ -27,7 +26,7 @@ from service.pipeline.planning import plan_request
 from service.request.schemas import VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer
-from tosa import METHODS, MergePlan, Tokens
+from tosa import MergePlan, Tokens
 from vlm import GenerationParams, Vlm, chat_ids, encode, prompt_ids, require_room
 
 
@@ -126,55 +125,6 @@ def see(models: Models, prepared: Prepared, trace: list[Tokens] | None = None) -
         frames = steer(prepared.plan, frames, estimate_depth(frames, models.estimation)[0])
     pixels, spatial = stacked(models.vlm, frames)
     return encode(models.vlm.tower, pixels, prepared.plan, spatial, trace=trace)
-
-
-def respond(
-    vlm: Vlm, prepared: Prepared, inferred: Inferred, timer: StageTimer, request_id: str
-) -> dict[str, Any]:
-    """Return the answer and what happened, as responses.VqaResponse describes it."""
-    return {
-        "answer": inferred.text,
-        "request_id": request_id,
-        "model": model_used(vlm),
-        "merge": merge_done(prepared.plan, len(prepared.frames)),
-        "depth": inferred.depth,
-        "usage": {
-            "prompt_tokens": inferred.prompt_tokens,
-            "completion_tokens": inferred.completion_tokens,
-        },
-        "finish_reason": inferred.finish_reason,
-        "cached": inferred.cached,
-        "batch_size": inferred.batch_size,
-        "timings_ms": timer.timings_ms(),
-    }
-
-
-def model_used(vlm: Vlm) -> dict[str, str]:
-    """Name the model that answers, as responses.ModelUsed describes it."""
-    return {"id": public_id(vlm.id), "revision": vlm.revision}
-
-
-def merge_done(plan: MergePlan, num_images: int) -> dict[str, Any]:
-    """Return what merging did to `num_images` images; what a request may choose only where it acted."""
-    spec, method = plan.spec, METHODS[plan.method]
-    chooses_layers = spec.layers is not None or (method.merges and method.layers != "all")
-    acted = {
-        "r": spec.r,
-        "r_hw": spec.r_hw,
-        "layers": [step.layer for step in plan.steps if step] if chooses_layers else None,
-        "alpha": spec.alpha if method.needs_spatial else None,
-        "spatial_kernel": spec.spatial_kernel if plan.needs_spatial else None,
-        "options": None if plan.options is None else dict(vars(plan.options)),
-    }
-    return {
-        "method": plan.method,
-        "keep_ratio": round(plan.keep_ratio, 6),
-        "tokens_in": plan.tokens_in * num_images,
-        "tokens_out": plan.tokens_out * num_images,
-        "vit_flops_ratio": round(plan.flops_ratio, 4),
-        "prop_attn": plan.prop_attn,
-        **{name: value for name, value in acted.items() if value is not None},
-    }
 
 
 def _prompt(vlm: Vlm, asked: VqaRequest, counts: Sequence[int]) -> Tensor:

@@ -17,10 +17,10 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.middleware import request_id_of
+from service.api.sse import chunk_event
+from service.api.sse import event as named_event
 from service.errors import ApiError
-from service.events import chunk_event
-from service.events import event as named_event
-from service.identity import request_id_of
 from service.ray_serve.bodies import Bodies, Body, frame_name
 from service.settings import Settings
 

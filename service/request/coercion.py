@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TypeGuard
+import json
+from typing import Any, NoReturn, TypeGuard
 
 from pydantic import ValidationInfo
 
-from service.strict_json import read_json
+
+class RepeatedKey(ValueError):
+    """A name stands twice in one object, so that readers may differ about what it holds."""
+
+
+def read_json(text: str) -> Any:
+    """Read JSON strictly: no NaN, no Infinity, no name twice. Raises ValueError, RepeatedKey."""
+    try:
+        return json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    read = dict(pairs)
+    if len(read) < len(pairs):
+        raise RepeatedKey("a name stands twice")
+    return read
+
+
+def _refuse(constant: str) -> NoReturn:
+    """Refuse what Python would read and JSON does not have."""
+    raise ValueError(f"{constant} is not JSON")
+
 
 TEXT = {"is_text": True}
 """Validation context of values that may be text standing for something else."""
@@ -74,3 +98,12 @@ def _number(text: str) -> int | float:
         return int(text)
     except ValueError:
         return float(text)
+
+
+def is_unicode(text: str) -> bool:
+    """Say whether a text can be written down: JSON may escape half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

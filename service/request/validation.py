@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from service.errors import ApiError
-from service.objects import is_plain
-from service.request.coercion import TEXT
+from service.request.coercion import TEXT, is_unicode
+from service.request.schemas import VqaFields, VqaRequest
+from service.settings import Settings
 from tosa import METHODS
 
 FORM_FILES, JSON_FILES = ("image", "depth"), ("images", "depths")
@@ -65,3 +66,55 @@ def _refusal(error: ErrorDetails) -> ApiError:
     code = _CODES.get(name, "bad_request")
     reason = "value" if code == "bad_request" else f"bad_{name}"
     return ApiError(code, reason=reason, field=name, choices=_CHOICES.get(name))
+
+
+def known_object(raw: object, known: Iterable[str], where: str) -> dict[str, Any]:
+    """Return the fields that were sent of an object at `where`. Raises ApiError."""
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ApiError("bad_request", reason="object", field=where)
+    known = tuple(known)
+    for name in raw:
+        if name not in known:
+            raise ApiError(
+                "unknown_field", field=f"{where}.{name}" if is_plain(name) else where, choices=known
+            )
+    return {name: value for name, value in raw.items() if value is not None}
+
+
+def is_plain(name: str) -> bool:
+    """Say whether a name that a client made up looks like one, and so may be repeated to it."""
+    return name.isascii() and name.replace("_", "").replace("-", "").isalnum() and len(name) <= 64
+
+
+def check_fields(raw: Mapping[str, Any], settings: Settings, *, strict: bool) -> VqaFields:
+    """Check the fields of a question against their bounds and the limits of this process.
+
+    `strict` as for `validated`. Raises ApiError, DepthError.
+    """
+    fields = validated(VqaFields, raw, strict=strict)
+    if not is_unicode(fields.question):
+        raise ApiError("bad_request", reason="value", field="question")
+    if not fields.question.strip():
+        raise ApiError("empty_question", field="question")
+    if len(fields.question) > settings.max_question_chars:
+        raise ApiError("question_too_long", field="question", limit=settings.max_question_chars)
+    if fields.max_new_tokens > settings.max_answer_tokens:
+        raise ApiError("bad_generation", field="max_new_tokens", limit=settings.max_answer_tokens)
+    if fields.method is not None and fields.method not in METHODS:
+        raise ApiError("unknown_method", field="method", choices=tuple(METHODS))
+    fields.check_reading()
+    return fields
+
+
+def check_counts(asked: VqaRequest, settings: Settings) -> None:
+    """Check the number of files, and that depth can come from where it shall. Raises ApiError."""
+    if not 1 <= len(asked.images) <= settings.max_images:
+        raise ApiError("image_count", field="image", limit=settings.max_images)
+    if len(asked.depths) not in (0, len(asked.images)):
+        raise ApiError("depth_count", field="depth")
+    if asked.fields.depth == "client" and not asked.depths:
+        raise ApiError("depth_count", reason="nothing_sent", field="depth")
+    if asked.fields.depth == "estimate" and not settings.estimates_depth:
+        raise ApiError("estimate_off", field="depth", choices=("client", "none"))

@@ -19,6 +19,7 @@ from evals.rooms import VALIDATION, examples
 from evals.rooms.compare import __main__ as command
 from evals.rooms.compare import report, workers
 from evals.rooms.compare.asker import Asker, batches_of, joined, remembering
+from evals.rooms.compare.batched_answers import answer_batch
 from evals.rooms.compare.kept import Kept
 from evals.rooms.compare.latency import by_work, measure
 from evals.rooms.compare.settings import Ablation, Setting, ablations, compared, plan_all
@@ -26,7 +27,7 @@ from evals.rooms.compare.workers import ComparisonError
 from evals.rooms.splits import Example
 from evals.rooms.steering import DEPTHS, spatial_from
 from tosa import METHODS, MergeSpec, Tokens, make_plan
-from vlm import Vlm, adapt, answer_batch, encode, features, load_vlm, pixel_values
+from vlm import Vlm, adapt, encode, features, load_vlm, pixel_values
 
 MERGING = [name for name, method in METHODS.items() if method.merges]
 ESTIMATOR = "room-depth-tiny"

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from service.engine.alone import answer_here
 
 import service.engine.vision_stage
 from service.engine.batch_queue import Batcher
-from service.engine.batch_runner import BatchRunner, FatalDeviceError
+from service.engine.batch_runner import BatchRunner, FatalDeviceError, answer_here
 from service.engine.jobs import Job
 from service.errors import ApiError
 from service.pipeline.frame_cache import FrameCache

@@ -15,8 +15,7 @@ from starlette.testclient import TestClient
 
 from service.api.chat.request import DEPTH_FIELDS, MAX_STOP_CHARS, MAX_STOPS
 from service.api.compare import CompareFields
-from service.depth_fields import InspectFields
-from service.request.schemas import MERGE_FIELDS, AskFields, MergeFields, VqaFields
+from service.request.schemas import MERGE_FIELDS, AskFields, InspectFields, MergeFields, VqaFields
 from service.settings import Settings
 from tests.service import chats
 from tests.service.chats import depth, image, text, user

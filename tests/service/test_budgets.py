@@ -12,8 +12,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from service.budgets import MINUTE_NS, SECOND_NS, Budgets
-from service.costs import Costs
+from service.budgets import MINUTE_NS, SECOND_NS, Budgets, Costs
 from service.errors import ApiError
 from service.settings import Settings
 

@@ -19,7 +19,7 @@ from service.pipeline.frame_cache import FrameCache
 from service.pipeline.models import Models
 from service.settings import Settings
 from tosa import METHODS, MergeMethod
-from tosa.methods.settings import settings_of
+from tosa.methods.options import settings_of
 from vlm import Vlm, VlmError, load_vlm
 
 

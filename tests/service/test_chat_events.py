@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
 
-from service.events import DONE, chunk_event, event, text_event
+from service.api.sse import DONE, chunk_event, event, text_event
 
 
 def read(data: bytes) -> Iterator[tuple[str | None, str]]:

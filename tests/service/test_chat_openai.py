@@ -19,9 +19,9 @@ import uvicorn
 
 from examples import openai_client
 from service.api.chat.response import ChatStream, error_body
+from service.api.sse import chunk_event
 from service.app import create_app
 from service.errors import ApiError
-from service.events import chunk_event
 from service.settings import Settings
 from tests.loopback import PATIENCE_S, wait_for
 from tests.service.answers import ANSWER

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from service.api.responses import DepthUsed, MergeDone
 from tests.service.conftest import Question
 from tosa import METHODS, MergeSpec, make_plan
-from tosa.methods.settings import settings_of
+from tosa.methods.options import settings_of
 
 NO_DEPTH = {**dict.fromkeys(DepthUsed.model_fields), "source": "none", "guessed": []}
 IF_ASKED = [name for name, method in METHODS.items() if method.spatial_option]

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from service.engine.alone import answer_here
 
 from depth import decode_depth, depth_codes
 from depth.estimate import estimate
 from depth.estimators import load_depth_estimator
-from service.identity import public_id
+from service.engine.batch_runner import answer_here
 from service.pipeline.estimation import load_estimation, to_wait
 from service.pipeline.frame_cache import FrameCache
 from service.pipeline.frames import estimate_depth, steer
 from service.pipeline.images import decode_image
+from service.pipeline.model_names import public_id
 from service.pipeline.models import Models
 from service.pipeline.prepare import Prepared, prepare, see
 from service.request.schemas import VqaFields, VqaRequest

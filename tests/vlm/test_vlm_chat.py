@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from vlm import Turn, Vlm, VlmError, chat_ids, load_vlm, prompt_ids
-from vlm.special import defuse
+from vlm.prompt import defuse
 
 Load = Callable[..., Vlm]
 

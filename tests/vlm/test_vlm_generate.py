@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from evals.rooms.compare.batched_answers import answer_batch
 from tosa import MergeSpec, make_plan
 from vlm import (
     GenerationParams,
     Vlm,
     VlmError,
-    answer_batch,
     encode,
     features,
     generate,

@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from evals.rooms.compare.batched_answers import answer_frames
 from evals.rooms.compare.settings import Setting
 from evals.rooms.purity import patch_ids, purity
 from evals.rooms.splits import Example
 from evals.rooms.steering import spatial_from
 from tosa import MergePlan, Tokens
-from vlm import Host, Vlm, adapt, answer_frames, encode, features, pixel_values
+from vlm import Host, Vlm, adapt, encode, features, pixel_values
 
 MAX_NEW_TOKENS = 8
 TOGETHER = 8  # frames that the language model reads at once; answers could depend on it in the last bit

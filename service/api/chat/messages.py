@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.api.json_body import decode_data_uri, is_unicode
+from service.api.json_body import decode_data_uri
 from service.errors import ApiError
+from service.request.coercion import is_unicode
 from vlm import Role, Turn
 
 ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}

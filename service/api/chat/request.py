@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.api.chat.messages import read_messages
-from service.api.json_body import is_unicode, read_object
-from service.checks import check_counts, check_fields
+from service.api.json_body import read_object
 from service.errors import ApiError
-from service.identity import public_id
-from service.objects import known_object
+from service.pipeline.model_names import public_id
+from service.request.coercion import is_unicode
 from service.request.schemas import MERGE_FIELDS, VqaFields, VqaRequest
+from service.request.validation import check_counts, check_fields, known_object
 from service.settings import Settings
 
 MAX_CHAT_MARKS = 60_000

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.errors import ApiError
-from service.identity import public_id
+from service.pipeline.model_names import public_id
 from service.request.schemas import MERGE_FIELDS
 from vlm import Vlm
 

@@ -25,12 +25,11 @@ from service.api.lifecycle import (
 )
 from service.api.openapi import CHAT_BODY, CHAT_STREAM
 from service.api.request_context import Call
-from service.api.sse import stream
+from service.api.sse import DONE, chunk_event, stream
 from service.api.state import ServiceState
 from service.engine.jobs import Job
 from service.errors import ApiError
-from service.events import DONE, chunk_event
-from service.pipeline.prepare import model_used
+from service.pipeline.response import model_used
 from service.timing import StageTimer
 
 router = APIRouter()
