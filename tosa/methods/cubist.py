@@ -19,7 +19,7 @@ from tosa.tokens import Tokens
 
 @dataclass(frozen=True)
 class CubistOptions:
-    """depth_weight: share of the spatial likeness in that of two neighbours, from 0 to 0.999; above 0 the
+    """depth_weight: share of the spatial similarity in that of two neighbours, from 0 to 0.999; above 0 the
     method needs spatial tokens.
     """
 
