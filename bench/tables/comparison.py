@@ -22,8 +22,8 @@ def headline() -> str:
         f"**With {merged['tokens_out']} of {plain['tokens_out']} visual tokens, an answer takes "
         f"{total_ms:.0f} ms instead of {plain['total_ms']:.0f} ms**, of which the vision encoder takes "
         f"{vision_ms:.0f} ms instead of {plain['vision_ms']:.0f} ms. Of {split['questions']:,} questions, "
-        f"**{right} % are answered correctly; without merging, {right_plain} %**. The 95 % intervals are "
-        f"{_ends(merged)} and {_ends(plain)}.\n\n"
+        f"**{right} % are answered correctly; without merging, {right_plain} %** "
+        f"(95 % intervals {_ends(merged)} and {_ends(plain)}).\n\n"
         f"Model `room-tiny`, method `tosa`, schedule `decreasing`, depth included, medians of "
         f"{timed['rounds']} rounds in one process, {of_machine(result())}."
     )
