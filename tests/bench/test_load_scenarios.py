@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from bench.load.scenarios import SCENARIOS, Course
 from bench.load.serving import ServerFailed, serving
 from bench.load.watch import LINE
 from tests.bench.synthetic import Synthetic, running
+from tests.needs import needs
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,9 +99,7 @@ def test_a_server_that_ends_at_once_is_told_with_its_log() -> None:
         pass
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("locust") is None, reason="locust is not installed: tosa-vqa[load]"
-)
+@needs("locust")
 def test_locust_reports_modes_and_stages() -> None:
     """In a process of its own: Locust patches the standard library."""
     with running(Synthetic(delay_s=0.01)) as url:
