@@ -39,6 +39,11 @@ endef
 
 .PRECIOUS: .venv-%/.installed
 
+.venv-peers/.installed: pyproject.toml
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	$(BIN)/uv pip install --python .venv-peers/bin/python --editable ".[peers]"
+	@touch $@
+
 demo: install
 	$(BIN)/python examples/demo.py
 
@@ -96,12 +101,14 @@ bench: install
 	$(BIN)/python -m bench.room_frames
 	$(BIN)/python -m bench.tables
 
+# About 5 minutes on two quiet cores.
 load: install
 	$(BIN)/python -m bench.load --serve
 	$(BIN)/python -m bench.tables
 
+# About 20 minutes on two quiet cores. LitServe and Ray have an environment of their own; all else runs in ours.
 peers: install .venv-peers/.installed
-	.venv-peers/bin/python -m bench.peers --rounds 3
+	$(BIN)/python -m bench.peers --rounds 3
 	$(BIN)/python -m bench.tables
 
 # About four hours on two cores; every line goes on where it was stopped.
