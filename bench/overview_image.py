@@ -1,6 +1,6 @@
-"""Draw the README's picture: one bundled frame, its depth, and what ToMe and ToSA merge in it.
+"""Draw the image at the head of the README: one bundled frame, its depth, and what ToMe and ToSA merge in it.
 
-python -m bench.overview_picture
+python -m bench.overview_image
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FRAME = ROOT / "examples" / "frames" / "room-3"
 OUT = ROOT / "docs" / "images" / "overview.png"
 KEEP = 0.1
 PANEL_PX, GAP_PX, LABEL_PX, FONT_PX = 480, 16, 44, 26
-COLOURS = 192  # in a palette; keeps the picture small
+COLOURS = 192  # in a palette; keeps the image small
 
 
 def main() -> None:
