@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from service.app import create_app
 from service.errors import ApiError
 from service.settings import Settings
 from tests.loopback import PATIENCE_S, wait_for
+from tests.needs import needs
 from tests.service.answers import ANSWER
 from tests.service.chats import QUESTION, depth, image, text, user
 from tests.service.conftest import LIMITS, Question
@@ -285,7 +285,7 @@ def test_an_error_in_a_stream_is_raised_by_the_client() -> None:
     assert (caught.value.code, caught.value.type) == ("deadline_exceeded", "server_error")
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@needs("curl")
 def test_curl(url: str, tmp_path: Path) -> None:
     def curl(stream: bool) -> bytes:
         request = tmp_path / "request.json"

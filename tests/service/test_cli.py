@@ -175,7 +175,6 @@ def test_plan_needs_no_weights(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_plan_writes_a_plot(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("matplotlib")
     words = ("plan", "--method", "tome", "--keep-ratio", 0.5, "--model", checkpoint)
     assert run(*words, "--plot", tmp_path / "out.png").exit_code == 0
     with Image.open(tmp_path / "out.png") as plot:

@@ -98,7 +98,6 @@ def test_the_strip_of_a_trace_shows_the_layers_that_merged(vlm: Vlm, pictures: l
 
 
 def test_the_plot_is_a_picture(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     shape = EncoderShape(8, (24, 24), num_prefix=1, hidden_size=8, mlp_size=8)
     plans = [make_plan(MergeSpec("tome", keep_ratio=keep), shape) for keep in (0.5, 0.25)]
     plot_tokens(plans, tmp_path / "one")

@@ -1,6 +1,6 @@
 """Draw every method on the same frame for docs/methods.md: groups, film strips, tokens per layer.
 
-python -m bench.method_pictures
+python -m bench.method_images
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vlm.overlay import draw_groups, plot_tokens, strip_of
 OUT = Path(__file__).parents[1] / "docs" / "images"
 SEED = TEST.start + 11
 KEEP = 0.25
-COLOURS = 128  # in a palette; keeps the pictures small
+COLOURS = 128  # in a palette; keeps the files small
 STRIPS = ("tome", "tosa", "cubist")
 
 
@@ -44,9 +44,9 @@ def main() -> None:
     plot_tokens(shown, OUT / "tokens-per-layer.png")
 
 
-def _save(picture: Image.Image, name: str) -> None:
+def _save(image: Image.Image, name: str) -> None:
     OUT.mkdir(parents=True, exist_ok=True)
-    picture.quantize(COLOURS).save(OUT / f"{name}.png", optimize=True)
+    image.quantize(COLOURS).save(OUT / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

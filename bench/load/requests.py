@@ -1,34 +1,47 @@
-"""What is sent and what came back: requests encoded beforehand, and one outcome for each."""
+"""What is sent and what came back: requests with bodies encoded beforehand, and a sample for each."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from bench.load.http1 import Reply
+from bench.load.connection import Response
 
 BOUNDARY = "tosa-vqa-load"
 FORM_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 REFUSALS = (429, 503)
+Outcome = Literal["answered", "refused", "failed", "disconnected", "lost"]
 
 
 @dataclass(frozen=True)
-class Shot:
-    """One whole HTTP request, and the name under which its outcome is counted."""
+class Request:
+    """One HTTP request, a POST of a form if it has a body; its sample is counted under `label`."""
 
-    request: bytes
+    path: str
+    body: bytes = b""
     label: str = "all"
 
+    @property
+    def method(self) -> str:
+        return "POST" if self.body else "GET"
+
+    def headers(self, key: str | None = None) -> dict[str, str]:
+        """Return the headers beside Host, with the API key if there is one."""
+        signed = {} if key is None else {"Authorization": f"Bearer {key}"}
+        if not self.body:
+            return signed
+        return {"Content-Type": FORM_TYPE, "Content-Length": str(len(self.body)), **signed}
+
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one shot. Moments are perf_counter seconds.
+class Sample:
+    """What one request measured. Moments are perf_counter seconds.
 
-    `status` is None where no whole reply came: `lost` then says why, unless we left ourselves. Latency counts
-    from `due_s`, when the shot should have been sent, not from when we got round to it: a slow answer must
-    not make the requests behind it look fast (coordinated omission).
+    `status` is None where no whole response came: `lost` then says why, unless the client disconnected.
+    Latency counts from `due_s`, when the request should have been sent, not from when it was: a slow answer
+    must not make the requests behind it look fast (coordinated omission).
     """
 
     label: str
@@ -37,7 +50,7 @@ class Outcome:
     ended_s: float
     status: int | None = None
     lost: str | None = None
-    reply: Reply | None = None
+    response: Response | None = None
 
     @property
     def latency_ms(self) -> float:
@@ -45,7 +58,7 @@ class Outcome:
 
     @property
     def lateness_ms(self) -> float:
-        """Return how late we sent it: the scheduling noise of this generator."""
+        """Return how late it was sent: the scheduling noise of this generator."""
         return (self.sent_s - self.due_s) * 1000
 
     @property
@@ -57,24 +70,29 @@ class Outcome:
         return self.status in REFUSALS
 
     @property
-    def fate(self) -> str:
-        """Return answered, refused, lost, left or failed (any other status)."""
+    def outcome(self) -> Outcome:
+        """Return the outcome; `failed` is any status that is neither an answer nor a refusal."""
         if self.status is None:
-            return "left" if self.lost is None else "lost"
+            return "disconnected" if self.lost is None else "lost"
         return "answered" if self.is_answer else "refused" if self.is_refusal else "failed"
 
     def answer(self) -> dict[str, Any]:
-        """Return the body of a JSON reply, or the last event of a stream; empty if it is neither."""
-        if self.reply is None:
+        """Return the body of a JSON response, or the last event of a stream; empty if it is neither."""
+        if self.response is None:
             return {}
-        data = self.reply.body
-        if self.reply.headers.get("content-type", "").startswith("text/event-stream"):
+        data = self.response.body
+        if self.response.headers.get("content-type", "").startswith("text/event-stream"):
             _, _, data = data.rpartition(b"data:")
         try:
             found = json.loads(data)
         except ValueError:
             return {}
         return found if isinstance(found, dict) else {}
+
+    @property
+    def total_ms(self) -> float | None:
+        """Return how long the server says that it took, None where it does not say."""
+        return self.answer().get("timings_ms", {}).get("total")
 
     def code(self) -> str:
         """Return the machine-readable code of a refusal or failure, or its status."""
@@ -83,22 +101,17 @@ class Outcome:
         return str(code or self.status)
 
     def event_moments(self) -> list[float]:
-        """Return when each event of a stream was whole, but for the closing one that holds the answer."""
-        if self.reply is None:
+        """Return when each event of a stream was whole, except the closing one that holds the answer."""
+        if self.response is None:
             return []
-        moments, start, arrivals = [], 0, iter(self.reply.arrivals)
+        moments, start, arrivals = [], 0, iter(self.response.arrivals)
         now, here = next(arrivals, (self.ended_s, 0))
-        while (end := self.reply.body.find(b"\n\n", start)) >= 0:
+        while (end := self.response.body.find(b"\n\n", start)) >= 0:
             while here < end + 2:
                 now, here = next(arrivals, (self.ended_s, end + 2))
             moments.append(now)
             start = end + 2
         return moments[:-1]
-
-
-def get(path: str, host: str) -> bytes:
-    """Encode a GET."""
-    return f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
 
 
 def form(fields: Mapping[str, object], files: Mapping[str, bytes]) -> bytes:
@@ -111,9 +124,3 @@ def form(fields: Mapping[str, object], files: Mapping[str, bytes]) -> bytes:
         head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}"\r\n'
         parts.append(f"{head}Content-Type: application/octet-stream\r\n\r\n".encode() + data + b"\r\n")
     return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
-
-
-def post_form(path: str, host: str, body: bytes) -> bytes:
-    """Encode a POST of such a body."""
-    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {FORM_TYPE}\r\n"
-    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
