@@ -39,11 +39,6 @@ endef
 
 .PRECIOUS: .venv-%/.installed
 
-.venv-peers/.installed: pyproject.toml
-	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
-	$(BIN)/uv pip install --python .venv-peers/bin/python --editable ".[peers]"
-	@touch $@
-
 demo: install
 	$(BIN)/python examples/demo.py
 

@@ -18,7 +18,7 @@ from evals.inputs import frame_inputs
 from evals.machine import write_result
 from evals.rooms import TEST, make_scene, render
 from tosa import METHODS, MergePlan, MergeSpec, make_plan
-from vlm import Vlm, encode, load_vlm, settle
+from vlm import Vlm, encode, load_vlm, synchronize
 
 RESULT = Path(__file__).parent / "results" / "vision_latency.json"
 WARM_UP = 5
@@ -62,7 +62,7 @@ def measure(vlm: Vlm, plans: list[MergePlan], rounds: int) -> list[dict[str, Any
         for index, plan in enumerate(plans):
             began = time.perf_counter()
             encode(vlm.tower, pixels, plan, spatial)
-            settle(vlm.device)
+            synchronize(vlm.device)
             if number >= WARM_UP:
                 times[index].append((time.perf_counter() - began) * 1000)
     base = statistics.median(times[0])

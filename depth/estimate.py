@@ -29,7 +29,7 @@ class EstimatorError(Exception):
 
 
 class DepthEstimator(Protocol):
-    """Guess the depth of every pixel of an image.
+    """Estimate the depth of every pixel of an image.
 
     `kind` is "inverse" (no unit, grows towards the camera) or "metric" (metres, grows with distance).
     `id`, `revision` and `size_px` together name what it would answer, so that answers can be kept.

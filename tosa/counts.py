@@ -143,7 +143,7 @@ def _take_r_hw(spec: MergeSpec, shape: EncoderShape, method: MergeMethod) -> lis
 def _on_grids(shape: EncoderShape, sizes: list[Grid]) -> Counts:
     """Turn the sizes of a window (or the grid) at every layer into grids and counts.
 
-    Where several steps shorten a cut window, rounding may leave it a row or column longer than one step
+    Where several steps shorten a partial window, rounding may leave it a row or column longer than one step
     would have.
     """
     grids, windows, taken = [shape.grid], [shape.window], []

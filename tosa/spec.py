@@ -25,7 +25,7 @@ class MergeSpec:
     schedule: "constant", "decreasing", "increasing" or the ToMe inflection in [-1, 1] (-1 = decreasing).
     layers: the layers that may merge, counted from 0; None means the default of the method.
     alpha: weight of ToSA's visual term: "increase", "decrease", "uniform", a number in [0, 1], one per layer.
-    spatial_kernel: how likeness falls with distance in spatial tokens; for whoever makes them.
+    spatial_kernel: how similarity falls with distance in spatial tokens; for whoever makes them.
     prop_attn: proportional attention; None means the default of the method.
     order: order of the visual tokens after the last layer.
     options: settings of the method's own, by name; a mapping or pairs.

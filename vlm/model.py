@@ -24,7 +24,7 @@ class VlmError(Exception):
 
     `code` is stable and machine readable: model_not_found, unsupported_model, unsupported_tower,
     no_safetensors, broken_checkpoint, device_unavailable, prompt_too_long, invalid_generation,
-    unsupported_turns, not_finite, wrong_image_size, wrong_plan, wrong_feature_layer, missing_spatial,
+    unsupported_turns, non_finite, wrong_image_size, wrong_plan, wrong_feature_layer, missing_spatial,
     wrong_spatial.
     `rows`: of several prompts given together, the indices of those it is about.
     """
@@ -88,7 +88,7 @@ class Vlm:
         return self.text_config.max_position_embeddings
 
 
-def settle(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given: a clock then reads work done and not work queued."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -12,9 +12,11 @@ from service.cli.main import app
 
 
 def cli() -> str:
-    """Every command with its arguments and options."""
-    commands: Any = get_command(app)
-    return "\n\n".join(_command(name, command) for name, command in commands.commands.items())
+    """Every command with its arguments and options, those of other packages included."""
+    group: Any = get_command(app)
+    context = group.make_context("tosa-vqa", [], resilient_parsing=True)
+    names = group.list_commands(context)
+    return "\n\n".join(_command(name, group.get_command(context, name)) for name in names)
 
 
 def _command(name: str, command: Any) -> str:

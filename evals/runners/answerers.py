@@ -61,7 +61,7 @@ class EngineAnswerer:
         estimation = self._models.estimation
         known = None if estimation is None else estimation.estimator
         return {
-            "model": model_used(self._models.vlm),
+            "model": model_used(self._models.vlm).model_dump(),
             "dtype": self._process.dtype,
             "depth_model": None if known is None else {"id": known.id, "revision": known.revision},
             "spec": self._spec,
@@ -84,7 +84,8 @@ class EngineAnswerer:
             raise
         except Exception as error:
             return _refused(item, error)
-        return answered(item, respond(self._models.vlm, job.prepared, inferred, timer, item.id))
+        response = respond(self._models.vlm, job.prepared, inferred, timer, item.id)
+        return answered(item, response.model_dump(mode="json", exclude_unset=True))
 
     def _job(self, item: Item, timer: StageTimer) -> Job:
         fields = check_fields(fields_of(item, self._spec), self._process, strict=True)

@@ -81,7 +81,7 @@ def parse_inspection(kind: bytes, boundary: bytes, body: bytes) -> InspectReques
     """Parse a body that holds one depth file and at most one image. Raises ApiError, DepthError."""
     form = read_form(kind, boundary, body, InspectFields)
     fields = validated(InspectFields, form.fields, strict=form.is_typed)
-    fields.check_reading()
+    fields.check_format()
     if len(form.depths) != 1:
         raise ApiError("depth_count", reason="inspect_one", field="depth")
     if len(form.images) > 1:

@@ -9,19 +9,22 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from service.api.body import read_body
 from service.api.request_context import Call
+from service.api.serialise import json_response
 from service.api.state import ServiceState
 from service.budgets import Costs
 from service.engine.jobs import Job
 from service.pipeline.prepare import Inferred, prepare
 from service.pipeline.response import respond
+from service.pipeline.response_models import VqaResponse
 from service.request.schemas import VqaRequest
 from service.telemetry import CLIENT_GONE, Ending
 from service.timing import StageTimer, server_timing
@@ -88,13 +91,13 @@ def make_job(
     return Job(prepared, timer, call, stop, costs=costs)
 
 
-async def answer(call: Call, state: ServiceState, job: Job) -> dict[str, Any]:
-    """Return the whole answer, as responses.VqaResponse describes it."""
+async def answer(call: Call, state: ServiceState, job: Job) -> VqaResponse:
+    """Return the whole answer."""
     call.where = "queue"
     return _answered(call, state, job, await call.wait(state.engine.answer(job)))
 
 
-async def speak(call: Call, state: ServiceState, job: Job) -> AsyncIterator[str | dict[str, Any]]:
+async def speak(call: Call, state: ServiceState, job: Job) -> AsyncIterator[str | VqaResponse]:
     """Yield the text of an answer in pieces as it comes, then the whole answer."""
     loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str | None]()
     job.on_text = lambda text: _call_soon(loop, pieces.put_nowait, text)
@@ -110,9 +113,9 @@ async def speak(call: Call, state: ServiceState, job: Job) -> AsyncIterator[str 
     yield _answered(call, state, job, inferred)
 
 
-def timed(done: dict[str, Any], body: dict[str, Any] | None = None) -> JSONResponse:
+def timed(done: VqaResponse, body: BaseModel | None = None) -> Response:
     """Respond with an answer, or a body made of it, and its stages in a Server-Timing header."""
-    return JSONResponse(body or done, headers={"Server-Timing": server_timing(done["timings_ms"])})
+    return json_response(body or done, {"Server-Timing": server_timing(done.timings_ms)})
 
 
 def timer_of(call: Call) -> StageTimer:
@@ -126,7 +129,7 @@ def service_state(request: Request) -> ServiceState:
     return request.app.state.service
 
 
-def _answered(call: Call, state: ServiceState, job: Job, inferred: Inferred) -> dict[str, Any]:
+def _answered(call: Call, state: ServiceState, job: Job, inferred: Inferred) -> VqaResponse:
     answer = respond(state.models().vlm, job.prepared, inferred, job.timer, call.request_id)
     call.answers.append(answer)
     return answer
@@ -146,7 +149,7 @@ def _ending(call: Call, request: Request, status: int, code: str | None) -> Endi
         where=call.where,
         key=call.key,
         answers=tuple(call.answers),
-        timings_ms={} if call.timer is None else call.timer.timings_ms(),
+        timings_ms=(call.timer or StageTimer()).timings_ms(),
         total_s=perf_counter() - call.arrived,
         question=call.question,
         traceparent=request.headers.get("traceparent"),

@@ -6,10 +6,10 @@ Knows no model and no queue. Used by the event loop; `is_wanted` may be read fro
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from time import perf_counter
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
@@ -17,6 +17,7 @@ from starlette.types import Receive
 from service.budgets import Costs
 from service.engine.jobs import Abandoned
 from service.errors import ApiError
+from service.pipeline.response_models import VqaResponse
 from service.timing import StageTimer
 
 Where = Literal["admission", "body", "decode", "queue", "model", "stream", "done"]
@@ -41,7 +42,7 @@ class Call:
         self.question: str | None = None
         self.method: str | None = None
         self.costs: list[Costs] = []
-        self.answers: list[Mapping[str, Any]] = []
+        self.answers: list[VqaResponse] = []
         self._abandoned: Why | None = None
         self._gone = asyncio.Event()
         self._loop = asyncio.get_running_loop()

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Literal
 
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.api.request_context import Call
+from service.api.serialise import ascii_json
 from service.errors import ApiError
 from service.translation import to_api_error
 
@@ -26,9 +27,9 @@ DONE = b"data: [DONE]\n\n"
 Name = Literal["text", "answer", "error"]
 
 
-def event(name: Name, data: Mapping[str, Any]) -> bytes:
+def event(name: Name, data: BaseModel | Mapping[str, Any]) -> bytes:
     """Encode one event of a /vqa stream."""
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), _json(data))
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), ascii_json(data))
 
 
 def text_event(delta: str) -> bytes:
@@ -36,13 +37,9 @@ def text_event(delta: str) -> bytes:
     return event("text", {"text": delta})
 
 
-def chunk_event(data: Mapping[str, Any]) -> bytes:
+def chunk_event(data: BaseModel | Mapping[str, Any]) -> bytes:
     """Encode one chunk of a chat stream; an error is one too."""
-    return b"data: %s\n\n" % _json(data)
-
-
-def _json(data: Mapping[str, Any]) -> bytes:
-    return json.dumps(data, allow_nan=False, separators=(",", ":")).encode()
+    return b"data: %s\n\n" % ascii_json(data)
 
 
 log = logging.getLogger("tosa_vqa")

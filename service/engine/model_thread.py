@@ -129,7 +129,7 @@ class ModelThread:
         return not self._thread.is_alive()
 
     def _live(self, torch_threads: int) -> None:
-        # Every thread that uses torch gets an OpenMP team; asking for its size makes torch settle on it now.
+        # Every thread that uses torch gets an OpenMP team; asking for its size makes torch fix it now.
         torch.set_num_threads(torch_threads)
         torch.get_num_threads()
         try:

@@ -40,7 +40,7 @@ def read_depth_of(
     """
     if not asked.depths:
         return None
-    options = asked.fields.reading_options()
+    options = asked.fields.format_options()
     depth, report = read_depth(asked.depths[at], max_pixels=settings.max_image_px, **options)
     check_alignment(depth, (image.height, image.width))
     return depth, report

@@ -16,8 +16,8 @@ from pydantic import (
     StrictStr,
 )
 
+from depth.depth_format import MAX_INVALID, FormatOptions, choose_format
 from depth.presets import KINDS, PRESET_NAMES
-from depth.reading import MAX_INVALID, ReadingOptions, choose_reading
 from service.request.coercion import MAX_ENTRIES, few, json_object, number_list, numbers
 from tosa import METHODS, MergeSpec
 from vlm import GenerationParams, Turn
@@ -56,7 +56,7 @@ class DepthFields(BaseModel):
         examples=[[65535]],
     )
 
-    def reading_options(self) -> ReadingOptions:
+    def format_options(self) -> FormatOptions:
         """Return the same as depth/ takes it."""
         return {
             "preset": self.depth_preset,
@@ -65,9 +65,9 @@ class DepthFields(BaseModel):
             "invalid": tuple(self.depth_invalid or ()),
         }
 
-    def check_reading(self) -> None:
+    def check_format(self) -> None:
         """Check that the fields are possible and go together, before any file is read. Raises DepthError."""
-        choose_reading(_ANY_DTYPE, **self.reading_options())
+        choose_format(_ANY_DTYPE, **self.format_options())
 
 
 class InspectFields(DepthFields):

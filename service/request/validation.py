@@ -104,7 +104,7 @@ def check_fields(raw: Mapping[str, Any], settings: Settings, *, strict: bool) ->
         raise ApiError("bad_generation", field="max_new_tokens", limit=settings.max_answer_tokens)
     if fields.method is not None and fields.method not in METHODS:
         raise ApiError("unknown_method", field="method", choices=tuple(METHODS))
-    fields.check_reading()
+    fields.check_format()
     return fields
 
 

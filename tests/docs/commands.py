@@ -129,8 +129,9 @@ def check(call: Call) -> None:
 def parsed(app: typer.Typer, words: Sequence[str]) -> dict[str, Any]:
     """Parse the options of a command, run nothing, and return what was given."""
     command: Any = get_command(app)
-    if hasattr(command, "commands"):
-        command, words = command.commands[words[0]], words[1:]
+    if hasattr(command, "list_commands"):
+        context = command.make_context("checked", [], resilient_parsing=True)
+        command, words = command.get_command(context, words[0]), words[1:]
     given = command.make_context("checked", list(words)).params
     return {name: value for name, value in given.items() if value not in (None, [], ())}
 

@@ -13,9 +13,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from bench import tables
-from service.api.responses import VqaResponse
 from service.app import create_app
 from service.error_table import ERRORS
+from service.pipeline.response_models import VqaResponse
 from service.settings import Settings
 from tests.loopback import wait_for
 from tosa import METHODS

@@ -22,7 +22,7 @@ from service.api.compare import comparison, parse_comparison
 from service.errors import ApiError, from_depth
 from service.request.schemas import VqaFields
 from service.settings import Settings
-from tests.service.answers import ANSWER
+from tests.service.answers import ANSWER, sent
 from tests.service.chats import body, chat, depth, image, text, user
 
 SETTINGS = Settings()
@@ -54,8 +54,8 @@ INSPECT = {"depths": ["AAE="], "picture": True, "depth_invalid": [1]}
 
 def _compare(data: bytes) -> Any:
     asked = parse_comparison(JSON, b"", data, SETTINGS)
-    answer = comparison("abc", ANSWER["model"], asked, [ANSWER] * len(asked.asked))
-    json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()  # as it is sent
+    answer = comparison("abc", ANSWER.model, asked, [ANSWER] * len(asked.asked))
+    sent(answer)
     return asked
 
 

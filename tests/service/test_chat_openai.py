@@ -271,7 +271,7 @@ def test_many_at_once(url: str) -> None:
 
 
 def test_an_error_in_a_stream_is_raised_by_the_client() -> None:
-    chunks = ChatStream("abc", ANSWER["model"], 0, include_usage=False)
+    chunks = ChatStream("abc", ANSWER.model, 0, include_usage=False)
     broken = chunk_event(chunks.start()) + chunk_event(
         error_body(ApiError("deadline_exceeded"), "abc", "/v1/chat/completions")
     )

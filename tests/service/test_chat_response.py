@@ -11,16 +11,18 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
-from service.api.chat.response import EXTRAS, PARAMS, ChatStream, completion, error_body, model, models
-from service.api.chat.schemas import ChatErrorResponse
-from service.api.responses import ErrorResponse, VqaResponse
+from service.api.chat.response import PARAMS, ChatStream, completion, error_body, model, models
+from service.api.chat.schemas import ChatErrorResponse, Extras
+from service.api.responses import ErrorResponse
 from service.error_table import ERRORS
 from service.errors import ApiError
+from service.pipeline.response_models import VqaResponse
 from service.request.schemas import VqaFields
-from tests.service.answers import ANSWER, answered
+from tests.service.answers import ANSWER, BODY, answered, sent
 from vlm import load_vlm
 
-STREAM = ChatStream("abc", ANSWER["model"], 1_700_000_000, include_usage=True)
+EXTRAS = tuple(Extras.model_fields)
+STREAM = ChatStream("abc", ANSWER.model, 1_700_000_000, include_usage=True)
 
 
 def read(kind: type[BaseModel], body: dict[str, Any]) -> Any:
@@ -29,12 +31,12 @@ def read(kind: type[BaseModel], body: dict[str, Any]) -> Any:
 
 
 def test_the_made_up_answer_is_one() -> None:
-    VqaResponse.model_validate(ANSWER)
+    assert sent(ANSWER) == BODY
 
 
 @pytest.mark.parametrize("why", ["stop", "length"])
 def test_completion(why: str) -> None:
-    body = completion(answered(finish_reason=why), 1_700_000_000)
+    body = sent(completion(answered(finish_reason=why), 1_700_000_000))
     said = read(ChatCompletion, body)
     assert (said.id, said.object, said.created, said.model) == (
         "chatcmpl-abc",
@@ -42,12 +44,12 @@ def test_completion(why: str) -> None:
         1_700_000_000,
         "tiny",
     )
-    assert said.system_fingerprint == ANSWER["model"]["revision"]
+    assert said.system_fingerprint == ANSWER.model.revision
     (choice,) = said.choices
     assert (choice.index, choice.message.role, choice.message.content) == (0, "assistant", "2 cubes")
     assert choice.finish_reason == why
     assert (said.usage.prompt_tokens, said.usage.completion_tokens, said.usage.total_tokens) == (20, 3, 23)
-    assert {name: body[name] for name in EXTRAS} == {name: ANSWER[name] for name in EXTRAS}
+    assert {name: body[name] for name in EXTRAS} == {name: BODY[name] for name in EXTRAS}
 
 
 def test_nothing_of_an_answer_is_lost() -> None:
@@ -63,27 +65,30 @@ def test_chunks_of_a_stream() -> None:
         STREAM.end("stop"),
         STREAM.usage(ANSWER),
     ]
+    chunks = [sent(chunk) for chunk in chunks]
     said = [read(ChatCompletionChunk, chunk) for chunk in chunks]
     assert {(one.id, one.object, one.created, one.model) for one in said} == {
         ("chatcmpl-abc", "chat.completion.chunk", 1_700_000_000, "tiny")
     }
     assert [one.choices[0].delta.role for one in said[:-1]] == ["assistant", None, None, None]
-    assert "".join(one.choices[0].delta.content or "" for one in said[:-1]) == ANSWER["answer"]
+    assert "".join(one.choices[0].delta.content or "" for one in said[:-1]) == ANSWER.answer
     assert [one.choices[0].finish_reason for one in said[:-1]] == [None, None, None, "stop"]
     assert said[-1].choices == [] and said[-1].usage.total_tokens == 23
     assert all(chunk["usage"] is None for chunk in chunks[:-1])
-    assert {name: chunks[-1][name] for name in EXTRAS} == {name: ANSWER[name] for name in EXTRAS}
+    assert {name: chunks[-1][name] for name in EXTRAS} == {name: BODY[name] for name in EXTRAS}
 
 
 def test_usage_is_only_there_if_wanted() -> None:
-    silent = ChatStream("abc", ANSWER["model"], 0, include_usage=False)
-    assert all("usage" not in chunk for chunk in (silent.start(), silent.text("x"), silent.end("length")))
+    silent = ChatStream("abc", ANSWER.model, 0, include_usage=False)
+    assert all(
+        "usage" not in sent(chunk) for chunk in (silent.start(), silent.text("x"), silent.end("length"))
+    )
 
 
 def test_models(checkpoint: Path) -> None:
     vlm = load_vlm(str(checkpoint))
-    listed = models(vlm, 1_700_000_000)
-    assert listed["object"] == "list" and listed["data"] == [model(vlm, 1_700_000_000)]
+    listed = sent(models(vlm, 1_700_000_000))
+    assert listed["object"] == "list" and listed["data"] == [sent(model(vlm, 1_700_000_000))]
     (one,) = (read(Model, body) for body in listed["data"])
     assert (one.id, one.object, one.created, one.owned_by) == ("tiny", "model", 1_700_000_000, "tosa-vqa")
     assert (listed["data"][0]["revision"], listed["data"][0]["max_model_len"]) == (

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,12 +14,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from depth import decode_depth
-from service.api.responses import VqaResponse
 from service.cli.main import app
 from service.cli.options import DEPTH_OPTIONS, MERGE_OPTIONS
+from service.pipeline.response_models import VqaResponse
 from service.request.coercion import option
 from service.request.schemas import VqaFields
+from tests.depth.files import decode_depth
 from tests.service.files import DEPTH, IMAGE
 from tosa import METHODS, MergeSpec, make_plan
 from vlm.load import load_shape
@@ -208,3 +210,32 @@ def test_scene_refuses_a_folder_it_cannot_make(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "file" in refused("scene", "--seed", 3, "--out", tmp_path / "file")
     assert "--seed" in refused("scene", "--seed", -1, "--out", tmp_path)
+
+
+def test_commands_of_other_packages_are_imported_only_when_asked_for(tmp_path: Path) -> None:
+    program = """
+import sys
+from service.cli.main import app
+heavy = ("evals.scene_command", "evals.rooms.export", "numpy", "torch")
+for words in (["plan", "--help"], ["--help"], ["scene", "--help"]):
+    try:
+        app(words)
+    except SystemExit as end:
+        assert end.code == 0, end.code
+    print("imported", [name for name in heavy if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    imported = [line for line in done.stdout.splitlines() if line.startswith("imported")]
+    loaded = "imported ['evals.scene_command']"
+    assert imported == ["imported []", loaded, loaded], done.stdout + done.stderr
+
+
+def test_help_lists_the_commands_of_every_package() -> None:
+    text = run("--help", COLUMNS=200).stdout
+    for name in ("serve", "ask", "overlay", "depth", "plan", "manifest", "scene"):
+        assert re.search(rf"^\W*{name} ", text, re.MULTILINE), name
+    assert "Write a synthetic room" in text and "Write SHA256SUMS" in text
+
+
+def test_a_command_nobody_has_is_refused() -> None:
+    assert "No such command" in refused("scenery")

@@ -10,12 +10,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from depth import DepthError
-from service.api.compare import ANSWER_PARTS, Comparison, comparison, parse_comparison
-from service.api.responses import CompareResponse, VqaResponse
+from service.api.compare import Comparison, comparison, parse_comparison
+from service.api.responses import CompareResponse
 from service.errors import ApiError
+from service.pipeline.response_models import Answered, VqaResponse
 from service.request.schemas import MERGE_FIELDS
 from service.settings import Settings
-from tests.service.answers import ANSWER, answered
+from tests.service.answers import ANSWER, BODY, answered, sent
 from tests.service.chats import uri
 from tests.service.conftest import Question, running
 from tests.service.files import DEPTH, IMAGE
@@ -67,7 +68,7 @@ def test_one_question_for_each_spec(form: str) -> None:
         (one.fields.seed, one.fields.depth_scale, one.fields.stream) == (7, 5000, False)
         for one in asked.asked
     )
-    assert list(asked.specs) == SPECS
+    assert list(map(sent, asked.specs)) == SPECS
     assert all(one.images[0] is asked.asked[0].images[0] for one in asked.asked)  # the bytes are there once
     assert asked.asked[0].images == (IMAGE,) and asked.asked[0].depths == (DEPTH,)
 
@@ -87,12 +88,12 @@ def test_a_spec_may_set_every_merge_field(form: str) -> None:
         "order": "merge",
     }
     assert set(spec) == set(MERGE_FIELDS)
-    assert parse(form, specs=[spec]).specs == (spec,)
+    assert [sent(one) for one in parse(form, specs=[spec]).specs] == [spec]
 
 
 def test_null_means_not_sent(form: str) -> None:
     asked = parse(form, specs=[{"method": None, "r": None}, {}])
-    assert asked.specs == ({}, {}) and asked.asked[0] == asked.asked[1]
+    assert [sent(one) for one in asked.specs] == [{}, {}] and asked.asked[0] == asked.asked[1]
 
 
 @pytest.mark.parametrize(
@@ -165,16 +166,15 @@ def test_specs_of_a_form_that_are_no_json(specs: str) -> None:
 def test_answers_side_by_side(form: str) -> None:
     asked = parse(form)
     merged = answered(answer="3 cubes")
-    plain = answered(merge={**ANSWER["merge"], "method": "none"})
-    body = comparison(
-        "abc", ANSWER["model"], asked, [plain, ApiError("keep_ratio_out_of_range", limit=0.5), merged]
-    )
-    assert (body["request_id"], body["model"], body["question"]) == ("abc", ANSWER["model"], "how many ?")
+    plain = answered(merge={**BODY["merge"], "method": "none"})
+    refusal = ApiError("keep_ratio_out_of_range", limit=0.5)
+    body = sent(comparison("abc", ANSWER.model, asked, [plain, refusal, merged]))
+    assert (body["request_id"], body["model"], body["question"]) == ("abc", BODY["model"], "how many ?")
     assert (body["baseline"], body["agree"]) == (0, [True, None, False])
     first, second, third = body["results"]
     assert [one["spec"] for one in body["results"]] == SPECS
-    assert first == {"spec": SPECS[0], **{name: plain[name] for name in ANSWER_PARTS}}
-    assert set(second) == {"spec", "error"} and second["error"]["limit"] == 0.5
+    assert first == {"spec": SPECS[0], **{name: sent(plain)[name] for name in Answered.model_fields}}
+    assert second == {"spec": SPECS[1], **refusal.body("abc")}
     assert third["answer"] == "3 cubes"
     VqaResponse.model_validate({**body, **third})  # nothing of an answer is lost
 
@@ -182,14 +182,14 @@ def test_answers_side_by_side(form: str) -> None:
 def test_without_a_baseline_nothing_agrees(form: str) -> None:
     refusal = ApiError("internal")
     for results in ([ANSWER] * 3, [refusal, ANSWER, ANSWER]):
-        body = comparison("abc", ANSWER["model"], parse(form), results)
-        assert (body["baseline"], body["agree"]) == (None, [None] * 3)
+        body = comparison("abc", ANSWER.model, parse(form), results)
+        assert (body.baseline, body.agree) == (None, [None] * 3)
 
 
 def test_a_comparison_without_any_answer_is_refused(form: str) -> None:
     refusals = [ApiError("bad_image"), ApiError("internal"), ApiError("internal")]
     with pytest.raises(ApiError) as caught:
-        comparison("abc", ANSWER["model"], parse(form), refusals)
+        comparison("abc", ANSWER.model, parse(form), refusals)
     assert caught.value is refusals[0]
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from service.errors import ApiError
 from service.pipeline.images import decode_image
-from tests.depth.files import png8, raw_png
+from tests.depth.files import chunk, png8, raw_png
 from tests.service.files import IMAGE, PIXELS, encode, png_promising
 
 MAX_PX = 1_000_000
@@ -58,6 +58,13 @@ def test_exif_orientation_is_applied() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: show it rotated by 90 degrees clockwise
     turned = decode_image(encode(PIXELS, "PNG", exif=exif), MAX_PX)
+    np.testing.assert_array_equal(np.asarray(turned), np.rot90(PIXELS, -1))
+
+
+def test_orientation_in_the_texts_of_a_png_is_applied() -> None:
+    packet = b'<x xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    text = chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + packet)
+    turned = decode_image(IMAGE[:33] + text + IMAGE[33:], MAX_PX)
     np.testing.assert_array_equal(np.asarray(turned), np.rot90(PIXELS, -1))
 
 

@@ -35,7 +35,7 @@ def test_every_moment_belongs_to_one_stage() -> None:
     for stage in ("queue", "decode", "queue", "vision"):
         timer.mark(stage)
     timings = timer.timings_ms()
-    assert timings == {
+    assert timings.model_dump() == {
         **dict.fromkeys(STAGES),
         "queue": 1500,
         "decode": 2000,
@@ -52,7 +52,7 @@ def test_skipped_time_belongs_to_no_stage() -> None:
     timer.skip()
     timer.mark("estimate")
     timings = timer.timings_ms()
-    assert (timings["decode"], timings["estimate"], timings["total"]) == (1000, 2000, 3000)
+    assert (timings.decode, timings.estimate, timings.total) == (1000, 2000, 3000)
 
 
 def test_only_the_model_thread_has_a_team_of_torch_threads() -> None:

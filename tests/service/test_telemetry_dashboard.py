@@ -16,6 +16,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.pipeline.response_models import VqaResponse
 from service.settings import Settings
 from service.telemetry import Telemetry
 from service.telemetry.labels import CODES, OUTCOMES, STAGE_NAMES, STATUSES
@@ -65,7 +66,7 @@ def full_exposition() -> str:
     telemetry.ended(answered(key="robot", answers=(answer(depth=depth),)))
     telemetry.ended(refused("overloaded"))
     telemetry.ended(refused("client_gone", 499))
-    telemetry.ended(answered(answers=({},)))  # cannot be written down
+    telemetry.ended(answered(answers=(VqaResponse.model_construct(),)))  # cannot be written down
     telemetry.batch_ended("tosa", 1, 1, 0.1, "ok")
     telemetry.frames_looked_up(1, 1)
     return telemetry.exposition()[0].decode()

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from starlette.testclient import TestClient
 
-from service.api.responses import VqaResponse
+from service.pipeline.response_models import VqaResponse
 from tests.service.conftest import Question
 from tosa import METHODS
 
@@ -25,6 +25,14 @@ SHARED = {
 }
 MERGE = {"method", "keep_ratio", "tokens_in", "tokens_out", "vit_flops_ratio", "prop_attn"}
 STAGES = ["queue", "decode", "preprocess", "estimate", "depth", "vision", "prefill", "generate", "total"]
+
+
+def test_what_is_sent_is_the_model_and_nothing_else(
+    client: TestClient, question: Question, form: str
+) -> None:
+    for asked in (question, question.but(method="none"), question.but(depths=(), depth="estimate")):
+        sent = asked.post(client, form).content
+        assert VqaResponse.model_validate_json(sent).model_dump_json(exclude_unset=True).encode() == sent
 
 
 def test_answer_has_the_documented_fields(client: TestClient, question: Question, form: str) -> None:

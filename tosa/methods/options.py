@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-import re
 import sys
-from dataclasses import MISSING, dataclass, fields
-from typing import TypeVar
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, TypeVar
 
 from tosa.spec import MergeStep, OptionValue
 
 _Options = TypeVar("_Options")
+
+
+def option(default: OptionValue, doc: str) -> Any:
+    """Declare a field of a method's options: its default, and the sentence that describes it to users."""
+    return field(default=default, metadata={"doc": doc})
 
 
 def options_of(step: MergeStep, kind: type[_Options]) -> _Options:
@@ -46,9 +49,6 @@ def _range(least: float, most: float) -> str:
     return f"of at least {least}" if most == math.inf else f"from {least} to {most}"
 
 
-_LINE = re.compile(r"^(\w+): (.+?)(?=^\w+: |^\s*$|\Z)", re.M | re.S)
-
-
 @dataclass(frozen=True)
 class Setting:
     """Describe one option: its type as annotated, its default, and a sentence."""
@@ -60,16 +60,15 @@ class Setting:
 
 
 def settings_of(options: type | None) -> tuple[Setting, ...]:
-    """List the options of a method, in order; `name: sentence` lines of the docstring describe them.
+    """List the options of a method, in order.
 
-    Every option must have a default and a sentence: our own bug otherwise.
+    Every option must have a default and a sentence, as `option` gives them: our own bug otherwise.
     """
     if options is None:
         return ()
-    docs = {found[1]: " ".join(found[2].split()) for found in _LINE.finditer(inspect.getdoc(options) or "")}
     described = []
-    for field in fields(options):
-        assert field.default is not MISSING, f"{options.__name__}.{field.name} has no default"
-        assert field.name in docs, f"{options.__name__}.{field.name} is not described in its docstring"
-        described.append(Setting(field.name, str(field.type), field.default, docs[field.name]))
+    for own in fields(options):
+        assert own.default is not MISSING, f"{options.__name__}.{own.name} has no default"
+        assert own.metadata.get("doc"), f"{options.__name__}.{own.name} is not described"
+        described.append(Setting(own.name, str(own.type), own.default, own.metadata["doc"]))
     return tuple(described)

@@ -30,6 +30,7 @@ from service.api.state import ServiceState
 from service.engine.jobs import Job
 from service.errors import ApiError
 from service.pipeline.response import model_used
+from service.pipeline.response_models import VqaResponse
 from service.timing import StageTimer
 
 router = APIRouter()
@@ -64,7 +65,7 @@ async def chat(request: Request) -> Response:
 
 
 @router.get("/v1/models", response_model=ServedModels, responses=REFUSALS)
-async def list_models(request: Request) -> dict[str, Any]:
+async def list_models(request: Request) -> ServedModels:
     """List the model that answers, as OpenAI's API does."""
     state = service_state(request)
     state.keys.identify(request.headers)
@@ -72,7 +73,7 @@ async def list_models(request: Request) -> dict[str, Any]:
 
 
 @router.get("/v1/models/{name:path}", response_model=ServedModel, responses=REFUSALS)
-async def show_model(request: Request, name: ModelName) -> dict[str, Any]:
+async def show_model(request: Request, name: ModelName) -> ServedModel:
     """Describe the model that answers."""
     state = service_state(request)
     state.keys.identify(request.headers)
@@ -87,7 +88,7 @@ def _parse_chat(call: Call, state: ServiceState, body: bytes, timer: StageTimer)
 
 
 async def _chat_events(
-    call: Call, state: ServiceState, said: AsyncIterator[str | dict[str, Any]], include_usage: bool
+    call: Call, state: ServiceState, said: AsyncIterator[str | VqaResponse], include_usage: bool
 ) -> AsyncIterator[bytes]:
     chunks = ChatStream(call.request_id, model_used(state.models().vlm), int(time()), include_usage)
     is_first = True
@@ -98,7 +99,7 @@ async def _chat_events(
         if isinstance(piece, str):
             yield chunk_event(chunks.text(piece))
             continue
-        yield chunk_event(chunks.end(piece["finish_reason"]))
+        yield chunk_event(chunks.end(piece.finish_reason))
         if include_usage:
             yield chunk_event(chunks.usage(piece))
     yield DONE

@@ -21,7 +21,7 @@ from timm.layers.pos_embed_sincos import (
 from torch import Tensor
 
 from tosa import Tokens
-from vlm.hosts.host import Grid, unsupported
+from vlm.adapters.adapter import Grid, unsupported
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,9 @@ class Rotary:
 
     module: Any
     grid: Grid
-    _tables: dict[Grid, Tensor] = field(default_factory=dict, repr=False, compare=False)  # of this host only
+    _tables: dict[Grid, Tensor] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # of this adapter only
 
     def table(self, tokens: Tokens, layer: int) -> Tensor:
         """Return rows for the patch tokens: [N', 2D] or, with places of their own, [B, 1, N', 2D].
@@ -43,7 +45,7 @@ class Rotary:
         """
         if tokens.grid is not None:
             return self._on(tokens.grid, layer)
-        assert tokens.position is not None, "a rotary host needs tokens that keep their position"
+        assert tokens.position is not None, "a rotary adapter needs tokens that keep their position"
         entry, position = self._on(self.grid, layer), tokens.position[:, tokens.num_prefix :]
         if entry.ndim == 2:
             return entry[position][:, None]

@@ -1,4 +1,4 @@
-"""What the numbers of a depth file mean: from a preset, from what a request says, or guessed from their type.
+"""What the numbers of a depth file mean: from a preset, from what a request says, or assumed from their type.
 
 It knows how numbers are stored, not where; it sees no pixel.
 """
@@ -19,16 +19,16 @@ MILLIMETRES, METRES = 1000.0, 1.0
 
 
 @dataclass(frozen=True)
-class Guess:
-    """Name something that nobody said and was guessed, and the sentence that says how."""
+class Assumption:
+    """Name a property that was not given but assumed, and say in one sentence what was assumed."""
 
     field: str
     sentence: str
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Say how values become depth.
+class DepthFormat:
+    """Say how the values of a file become depth.
 
     `units_per_metre` is None for values without a unit; of inverse depth it is units per 1/m. `invalid` are
     values of the file that are holes, besides those that `depth_map` always masks.
@@ -38,10 +38,10 @@ class Reading:
     units_per_metre: float | None
     invalid: tuple[float, ...] = ()
     preset: str | None = None
-    guesses: tuple[Guess, ...] = ()
+    assumptions: tuple[Assumption, ...] = ()
 
 
-class ReadingOptions(TypedDict, total=False):
+class FormatOptions(TypedDict, total=False):
     """Name what a caller can say about a file; all are optional.
 
     `preset`: a row of PRESETS, or "auto" for none. `scale`: units per metre. `kind`: metric, inverse or
@@ -54,15 +54,15 @@ class ReadingOptions(TypedDict, total=False):
     invalid: Sequence[float]
 
 
-def choose_reading(
+def choose_format(
     dtype: np.dtype[np.generic],
     *,
     preset: str | None = None,
     scale: float | None = None,
     kind: str | None = None,
     invalid: Sequence[float] = (),
-) -> Reading:
-    """Decide what values of `dtype` mean; what is not said is guessed, and the reading says so.
+) -> DepthFormat:
+    """Decide what values of `dtype` mean; what is not given is assumed, and the result says so.
 
     Raises DepthError for options that are impossible, or do not fit together or the type.
     """
@@ -76,46 +76,46 @@ def choose_reading(
             raise DepthError("unit_twice")
         return _from_preset(_known(preset), dtype, holes)
     if kind is None and scale is None:
-        return _guess(dtype, holes)
+        return _assume(dtype, holes)
     return _from_words(kind, scale, dtype, holes)
 
 
-def _from_preset(preset: Preset, dtype: np.dtype[np.generic], holes: tuple[float, ...]) -> Reading:
+def _from_preset(preset: Preset, dtype: np.dtype[np.generic], holes: tuple[float, ...]) -> DepthFormat:
     if dtype.itemsize == 1:
         raise DepthError("preset_eight_bit")
-    return Reading(preset.kind, preset.units_per_metre, preset.invalid + holes, preset.name)
+    return DepthFormat(preset.kind, preset.units_per_metre, preset.invalid + holes, preset.name)
 
 
 def _from_words(
     kind: str | None, scale: float | None, dtype: np.dtype[np.generic], holes: tuple[float, ...]
-) -> Reading:
+) -> DepthFormat:
     if kind == "relative":
         if scale is not None:
             raise DepthError("scale_of_relative")
-        return Reading("relative", None, holes)
+        return DepthFormat("relative", None, holes)
     if kind == "inverse":
-        return Reading("inverse", scale, holes)
+        return DepthFormat("inverse", scale, holes)
     if scale is not None:
-        return Reading("metric", float(scale), holes)
+        return DepthFormat("metric", float(scale), holes)
     if dtype.itemsize == 1:
         raise DepthError("metric_eight_bit")
-    units, guess = _guess_unit(dtype)
-    return Reading("metric", units, holes, guesses=(guess,))
+    units, assumption = _assume_unit(dtype)
+    return DepthFormat("metric", units, holes, assumptions=(assumption,))
 
 
-def _guess(dtype: np.dtype[np.generic], holes: tuple[float, ...]) -> Reading:
+def _assume(dtype: np.dtype[np.generic], holes: tuple[float, ...]) -> DepthFormat:
     if dtype.itemsize == 1:
-        kind = Guess("kind", "8 bits were taken as relative depth: their order counts, they have no unit.")
-        return Reading("relative", None, holes, guesses=(kind,))
-    units, unit = _guess_unit(dtype)
-    kind = Guess("kind", "The values were taken as metric depth, which grows with distance.")
-    return Reading("metric", units, holes, guesses=(kind, unit))
+        sentence = "8 bits were taken as relative depth: their order counts, they have no unit."
+        return DepthFormat("relative", None, holes, assumptions=(Assumption("kind", sentence),))
+    units, unit = _assume_unit(dtype)
+    kind = Assumption("kind", "The values were taken as metric depth, which grows with distance.")
+    return DepthFormat("metric", units, holes, assumptions=(kind, unit))
 
 
-def _guess_unit(dtype: np.dtype[np.generic]) -> tuple[float, Guess]:
+def _assume_unit(dtype: np.dtype[np.generic]) -> tuple[float, Assumption]:
     if dtype.kind == "f":
-        return METRES, Guess("scale", "Floating-point values were taken as metres.")
-    return MILLIMETRES, Guess("scale", "Integers were taken as millimetres.")
+        return METRES, Assumption("scale", "Floating-point values were taken as metres.")
+    return MILLIMETRES, Assumption("scale", "Integers were taken as millimetres.")
 
 
 def _known(name: str) -> Preset:

@@ -1,4 +1,4 @@
-"""CLIP of transformers as a host: a class token, a norm before the first layer, none behind the last.
+"""CLIP of transformers as an adapter: a class token, a norm before the first layer, none behind the last.
 
 LLaVA reads hidden state -2 of it.
 """
@@ -11,16 +11,16 @@ from typing import Any
 from torch import Tensor
 from transformers import CLIPVisionModel
 
-from vlm.hosts import hugging_face
-from vlm.hosts.host import Host, same, wrong_size
+from vlm.adapters import hugging_face
+from vlm.adapters.adapter import ViTAdapter, same, wrong_size
 
 
-def adapt_clip(model: Any, image_size: tuple[int, int] | None) -> Host:
+def adapt_clip(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
     hugging_face.require_plain_forward(model, CLIPVisionModel)
     if image_size is not None:
         _require_built_size(model, image_size)
     side = model.config.image_size // model.config.patch_size
-    return Host(
+    return ViTAdapter(
         shape=hugging_face.shape(model, (side, side), num_prefix=1),
         embed=partial(_embed, model),
         blocks=hugging_face.blocks(model),

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vlm.hosts.host import Grid, TensorMap, join_heads, unsupported, wrong_size
+from vlm.adapters.adapter import Grid, TensorMap, join_heads, unsupported, wrong_size
 
 
 def input_grid(model: Any, image_size: tuple[int, int] | None, dynamic: bool) -> Grid:
@@ -32,7 +32,7 @@ def input_grid(model: Any, image_size: tuple[int, int] | None, dynamic: bool) ->
 
 
 def require_grid(model: Any, grid: Grid, dynamic: bool, pixel_values: Tensor) -> None:
-    """Refuse pictures of another size than the host was made for."""
+    """Refuse pictures of another size than the adapter was made for."""
     image_size = (pixel_values.shape[-2], pixel_values.shape[-1])
     if input_grid(model, image_size, dynamic) != grid:
         takes = f"{grid[0]} x {grid[1]} patches: adapt the model for this size"

@@ -1,4 +1,4 @@
-"""SigLIP and SigLIP 2 (NaFlex) of transformers as hosts: no class token, absolute positions.
+"""SigLIP and SigLIP 2 (NaFlex) of transformers as adapters: no class token, absolute positions.
 
 A picture is one whole grid of patches here: no padding, no mask.
 """
@@ -12,28 +12,28 @@ import torch
 from torch import Tensor
 from transformers import Siglip2VisionModel, SiglipVisionModel
 
-from vlm.hosts import hugging_face
-from vlm.hosts.host import Grid, Host, wrong_size
+from vlm.adapters import hugging_face
+from vlm.adapters.adapter import Grid, ViTAdapter, wrong_size
 
 
-def adapt_siglip(model: Any, image_size: tuple[int, int] | None) -> Host:
+def adapt_siglip(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
     hugging_face.require_plain_forward(model, SiglipVisionModel)
     side = model.config.image_size // model.config.patch_size
     if image_size is not None:
         _require_built_size(model, image_size)
-    return _host(model, (side, side), partial(_embed_siglip, model))
+    return _adapter(model, (side, side), partial(_embed_siglip, model))
 
 
-def adapt_siglip2(model: Any, image_size: tuple[int, int] | None) -> Host:
+def adapt_siglip2(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
     """Take pictures of any size that is whole patches; the positions are resized as in the library."""
     hugging_face.require_plain_forward(model, Siglip2VisionModel)
     side = model.embeddings.position_embedding_size
     grid = (side, side) if image_size is None else _whole_patches(model, image_size)
-    return _host(model, grid, partial(_embed_siglip2, model, grid))
+    return _adapter(model, grid, partial(_embed_siglip2, model, grid))
 
 
-def _host(model: Any, grid: Grid, embed: Any) -> Host:
-    return Host(
+def _adapter(model: Any, grid: Grid, embed: Any) -> ViTAdapter:
+    return ViTAdapter(
         shape=hugging_face.shape(model, grid),
         embed=embed,
         blocks=hugging_face.blocks(model),

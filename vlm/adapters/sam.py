@@ -1,7 +1,7 @@
-"""timm's VisionTransformerSAM (samvit) as a host: attention in windows, decomposed relative positions.
+"""timm's VisionTransformerSAM (samvit) as an adapter: attention in windows, decomposed relative positions.
 
 Methods must keep the grid. Tokens stay [B, N, C] in row-major order between blocks; the convolutional neck
-needs the full grid, so it is not part of the loop (`Host.neck`).
+needs the full grid, so it is not part of the loop (`ViTAdapter.neck`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from timm.models.vision_transformer_sam import Block as SamBlock
 from torch import Tensor
 
 from tosa import EncoderShape, Tokens
-from vlm.hosts import timm_parts
-from vlm.hosts.host import Block, Grid, Host, join_heads, same, split_heads, unsupported
-from vlm.hosts.timm_parts import mlp_branch
+from vlm.adapters import timm_parts
+from vlm.adapters.adapter import Block, Grid, ViTAdapter, join_heads, same, split_heads, unsupported
+from vlm.adapters.timm_parts import mlp_branch
 
 
-def adapt_sam(model: Any, image_size: tuple[int, int] | None) -> Host:
+def adapt_sam(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
     timm_parts.require_same_forward(model, VisionTransformerSAM)
     grid = timm_parts.input_grid(model, image_size, dynamic=True)
     layers: list[Any] = list(model.blocks)
@@ -37,7 +37,7 @@ def adapt_sam(model: Any, image_size: tuple[int, int] | None) -> Host:
         global_layers=tuple(index for index, layer in enumerate(layers) if layer.window_size == 0),
         requires_grid=True,
     )
-    return Host(shape, partial(_embed, model, grid), blocks, same, model.neck)
+    return ViTAdapter(shape, partial(_embed, model, grid), blocks, same, model.neck)
 
 
 def _window(layers: Iterable[Any]) -> Grid | None:

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from tosa import spatial_tokens
-from vlm import Host, adapt
+from vlm import ViTAdapter, adapt
 
 PATCH_PX, LAYERS, WIDTH, HEADS = 8, 3, 32, 2
 TIMM: dict[str, Any] = {
@@ -189,7 +189,7 @@ def tiny(name: str) -> Any:
     return model
 
 
-def host_for(name: str) -> Host:
+def adapter_for(name: str) -> ViTAdapter:
     """Adapt a family's model for its pictures."""
     rows, columns = FAMILIES[name].grid
     return adapt(tiny(name), image_size=(rows * PATCH_PX, columns * PATCH_PX))

@@ -1,4 +1,4 @@
-"""timm's VisionTransformer as a host: DeiT, AugReg, DINOv2, CLIP, SigLIP and more of the same blocks.
+"""timm's VisionTransformer as an adapter: DeiT, AugReg, DINOv2, CLIP, SigLIP and more of the same blocks.
 
 Prefix tokens are whatever the model counts as such: class, distillation, registers.
 """
@@ -14,12 +14,12 @@ from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 from torch import Tensor
 
 from tosa import EncoderShape, Tokens, attention
-from vlm.hosts import timm_parts
-from vlm.hosts.host import Block, Grid, Host, TensorMap, same, unsupported
-from vlm.hosts.timm_parts import mlp_branch
+from vlm.adapters import timm_parts
+from vlm.adapters.adapter import Block, Grid, TensorMap, ViTAdapter, same, unsupported
+from vlm.adapters.timm_parts import mlp_branch
 
 
-def adapt_vit(model: Any, image_size: tuple[int, int] | None) -> Host:
+def adapt_vit(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
     """Adapt blocks of either norm placement, with LayerScale, q/k norm, scale norms and gates, or raise."""
     timm_parts.require_same_forward(model, VisionTransformer)
     grid = timm_parts.input_grid(model, image_size, model.dynamic_img_size)
@@ -32,7 +32,7 @@ def adapt_vit(model: Any, image_size: tuple[int, int] | None) -> Host:
         mlp_size=timm_parts.mlp_size(model.blocks[0].mlp),
         name=type(model).__name__,
     )
-    return Host(shape, partial(_embed, model, grid), blocks, model.norm)
+    return ViTAdapter(shape, partial(_embed, model, grid), blocks, model.norm)
 
 
 def _embed(model: Any, grid: Grid, pixel_values: Tensor) -> Tensor:

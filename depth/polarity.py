@@ -5,24 +5,25 @@ Merging does not depend on it; what is shown to people does.
 
 import numpy as np
 
+from depth.depth_format import Assumption
 from depth.depth_map import DepthMap
-from depth.reading import Guess
 
 WHITE = 255
 
 
-def growing_with_distance(depth: DepthMap) -> tuple[DepthMap, Guess]:
+def growing_with_distance(depth: DepthMap) -> tuple[DepthMap, Assumption]:
     """Return relative depth of 8 bits so that it grows with distance: what stands lower in a view is nearer.
 
     A picture and its negative give the same map.
     """
     bright_is_near = _lower_is_brighter(depth)
     ends = "bright was taken as near" if bright_is_near else "dark was taken as near"
-    guess = Guess("near_end", f"By the brightness of the lower half {ends}; merging is the same either way.")
+    sentence = f"By the brightness of the lower half {ends}; merging is the same either way."
+    assumption = Assumption("polarity", sentence)
     if not bright_is_near:
-        return depth, guess
+        return depth, assumption
     values = np.where(depth.valid, WHITE - depth.values, 0).astype(np.float32)
-    return DepthMap(values, depth.kind, depth.unit, depth.valid), guess
+    return DepthMap(values, depth.kind, depth.unit, depth.valid), assumption
 
 
 def _lower_is_brighter(depth: DepthMap) -> bool:

@@ -21,7 +21,7 @@ from transformers import SiglipVisionModel
 
 import vlm
 from tests.test_architecture import imports
-from tests.vlm.hosts import (
+from tests.vlm.adapters import (
     DINO,
     FAMILIES,
     LAYERS,
@@ -29,7 +29,7 @@ from tests.vlm.hosts import (
     SAM,
     SAMS,
     TIMM,
-    host_for,
+    adapter_for,
     made,
     naflex,
     pixels_for,
@@ -37,7 +37,7 @@ from tests.vlm.hosts import (
 )
 from tosa import METHODS, EncoderShape, MergeSpec, Tokens, make_plan, recover
 from vlm import Block, VlmError, adapt, encode, feature_map, tosa_encode
-from vlm.hosts import ADAPTERS
+from vlm.adapters import ADAPTERS
 
 HALF = MergeSpec("tome", keep_ratio=0.5)
 
@@ -112,7 +112,7 @@ def test_gated_attention_is_part_of_the_chain(kind: type[Any]) -> None:
 
 def test_a_model_of_transformers_does_not_import_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("timm_vit", "eva", "sam", "rotary"):
-        monkeypatch.setitem(sys.modules, f"vlm.hosts.{name}", None)  # importing it now fails
+        monkeypatch.setitem(sys.modules, f"vlm.adapters.{name}", None)  # importing it now fails
     for name in ("siglip", "siglip2", "clip"):
         adapt(tiny(name))
     with pytest.raises(ImportError):
@@ -145,8 +145,8 @@ def test_adapting_is_cheap_enough_for_every_call() -> None:
 def test_feature_layers_are_the_hidden_states_of_transformers(name: str, feature_layer: int) -> None:
     model, pixels = tiny(name), pixels_for(name)
     output = model(pixels, output_hidden_states=True)
-    host = adapt(model, feature_layer)
-    ours = encode(host, pixels, make_plan(MergeSpec(), host.shape)).x
+    adapter = adapt(model, feature_layer)
+    ours = encode(adapter, pixels, make_plan(MergeSpec(), adapter.shape)).x
     torch.testing.assert_close(ours, output.hidden_states[feature_layer], rtol=0, atol=1e-5)
     finished = tosa_encode(model, pixels, MergeSpec(), feature_layer=feature_layer).x
     theirs = output.last_hidden_state if feature_layer == -1 else output.hidden_states[feature_layer]
@@ -166,7 +166,7 @@ def test_feature_layers_are_the_intermediates_of_timm(name: str, feature_layer: 
 
 @pytest.mark.parametrize("name", ["deit", "siglip", "dinov3", SAMS[0]])
 @torch.inference_mode()
-def test_a_host_of_an_earlier_layer_stops_before_what_follows_the_last(name: str) -> None:
+def test_an_adapter_of_an_earlier_layer_stops_before_what_follows_the_last(name: str) -> None:
     model, pixels = tiny(name), pixels_for(name)
     early, last, named = adapt(model, -2), adapt(model), adapt(model, LAYERS)
     inner = encode(early, pixels, make_plan(MergeSpec(), early.shape))
@@ -184,9 +184,9 @@ def test_a_host_of_an_earlier_layer_stops_before_what_follows_the_last(name: str
         assert finished.neck is not None or name != SAMS[0]
 
 
-def test_a_host_has_its_layers_already() -> None:
+def test_an_adapter_has_its_layers_already() -> None:
     with pytest.raises(VlmError, match="give feature_layer to adapt") as error:
-        tosa_encode(host_for("siglip"), pixels_for("siglip"), MergeSpec(), feature_layer=-2)
+        tosa_encode(adapter_for("siglip"), pixels_for("siglip"), MergeSpec(), feature_layer=-2)
     assert error.value.code == "wrong_feature_layer"
 
 
@@ -261,9 +261,9 @@ def test_pictures_a_model_cannot_take_are_refused(name: str, size: tuple[int, in
 
 
 @pytest.mark.parametrize("name", ["siglip2", "deit", "siglip", "clip", "dinov3", SAMS[0]])
-def test_a_host_takes_only_the_size_it_was_made_for(name: str) -> None:
+def test_an_adapter_takes_only_the_size_it_was_made_for(name: str) -> None:
     with pytest.raises(VlmError) as error:
-        tosa_encode(host_for(name), torch.zeros(1, 3, 64, 64), MergeSpec())
+        tosa_encode(adapter_for(name), torch.zeros(1, 3, 64, 64), MergeSpec())
     assert error.value.code == "wrong_image_size"
 
 
@@ -281,10 +281,10 @@ def test_two_lines_are_enough() -> None:
     "change", [{"grid": (6, 5)}, {"num_prefix": 0}, {"rotary": True}, {"window": (3, 3)}]
 )
 def test_a_plan_for_another_encoder_is_refused(change: dict[str, Any]) -> None:
-    host = host_for("deit")
-    plan = make_plan(MergeSpec(), replace(host.shape, **change))
+    adapter = adapter_for("deit")
+    plan = make_plan(MergeSpec(), replace(adapter.shape, **change))
     with pytest.raises(VlmError) as error:
-        encode(host, pixels_for("deit"), plan)
+        encode(adapter, pixels_for("deit"), plan)
     assert error.value.code == "wrong_plan"
 
 
@@ -308,12 +308,12 @@ def test_spatial_tokens_that_do_not_fit_are_refused_before_any_work(
     def embed(pixels: Tensor) -> Tensor:
         raise AssertionError("the model ran")
 
-    host = host_for("deit")
+    adapter = adapter_for("deit")
     with pytest.raises(VlmError) as error:
         encode(
-            replace(host, embed=embed),
+            replace(adapter, embed=embed),
             pixels_for("deit"),
-            make_plan(spec, host.shape),
+            make_plan(spec, adapter.shape),
             None if shape is None else torch.ones(shape),
         )
     assert error.value.code == code
@@ -327,9 +327,11 @@ def test_spatial_tokens_may_have_a_prefix(tokens: int) -> None:
 
 
 def test_a_plan_with_more_layers_is_refused_and_one_with_fewer_runs() -> None:
-    host = host_for("deit")
+    adapter = adapter_for("deit")
     with pytest.raises(VlmError):
-        encode(host, pixels_for("deit"), make_plan(MergeSpec(), replace(host.shape, num_layers=LAYERS + 1)))
+        encode(
+            adapter, pixels_for("deit"), make_plan(MergeSpec(), replace(adapter.shape, num_layers=LAYERS + 1))
+        )
     fewer = EncoderShape(LAYERS - 1, (6, 6), num_prefix=1)
     tokens = encode(tiny("deit"), pixels_for("deit"), make_plan(HALF, fewer))
     assert tokens.x.shape[1] == 1 + 18
@@ -337,9 +339,9 @@ def test_a_plan_with_more_layers_is_refused_and_one_with_fewer_runs() -> None:
 
 @torch.inference_mode()
 def test_the_trace_holds_what_every_layer_leaves() -> None:
-    host, trace = host_for("dinov3"), list[Tokens]()
-    plan = make_plan(replace(HALF, order="merge"), host.shape)
-    tokens = encode(host, pixels_for("dinov3"), plan, trace=trace)
+    adapter, trace = adapter_for("dinov3"), list[Tokens]()
+    plan = make_plan(replace(HALF, order="merge"), adapter.shape)
+    tokens = encode(adapter, pixels_for("dinov3"), plan, trace=trace)
     assert [left.x.shape[1] for left in trace] == list(plan.counts[1:])
     assert trace[-1] is tokens
 
@@ -355,7 +357,7 @@ def test_the_trace_holds_what_every_layer_leaves() -> None:
 )
 @torch.inference_mode()
 def test_attention_is_weighed_only_once_sizes_can_differ(method: str, weighed: list[bool]) -> None:
-    host, seen = host_for("deit"), list[bool]()
+    adapter, seen = adapter_for("deit"), list[bool]()
 
     def watched(block: Block) -> Block:
         def attend(x: Tensor, tokens: Tokens, size: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -365,17 +367,17 @@ def test_attention_is_weighed_only_once_sizes_can_differ(method: str, weighed: l
         return replace(block, attend=attend)
 
     spec = MergeSpec(method, keep_ratio=0.5, layers=(0, 1), prop_attn=True)
-    tosa_encode(replace(host, blocks=tuple(map(watched, host.blocks))), pixels_for("deit"), spec)
+    tosa_encode(replace(adapter, blocks=tuple(map(watched, adapter.blocks))), pixels_for("deit"), spec)
     assert seen == weighed
 
 
 @pytest.mark.parametrize("order", ["raster", "merge"])
 @torch.inference_mode()
 def test_patches_are_followed_only_where_they_are_needed(order: Any) -> None:
-    host, pixels = host_for("deit"), pixels_for("deit")
-    plan = make_plan(replace(HALF, order=order), host.shape)
-    without = encode(host, pixels, plan, track_source=False)
-    assert torch.equal(without.x, encode(host, pixels, plan).x)
+    adapter, pixels = adapter_for("deit"), pixels_for("deit")
+    plan = make_plan(replace(HALF, order=order), adapter.shape)
+    without = encode(adapter, pixels, plan, track_source=False)
+    assert torch.equal(without.x, encode(adapter, pixels, plan).x)
     assert without.source.shape[1] == (36 if order == "raster" else 0)
 
 
@@ -413,7 +415,7 @@ def test_half_precision_runs_in_half_precision(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in FAMILIES if hasattr(tiny(name), "blocks")])
 def test_the_widths_count_the_multiplications_of_the_mlp(name: str) -> None:
     linear = [m for m in tiny(name).blocks[0].mlp.modules() if isinstance(m, nn.Linear)]
-    shape = host_for(name).shape
+    shape = adapter_for(name).shape
     counted = 2 * shape.hidden_size * shape.mlp_size
     assert counted == pytest.approx(sum(m.weight.numel() for m in linear), rel=0.01)
     assert 0 < make_plan(MergeSpec("cubist", keep_ratio=0.5), shape).flops_ratio < 1
@@ -426,11 +428,11 @@ def test_the_widths_count_the_multiplications_of_the_mlp(name: str) -> None:
 @torch.inference_mode()
 def test_the_loop_compiles_as_one_graph(name: str, method: str) -> None:
     torch.compiler.reset()
-    host, pixels = host_for(name), pixels_for(name)
-    plan = make_plan(MergeSpec(method, keep_ratio=0.5), host.shape)
+    adapter, pixels = adapter_for(name), pixels_for(name)
+    plan = make_plan(MergeSpec(method, keep_ratio=0.5), adapter.shape)
 
     def run(pixels: Tensor) -> Tensor:
-        return encode(host, pixels, plan).x
+        return encode(adapter, pixels, plan).x
 
     compiled = torch.compile(run, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(pixels), run(pixels), rtol=0, atol=1e-5)

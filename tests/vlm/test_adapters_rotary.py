@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.vlm.adapters import FAMILIES, LAYERS, pixels_for, tiny
 from tests.vlm.grid_toy import CROP, crop_plan
-from tests.vlm.hosts import FAMILIES, LAYERS, pixels_for, tiny
 from tosa import METHODS, MergeSpec, Tokens, make_plan
 from vlm import adapt, encode, tosa_encode
-from vlm.hosts.rotary import Rotary
+from vlm.adapters.rotary import Rotary
 
 ROTARY = [name for name in FAMILIES if adapt(tiny(name)).shape.rotary]
 INDEXED = [name for name in ROTARY if "dinov3" not in name]  # places counted in patches, not from -1 to 1
@@ -49,14 +49,14 @@ def test_a_plan_that_merges_nothing_is_bit_equal(name: str, method: str) -> None
 @torch.inference_mode()
 def test_tokens_in_any_order_are_rotated_by_their_own_place(name: str) -> None:
     """Attention does not care about order, so shuffled tokens must give shuffled results."""
-    host, tokens = adapt(tiny(name)), tokens_of(name)
+    adapter, tokens = adapt(tiny(name)), tokens_of(name)
     prefix = torch.arange(tokens.num_prefix)
     shuffle = torch.randperm(36, generator=torch.Generator().manual_seed(5))
     order = torch.cat([prefix, tokens.num_prefix + shuffle])
     position = torch.cat([0 * prefix, shuffle]).expand(2, -1)
     shuffled = replace(tokens, x=tokens.x[:, order], grid=None, position=position)
     misplaced = replace(shuffled, position=position.roll(1, dims=1))
-    for block in host.blocks:
+    for block in adapter.blocks:
         attended, keys = block.attend(tokens.x, tokens, None)
         attended_shuffled, keys_shuffled = block.attend(shuffled.x, shuffled, None)
         torch.testing.assert_close(attended_shuffled, attended[:, order], rtol=0, atol=1e-5)
@@ -84,9 +84,9 @@ def test_merging_gathers_the_rows_of_the_survivors(name: str) -> None:
 @pytest.mark.parametrize("method", FREE)
 @torch.inference_mode()
 def test_a_token_keeps_the_place_of_a_patch_it_holds(name: str, method: str) -> None:
-    host = adapt(tiny(name))
-    plan = make_plan(MergeSpec(method, keep_ratio=0.5), host.shape)
-    tokens = encode(host, pixels_for(name), plan, torch.ones(2, 36, 4))
+    adapter = adapt(tiny(name))
+    plan = make_plan(MergeSpec(method, keep_ratio=0.5), adapter.shape)
+    tokens = encode(adapter, pixels_for(name), plan, torch.ones(2, 36, 4))
     assert tokens.position is not None
     index = torch.arange(tokens.num_prefix, tokens.x.shape[1])
     for source, position in zip(tokens.source, tokens.position, strict=True):
@@ -124,17 +124,17 @@ def test_dinov3_lays_its_coordinates_out_over_any_grid(grid: tuple[int, int]) ->
 @pytest.mark.parametrize("name", ROTARY)
 @torch.inference_mode()
 def test_a_grid_method_runs_on_the_merged_grid(name: str) -> None:
-    host, pixels, trace = adapt(tiny(name)), pixels_for(name), list[Tokens]()
-    plan = crop_plan(host.shape, (2, 1))
-    tokens = encode(host, pixels, plan, trace=trace, method=CROP)
+    adapter, pixels, trace = adapt(tiny(name)), pixels_for(name), list[Tokens]()
+    plan = crop_plan(adapter.shape, (2, 1))
+    tokens = encode(adapter, pixels, plan, trace=trace, method=CROP)
     assert [left.grid for left in trace] == [(6, 6), (4, 5), (4, 5)]
-    assert tokens.x.shape[1] == host.shape.num_prefix + 20
+    assert tokens.x.shape[1] == adapter.shape.num_prefix + 20
     assert tokens.x.isfinite().all()
 
 
 def test_a_table_made_for_inference_serves_training_too() -> None:
-    host, pixels = adapt(tiny("dinov3")), pixels_for("dinov3")
+    adapter, pixels = adapt(tiny("dinov3")), pixels_for("dinov3")
     with torch.inference_mode():
-        tosa_encode(host, pixels, MergeSpec("tome", keep_ratio=0.5))
-    tosa_encode(host, pixels, MergeSpec("tome", keep_ratio=0.5)).x.sum().backward()
+        tosa_encode(adapter, pixels, MergeSpec("tome", keep_ratio=0.5))
+    tosa_encode(adapter, pixels, MergeSpec("tome", keep_ratio=0.5)).x.sum().backward()
     tiny("dinov3").zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""timm's Eva as a host: EVA, EVA-02, Perception Encoder, RoPE-ViT and DINOv3, mostly with rotary positions.
+"""Adapter of timm's Eva: EVA, EVA-02, Perception Encoder, RoPE-ViT and DINOv3, mostly with rotary positions.
 
 The keys that guide merging are taken before the rotation, so that they compare content and not place.
 """
@@ -15,13 +15,13 @@ from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm
 from torch import Tensor
 
 from tosa import EncoderShape, Tokens, attention
-from vlm.hosts import timm_parts
-from vlm.hosts.host import Block, Grid, Host, TensorMap, same, split_heads, unsupported
-from vlm.hosts.rotary import Rotary, rotary, rotate
-from vlm.hosts.timm_parts import mlp_branch
+from vlm.adapters import timm_parts
+from vlm.adapters.adapter import Block, Grid, TensorMap, ViTAdapter, same, split_heads, unsupported
+from vlm.adapters.rotary import Rotary, rotary, rotate
+from vlm.adapters.timm_parts import mlp_branch
 
 
-def adapt_eva(model: Any, image_size: tuple[int, int] | None) -> Host:
+def adapt_eva(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
     """Adapt blocks of either norm placement and attention, fused or not, or raise."""
     timm_parts.require_same_forward(model, Eva)
     grid = timm_parts.input_grid(model, image_size, model.dynamic_img_size)
@@ -36,7 +36,7 @@ def adapt_eva(model: Any, image_size: tuple[int, int] | None) -> Host:
         name=type(model).__name__,
         rotary=places is not None,
     )
-    return Host(shape, partial(_embed, model, grid), blocks, model.norm)
+    return ViTAdapter(shape, partial(_embed, model, grid), blocks, model.norm)
 
 
 def _embed(model: Any, grid: Grid, pixel_values: Tensor) -> Tensor:

@@ -9,7 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.vlm.hosts import FAMILIES, LAYERS, SAMS, WIDTH, host_for, pixels_for, scene_for, snapshot, tiny
+from tests.vlm.adapters import (
+    FAMILIES,
+    LAYERS,
+    SAMS,
+    WIDTH,
+    adapter_for,
+    pixels_for,
+    scene_for,
+    snapshot,
+    tiny,
+)
 from tosa import METHODS, MergePlan, MergeSpec, PlanError, Tokens, make_plan
 from vlm import encode, tosa_encode
 
@@ -25,7 +35,7 @@ REFUSED = [(name, method) for name in SAMS for method in MERGING if not METHODS[
 
 
 def plan_for(name: str, method: str, keep_ratio: float = 0.5) -> MergePlan:
-    return make_plan(MergeSpec(method, keep_ratio=keep_ratio), host_for(name).shape)
+    return make_plan(MergeSpec(method, keep_ratio=keep_ratio), adapter_for(name).shape)
 
 
 @torch.inference_mode()
@@ -50,16 +60,16 @@ def test_none_equals_the_forward_of_the_library(name: str) -> None:
 @torch.inference_mode()
 def test_every_part_of_every_block_counts(name: str) -> None:
     """The twin of the test above: with any part left out, it would fail."""
-    host, pixels = host_for(name), pixels_for(name)
-    right = tosa_encode(host, pixels, MergeSpec()).x
-    first, *rest = host.blocks
+    adapter, pixels = adapter_for(name), pixels_for(name)
+    right = tosa_encode(adapter, pixels, MergeSpec()).x
+    first, *rest = adapter.blocks
 
     def attends_to_nothing(x: Tensor, tokens: Tokens, size: Tensor | None) -> tuple[Tensor, Tensor]:
         attended, keys = first.attend(x, tokens, size)
         return torch.zeros_like(attended), keys
 
     for broken in (replace(first, attend=attends_to_nothing), replace(first, mlp=torch.zeros_like)):
-        wrong = tosa_encode(replace(host, blocks=(broken, *rest)), pixels, MergeSpec()).x
+        wrong = tosa_encode(replace(adapter, blocks=(broken, *rest)), pixels, MergeSpec()).x
         assert not torch.allclose(wrong, right, rtol=0, atol=1e-3)
 
 

@@ -35,7 +35,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Host:
+class ViTAdapter:
     """Describe a loaded vision transformer to `encode`. Holds no weights of its own.
 
     shape: of the layers in `blocks` and of the input size it was made for.
@@ -68,15 +68,15 @@ def count_layers(total: int, feature_layer: int) -> int:
     return layers
 
 
-def first_layers(host: Host, num_layers: int) -> Host:
+def first_layers(adapter: ViTAdapter, num_layers: int) -> ViTAdapter:
     """Stop after so many layers, before what only follows the last one."""
-    shape = host.shape
+    shape = adapter.shape
     if num_layers == shape.num_layers:
-        return host
+        return adapter
     global_layers = tuple(layer for layer in shape.global_layers if layer < num_layers)
     window = None if len(global_layers) == num_layers else shape.window
     shape = replace(shape, num_layers=num_layers, global_layers=global_layers, window=window)
-    return replace(host, shape=shape, blocks=host.blocks[:num_layers], finish=same, neck=None)
+    return replace(adapter, shape=shape, blocks=adapter.blocks[:num_layers], finish=same, neck=None)
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from vlm.hosts.host import Block, Host, count_layers, first_layers
+from vlm.adapters.adapter import Block, ViTAdapter, count_layers, first_layers
 from vlm.model import VlmError
 
 # (library, class) -> (module of the adapter, its function)
@@ -22,26 +22,27 @@ ADAPTERS = {
 }
 
 
-def adapt(model: Any, feature_layer: int = -1, image_size: tuple[int, int] | None = None) -> Host:
+def adapt(model: Any, feature_layer: int = -1, image_size: tuple[int, int] | None = None) -> ViTAdapter:
     """Name the parts of a loaded vision transformer for `encode`; cheap enough to do at every call.
 
     feature_layer: index of the hidden state wanted; -1 runs all layers, -2 all but the last. Any but the
     last is what its layer leaves behind: the final norm, and SAM's neck, are left out.
     image_size: (height, width) in px of the pictures to come; None means the size the model was built for.
-    The host stays valid while the model keeps its weights and its device.
+    The adapter stays valid while the model keeps its weights and its device.
     Raises VlmError: unsupported_tower for a model that no adapter knows or an option that none supports,
     wrong_image_size for pictures the model cannot take, unsupported_model for a layer it does not have.
     """
     for kind in type(model).__mro__:
-        adapter = ADAPTERS.get((kind.__module__.partition(".")[0], kind.__name__))
-        if adapter is not None:
-            module, function = adapter
-            host: Host = getattr(import_module(f"vlm.hosts.{module}"), function)(model, image_size)
-            return first_layers(host, count_layers(host.shape.num_layers, feature_layer))
+        entry = ADAPTERS.get((kind.__module__.partition(".")[0], kind.__name__))
+        if entry is not None:
+            module, function = entry
+            adapt_model = getattr(import_module(f"vlm.adapters.{module}"), function)
+            adapter: ViTAdapter = adapt_model(model, image_size)
+            return first_layers(adapter, count_layers(adapter.shape.num_layers, feature_layer))
     supported = ", ".join(f"{library} {name}" for library, name in ADAPTERS)
     kind = type(model)
     message = f"{kind.__module__}.{kind.__qualname__} is not supported; supported are {supported}"
     raise VlmError("unsupported_tower", message)
 
 
-__all__ = ["ADAPTERS", "Block", "Host", "adapt"]
+__all__ = ["ADAPTERS", "Block", "ViTAdapter", "adapt"]

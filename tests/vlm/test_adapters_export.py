@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from tests.vlm.hosts import host_for, pixels_for, tiny
+from tests.vlm.adapters import adapter_for, pixels_for, tiny
 from tosa import MergeSpec, make_plan
 from vlm import encode
 
@@ -24,11 +24,11 @@ class Encoder(torch.nn.Module):
     def __init__(self, name: str, method: str) -> None:
         super().__init__()
         self.model: Any = tiny(name)
-        self.host = host_for(name)
-        self.plan = make_plan(MergeSpec(method, keep_ratio=0.5), self.host.shape)
+        self.adapter = adapter_for(name)
+        self.plan = make_plan(MergeSpec(method, keep_ratio=0.5), self.adapter.shape)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        tokens = encode(self.host, pixels, self.plan)
+        tokens = encode(self.adapter, pixels, self.plan)
         return tokens.x, tokens.size, tokens.source
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from vlm import TextSoFar, Vlm, answer_text
+from vlm import IncrementalDetokenizer, Vlm, answer_text
 from vlm.detokenize import HALF
 
 MERGES = [("h", "e"), ("Ġ", "he"), ("ð", "Ł"), ("Ģ", "Ģ"), ("ã", "Ģ"), ("é", "Ŀ")]
@@ -46,9 +46,9 @@ def any_vlm(request: pytest.FixtureRequest, vlm: Vlm, byte_vlm: Vlm) -> Vlm:
 
 def pieces(vlm: Vlm, ids: Sequence[int], cuts: Sequence[int]) -> list[str]:
     """Push ids cut at these places; the last piece is the rest."""
-    text = TextSoFar(vlm)
+    text = IncrementalDetokenizer(vlm)
     ends = [0, *sorted(min(cut, len(ids)) for cut in cuts), len(ids)]
-    return [*(text.push(ids[a:b]) for a, b in pairwise(ends)), text.rest()]
+    return [*(text.push(ids[a:b]) for a, b in pairwise(ends)), text.flush()]
 
 
 @given(ids=st.lists(st.integers(0, 95)), cuts=st.lists(st.integers(0, 40)))
@@ -84,18 +84,18 @@ def test_every_token_alone(byte_vlm: Vlm, text: str):
 
 
 def test_text_is_said_as_soon_as_it_is_certain(byte_vlm: Vlm):
-    text = TextSoFar(byte_vlm)
+    text = IncrementalDetokenizer(byte_vlm)
     ids = byte_vlm.tokenizer(" hé  he", add_special_tokens=False)["input_ids"]
     assert [text.push([id_]) for id_ in ids] == ["", "h", "", "é", "", "  he"]
-    assert text.rest() == ""
+    assert text.flush() == ""
 
 
 def test_an_end_in_half_a_character_is_told_by_the_rest(byte_vlm: Vlm):
-    text = TextSoFar(byte_vlm)
+    text = IncrementalDetokenizer(byte_vlm)
     ids = byte_vlm.tokenizer("a 🤖", add_special_tokens=False)["input_ids"][:-1]
     assert text.push(ids) == "a"
-    assert text.rest() == f" {HALF}"
-    assert text.push([]) == text.rest() == ""
+    assert text.flush() == f" {HALF}"
+    assert text.push([]) == text.flush() == ""
 
 
 def test_without_holding_back_half_characters_the_pieces_are_wrong(
@@ -107,6 +107,6 @@ def test_without_holding_back_half_characters_the_pieces_are_wrong(
 
 
 def test_special_tokens_are_not_said(byte_vlm: Vlm):
-    text = TextSoFar(byte_vlm)
+    text = IncrementalDetokenizer(byte_vlm)
     he = byte_vlm.tokenizer("he", add_special_tokens=False)["input_ids"]
     assert text.push([*he, NUM_IDS - 1, *he]) == "hehe"

@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 
+from tests.vlm.adapters import PATCH_PX, SAMS, pixels_for, tiny
 from tests.vlm.grid_toy import CROP, crop_plan
-from tests.vlm.hosts import PATCH_PX, SAMS, pixels_for, tiny
 from tosa import METHODS, MergeSpec, Tokens, make_plan
 from vlm import adapt, encode, feature_map, tosa_encode
 
@@ -33,9 +33,9 @@ def test_the_shape_says_what_the_planner_must_know(name: str) -> None:
 @torch.inference_mode()
 def test_merged_windows_run_as_timm_runs_smaller_ones(name: str, r_hw: tuple[int, int]) -> None:
     model, trace = tiny(name), list[Tokens]()
-    host = adapt(model)
-    entry = Tokens.start(host.embed(pixels_for(name)), host.shape.grid, window=host.shape.window)
-    encode(host, pixels_for(name), crop_plan(host.shape, r_hw), trace=trace, method=CROP)
+    adapter = adapt(model)
+    entry = Tokens.start(adapter.embed(pixels_for(name)), adapter.shape.grid, window=adapter.shape.window)
+    encode(adapter, pixels_for(name), crop_plan(adapter.shape, r_hw), trace=trace, method=CROP)
     first, second, last = trace
     assert windows(first) == windows(second) == windows(last) == windows(entry)
     assert last.grid != first.grid and last.grid == second.grid
@@ -66,11 +66,11 @@ def test_a_window_attends_to_itself_only(name: str) -> None:
 @pytest.mark.parametrize("name", SAMS)
 @torch.inference_mode()
 def test_proportional_attention_weighs_keys_inside_their_window(name: str) -> None:
-    host = adapt(tiny(name))
-    shape = host.shape
+    adapter = adapt(tiny(name))
+    shape = adapter.shape
     x = torch.randn(1, shape.patches, 32, generator=torch.Generator().manual_seed(6))
     tokens = Tokens.start(x, shape.grid, window=shape.window)
-    for block in host.blocks:
+    for block in adapter.blocks:
         plain = block.attend(x, tokens, None)[0]
         ones = torch.ones(1, shape.patches)
         torch.testing.assert_close(block.attend(x, tokens, ones)[0], plain, rtol=0, atol=1e-5)
@@ -78,7 +78,7 @@ def test_proportional_attention_weighs_keys_inside_their_window(name: str) -> No
         heavy[0, 0] = 1e9  # now all of its window sees this token alone
         seen = block.attend(x, tokens, heavy)[0]
         mates = (seen - plain).abs().amax(dim=(0, 2)) > 1e-4
-        window = shape.window if block is not host.blocks[1] and shape.window else shape.grid
+        window = shape.window if block is not adapter.blocks[1] and shape.window else shape.grid
         expected = [r * shape.grid[1] + c for r in range(window[0]) for c in range(window[1])]
         assert mates.nonzero().flatten().tolist() == expected
         together = seen[0, expected]
@@ -89,9 +89,11 @@ def test_proportional_attention_weighs_keys_inside_their_window(name: str) -> No
 def test_what_fills_a_window_up_weighs_as_one_patch() -> None:
     """Doubling every size leaves whole windows alone, and halves the weight of the zeros in cut ones."""
     for name, equal in (("sam, whole windows", True), ("sam, cut windows", False)):
-        host = adapt(tiny(name))
-        tokens = Tokens.start(host.embed(pixels_for(name)), host.shape.grid, window=host.shape.window)
-        plain, doubled = (host.blocks[0].attend(tokens.x, tokens, s * tokens.size)[0] for s in (1, 2))
+        adapter = adapt(tiny(name))
+        tokens = Tokens.start(
+            adapter.embed(pixels_for(name)), adapter.shape.grid, window=adapter.shape.window
+        )
+        plain, doubled = (adapter.blocks[0].attend(tokens.x, tokens, s * tokens.size)[0] for s in (1, 2))
         assert torch.allclose(plain, doubled, rtol=0, atol=1e-5) == equal
 
 
@@ -119,16 +121,16 @@ def test_pictures_of_another_size_run_as_in_the_library(size_patches: tuple[int,
 @torch.inference_mode()
 def test_grid_methods_keep_the_windows_and_come_back_on_the_full_grid(name: str, method: str) -> None:
     model, pixels, trace = tiny(name), pixels_for(name), list[Tokens]()
-    host = adapt(model)
+    adapter = adapt(model)
     spec = MergeSpec(method, keep_ratio=0.5, options=())
-    plan = make_plan(spec, host.shape)
-    tokens = encode(host, pixels, plan, torch.ones(2, host.shape.patches, 4), trace=trace)
+    plan = make_plan(spec, adapter.shape)
+    tokens = encode(adapter, pixels, plan, torch.ones(2, adapter.shape.patches, 4), trace=trace)
     assert plan.grids is not None
     assert [left.grid for left in trace] == list(plan.grids[1:])
-    if host.shape.window is not None:
+    if adapter.shape.window is not None:
         assert len({windows(left) for left in trace}) == 1
-        assert tokens.window != host.shape.window
-    dense = feature_map(model, pixels, spec, torch.ones(2, host.shape.patches, 4))
+        assert tokens.window != adapter.shape.window
+    dense = feature_map(model, pixels, spec, torch.ones(2, adapter.shape.patches, 4))
     full = model.forward_features(pixels)
     assert dense.shape == full.shape
     assert not torch.allclose(dense, full, atol=1e-3)
@@ -136,10 +138,10 @@ def test_grid_methods_keep_the_windows_and_come_back_on_the_full_grid(name: str,
 
 def test_a_cut_window_loses_its_share() -> None:
     name = "sam, cut windows"
-    host = adapt(tiny(name))
-    plan = crop_plan(host.shape, (2, 1))
+    adapter = adapt(tiny(name))
+    plan = crop_plan(adapter.shape, (2, 1))
     with torch.inference_mode():
-        tokens = encode(host, pixels_for(name), plan, method=CROP)
+        tokens = encode(adapter, pixels_for(name), plan, method=CROP)
     assert tokens.grid == (4, 5) and tokens.window == (
         2,
         3,

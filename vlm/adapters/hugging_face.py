@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from tosa import EncoderShape, Tokens, attention
-from vlm.hosts.host import Block, Grid, join_heads, split_heads, unsupported
+from vlm.adapters.adapter import Block, Grid, join_heads, split_heads, unsupported
 
 
 def blocks(model: Any) -> tuple[Block, ...]:
