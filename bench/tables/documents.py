@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.tables import ablations, code, commands, comparison, http, large, measured, observe
+from bench.tables import ablations, code, commands, comparison, http, large, measured, observe, overhead
 from bench.tables.markdown import ROOT
 from checkpoints import MANIFEST, write_manifest
 
@@ -55,6 +55,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "load": measured.load,
     "peers": measured.peers,
     "sizing": measured.sizing,
+    "overhead": overhead.overhead,
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.tables.markdown import prose, table
 from service.app import create_app
-from service.error_table import ERRORS
+from service.errors.table import CODES
 from service.settings import Settings
 
 Schema = dict[str, Any]
@@ -72,7 +72,7 @@ def error_fields(name: str) -> str:
 
 def error_codes() -> str:
     """Every error code, its status and its usual sentence."""
-    rows = [[f"`{code}`", str(kind.status), prose(kind.message)] for code, kind in ERRORS.items()]
+    rows = [[f"`{code}`", str(kind.status), prose(kind.sentence)] for code, kind in CODES.items()]
     return table(["code", "status", "message"], rows, right=False)
 
 

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.tables.markdown import table
 from service.app import create_app
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.settings import Settings
 from service.telemetry.logs import FIELDS
 from service.telemetry.metrics import Metrics
@@ -53,6 +53,6 @@ async def _exposition() -> str:
 def _is_ready(state: object) -> bool:
     try:
         state.check_ready()  # type: ignore[attr-defined]
-    except ApiError:
+    except ServiceError:
         return False
     return True

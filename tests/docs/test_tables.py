@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from bench import tables
 from service.app import create_app
-from service.error_table import ERRORS
+from service.errors.table import CODES
 from service.pipeline.response_models import VqaResponse
 from service.settings import Settings
 from tests.loopback import wait_for
@@ -86,7 +86,7 @@ def test_every_setting_and_error_code_is_described() -> None:
     assert all(field.description for field in Settings.model_fields.values())
     assert all(f"`TOSA_VQA_{name.upper()}`" in settings for name in Settings.model_fields)
     codes = (ROOT / "docs" / "reference" / "errors.md").read_text()
-    assert all(f"| `{code}` |" in codes for code in ERRORS)
+    assert all(f"| `{code}` |" in codes for code in CODES)
 
 
 def test_the_curl_command_gives_the_answer_that_is_shown(answer: dict[str, Any]) -> None:
