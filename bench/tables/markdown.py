@@ -56,4 +56,5 @@ def of_model(result: dict[str, Any]) -> str:
 def of_machine(result: dict[str, Any]) -> str:
     """Name the machine and the day of a result."""
     machine, date = result["machine"], result["date"][:10]
-    return f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}, {date}"
+    threads = f"{machine['threads']} thread{'' if machine['threads'] == 1 else 's'}"
+    return f"{machine['processor']}, {threads}, torch {machine['torch']}, {date}"
