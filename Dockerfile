@@ -4,7 +4,7 @@
 ARG PYTHON_IMAGE=python:3.12.12-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
-COPY docker/locks/tools.txt /locks/
+COPY locks/tools.txt /locks/
 RUN pip install --no-cache-dir --require-hashes --requirement /locks/tools.txt && python -m venv /opt/tosa-vqa
 ENV UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1 VIRTUAL_ENV=/opt/tosa-vqa
 
@@ -20,31 +20,30 @@ COPY evals evals
 RUN python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 
 # torch for CPUs is not among the hashed: it has an index of its own, which uv knows by the name "cpu".
+# What only CUDA needs is cut from the locks.
 FROM build AS torch-cpu
-COPY docker/locks/torch-cpu.txt /locks/
+COPY locks/torch-cpu.txt locks/runtime.txt locks/ray.txt locks/load.txt /locks/
 RUN uv pip install --no-deps --torch-backend cpu --requirement /locks/torch-cpu.txt
+RUN sed -E -i '/^(torch|torchvision|triton|cuda-[a-z-]+|nvidia-[a-z0-9-]+)==/,/[^\\]$/d' /locks/*.txt
 
 FROM torch-cpu AS build-cpu
-COPY docker/locks/cpu.txt /locks/
-RUN uv pip install --no-deps --require-hashes --requirement /locks/cpu.txt
+RUN uv pip install --no-deps --require-hashes --requirement /locks/runtime.txt
 COPY --from=wheel /wheels /wheels
 RUN uv pip install --no-deps /wheels/*.whl
 
 FROM torch-cpu AS build-ray
-COPY docker/locks/ray.txt /locks/
 RUN uv pip install --no-deps --require-hashes --requirement /locks/ray.txt
 COPY --from=wheel /wheels /wheels
 RUN uv pip install --no-deps /wheels/*.whl
 
 FROM torch-cpu AS build-load
-COPY docker/locks/load.txt /locks/
 RUN uv pip install --no-deps --require-hashes --requirement /locks/load.txt
 COPY --from=wheel /wheels /wheels
 RUN uv pip install --no-deps /wheels/*.whl
 
 FROM build AS build-cuda
-COPY docker/locks/cuda.txt /locks/
-RUN uv pip install --no-deps --require-hashes --requirement /locks/cuda.txt
+COPY locks/runtime.txt /locks/
+RUN uv pip install --no-deps --require-hashes --requirement /locks/runtime.txt
 COPY --from=wheel /wheels /wheels
 RUN uv pip install --no-deps /wheels/*.whl
 

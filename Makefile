@@ -1,20 +1,41 @@
 # The same verbs here and in CI. Every verb installs what is missing first.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALLED := .venv/.installed
 # Processes that share the test files among them.
 WORKERS ?= 2
+PYTEST := -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: install demo serve test test-ray check fix fuzz soak bench load peers train eval
+.PHONY: install lock demo serve test test-ray test-load test-newest test-oldest check fix fuzz soak bench load peers train eval
 
-install: $(INSTALLED)
+install: .venv/.installed
 
-$(INSTALLED): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make install PYTHON=python3.12")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --python $(BIN)/python --editable ".[dev]"
-	@touch $@
+# To the newest versions that pyproject.toml allows.
+lock: install
+	UV=$(BIN)/uv locks/renew.sh
+
+# An environment in the folder of the target, with uv in it.
+define environment
+@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make install PYTHON=python3.12")'
+test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+$(@D)/bin/python -m pip install --quiet --require-hashes --requirement locks/tools.txt
+endef
+
+# Exactly what the locks among the prerequisites hold, and this project from where it is.
+define install-locked
+$(environment)
+$(@D)/bin/uv pip sync --python $(@D)/bin/python --require-hashes $(filter locks/%,$^)
+$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --no-deps --no-build-isolation --editable .
+@touch $@
+endef
+
+.venv/.installed: pyproject.toml locks/tools.txt locks/dev.txt
+	$(install-locked)
+
+# An environment of its own with an extra: .venv-ray, .venv-load, .venv-peers.
+.venv-%/.installed: pyproject.toml locks/tools.txt locks/dev.txt locks/%.txt
+	$(install-locked)
+
+.PRECIOUS: .venv-%/.installed
 
 demo: install
 	$(BIN)/python examples/demo.py
@@ -23,11 +44,29 @@ serve: install
 	$(BIN)/tosa-vqa serve
 
 test: install
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+	$(BIN)/python $(PYTEST)
 
-test-ray: install
-	$(BIN)/uv pip install --python $(BIN)/python --editable ".[dev,ray]"
-	$(BIN)/python -m pytest tests/ray -m "ray or not ray"
+test-ray: .venv-ray/.installed
+	.venv-ray/bin/python -m pytest tests/ray -m "ray or not ray"
+
+test-load: .venv-load/.installed
+	.venv-load/bin/python -m pytest tests/bench
+
+# The suite with other versions than the lock's, resolved now: the newest of everything that pyproject.toml
+# allows, and the lowest of what it names.
+test-newest: .venv-newest/.resolved
+	.venv-newest/bin/python $(PYTEST)
+
+test-oldest: .venv-oldest/.resolved
+	.venv-oldest/bin/python $(PYTEST)
+
+.venv-newest/.resolved: RESOLUTION := highest
+.venv-oldest/.resolved: RESOLUTION := lowest-direct
+.PHONY: .venv-newest/.resolved .venv-oldest/.resolved
+.venv-newest/.resolved .venv-oldest/.resolved:
+	rm -rf $(@D)
+	$(environment)
+	$(@D)/bin/uv pip install --python $(@D)/bin/python --upgrade --resolution $(RESOLUTION) --editable ".[dev]"
 
 check: install
 	$(BIN)/ruff check .
@@ -50,12 +89,13 @@ bench: install
 	$(BIN)/python -m bench.room_frames
 	$(BIN)/python -m bench.tables
 
+# About 5 minutes on two quiet cores.
 load: install
 	$(BIN)/python -m bench.load --serve
 	$(BIN)/python -m bench.tables
 
-peers: install
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[peers]"
+# About 20 minutes on two quiet cores. LitServe and Ray have an environment of their own; all else runs in ours.
+peers: install .venv-peers/.installed
 	$(BIN)/python -m bench.peers --rounds 3
 	$(BIN)/python -m bench.tables
 

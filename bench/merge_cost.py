@@ -1,7 +1,7 @@
 """Time every method against no merging and against an oracle that merges for free, on random weights.
 
-The oracle cuts the tokens down to the same count at the same layers without looking at them: what is left of
-its speed-up is the cost of matching and merging.
+The oracle keeps the first tokens, as many as the method would, at the same layers and without comparing them:
+what a method lacks of its speed-up is the cost of matching and merging.
 
 python -m bench.merge_cost --shape siglip-so400m --batch 1 --rounds 5
 """
@@ -26,7 +26,7 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from evals.machine import describe_machine, write_result
 from tosa import METHODS, MergeMethod, MergePlan, MergeSpec, MergeStep, Tokens, make_plan, spatial_tokens
-from vlm import Host, adapt, encode, settle
+from vlm import ViTAdapter, adapt, encode, synchronize
 
 RESULT = Path(__file__).parent / "results" / "merge_cost.json"
 KEEP_RATIOS = (0.5, 0.25, 0.1)
@@ -76,20 +76,20 @@ def main() -> None:
     if given.add and given.out.exists():
         result["runs"] = json.loads(given.out.read_text())["runs"]
     for shape in given.shape:
-        host, size_px = random_host(shape, given.device)
+        adapter, size_px = random_encoder(shape, given.device)
         for batch in given.batch:
             pixels = torch.randn(batch, 3, size_px, size_px, device=given.device, dtype=torch.bfloat16)
             specs = [MergeSpec(m, keep_ratio=keep) for m in given.methods for keep in given.keep_ratio]
-            plans = [make_plan(spec, host.shape) for spec in specs]
+            plans = [make_plan(spec, adapter.shape) for spec in specs]
             part = {"shape": shape, "batch": batch}
             stamp = {"rounds": given.rounds, "commit": describe_machine()["commit"]}
-            runs = [{**part, **stamp, **run} for run in measure(host, pixels, plans, given.rounds)]
+            runs = [{**part, **stamp, **run} for run in measure(adapter, pixels, plans, given.rounds)]
             result["runs"] = [run for run in result["runs"] if not part.items() <= run.items()] + runs
             write_result(given.out, result)  # after each part: a run takes long
             print(*map(json.dumps, runs), sep="\n")
 
 
-def random_host(shape: str, device: str) -> tuple[Host, int]:
+def random_encoder(shape: str, device: str) -> tuple[ViTAdapter, int]:
     """Build an encoder with random bfloat16 weights; every layer has its own, as a real one has."""
     with torch.device("meta"):
         model, size_px = SHAPES[shape]()
@@ -111,28 +111,30 @@ class Job:
 
 
 @torch.inference_mode()
-def measure(host: Host, pixels: Tensor, plans: Sequence[MergePlan], rounds: int) -> list[dict[str, Any]]:
-    """Run everything in turn, `rounds` times after a warm-up; plans of equal counts share an oracle."""
-    z = torch.randint(0, host.shape.grid[0], (len(pixels), *host.shape.grid), device=pixels.device)
+def measure(
+    adapter: ViTAdapter, pixels: Tensor, plans: Sequence[MergePlan], rounds: int
+) -> list[dict[str, Any]]:
+    """Time all jobs `rounds` times, interleaved, after a warm-up; plans of equal counts share an oracle."""
+    z = torch.randint(0, adapter.shape.grid[0], (len(pixels), *adapter.shape.grid), device=pixels.device)
     spatial = spatial_tokens(z)
-    plain = Job(make_plan(MergeSpec(), host.shape))
+    plain = Job(make_plan(MergeSpec(), adapter.shape))
     jobs = [plain, *(job for plan in plans for job in (Job(plan), oracle_of(plan)))]
     times: dict[Job, list[float]] = {job: [] for job in jobs}
-    for turn in tqdm(range(rounds + 1), desc=f"{host.shape.name}, batch {len(pixels)}"):
-        # Every other round backwards, so that no job always finds the machine its neighbour left.
-        for job in list(times) if turn % 2 else reversed(times):
-            taken = _milliseconds(host, pixels, job, spatial)
-            if turn:  # the first round warms up
+    for number in tqdm(range(rounds + 1), desc=f"{adapter.shape.name}, batch {len(pixels)}"):
+        # Every other round in reverse, so that no job always follows the same one.
+        for job in list(times) if number % 2 else reversed(times):
+            taken = _milliseconds(adapter, pixels, job, spatial)
+            if number:  # the first round warms up
                 times[job].append(taken)
     rows = [_row(plan, times[Job(plan)], times[oracle_of(plan)], times[plain]) for plan in plans]
     return [{"method": "none", "keep_ratio": 1.0, "median_ms": _median(times[plain])}, *rows]
 
 
-def _milliseconds(host: Host, pixels: Tensor, job: Job, spatial: Tensor) -> float:
-    steering = spatial if job.plan.needs_spatial else None
+def _milliseconds(adapter: ViTAdapter, pixels: Tensor, job: Job, spatial: Tensor) -> float:
+    used = spatial if job.plan.needs_spatial else None
     began = time.perf_counter()
-    encode(host, pixels, job.plan, steering, track_source=False, method=job.method)
-    settle(pixels.device)
+    encode(adapter, pixels, job.plan, used, track_source=False, method=job.method)
+    synchronize(pixels.device)
     return (time.perf_counter() - began) * 1000
 
 
@@ -158,7 +160,7 @@ def _median(values: list[float]) -> float:
 # The oracle.
 
 
-def cut(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
+def keep_first(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
     """Keep the first tokens."""
     n = tokens.x.shape[1] - step.r
     return replace(
@@ -167,13 +169,13 @@ def cut(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
 
 
 ORACLES = {
-    site: MergeMethod(f"oracle {site}", "Merging for free", None, site, cut)
+    site: MergeMethod(f"oracle {site}", "Merging for free", None, site, keep_first)
     for site in ("before_mlp", "before_block")
 }
 
 
 def oracle_of(plan: MergePlan) -> Job:
-    """Cut to the same counts at the same place, without proportional attention, in whatever order."""
+    """Keep the same counts at the same place, without proportional attention."""
     steps = tuple(
         MergeStep(layer, r=before - after) if after < before else None
         for layer, (before, after) in enumerate(pairwise(plan.counts))

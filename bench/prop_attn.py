@@ -17,7 +17,7 @@ from torch import Tensor
 
 from evals.machine import write_result
 from tosa import attention, attention_by_channel
-from vlm import settle
+from vlm import synchronize
 
 RESULT = Path(__file__).parent / "results" / "prop_attn.json"
 SHAPES = {"siglip-so400m": (16, 729, 72), "room-tiny": (3, 576, 64)}  # heads, tokens, head dim
@@ -53,12 +53,12 @@ def measure(shape: tuple[int, int, int, int], device: torch.device) -> dict[str,
         "channel": lambda: attention_by_channel(q, k, v, size),
     }
     times: dict[str, list[float]] = {name: [] for name in forms}
-    for turn in range(WARM_UP + ROUNDS):
+    for number in range(WARM_UP + ROUNDS):
         for name, form in forms.items():
             began = time.perf_counter()
             form()
-            settle(device)
-            if turn >= WARM_UP:
+            synchronize(device)
+            if number >= WARM_UP:
                 times[name].append((time.perf_counter() - began) * 1000)
     return {name: round(statistics.median(values), 3) for name, values in times.items()}
 

@@ -1,4 +1,4 @@
-"""Compute how many cores a rate of questions needs, from measured costs and assumptions that stand here.
+"""Compute how many cores a rate of questions needs, from measured costs and the assumptions below.
 
 Nothing is measured here; `docs/scale.md` shows the table.
 """
@@ -21,12 +21,12 @@ BESIDE_VISION_MS: Mapping[str, float] = MappingProxyType(
 )
 """Stages of the README's answer: one 384 px frame with depth, one word said, on two cores."""
 ONCE_A_FRAME = ("preprocess", "depth")
-"""What a remembered frame saves beside vision; it is still decoded, because its key is made of its pixels."""
+"""What a cached frame saves beside vision; it is still decoded, as its key is computed from its pixels."""
 
 
 @dataclass(frozen=True)
 class Assumed:
-    """Hold what is assumed rather than measured."""
+    """The assumptions, none of them measured."""
 
     busy: float = 0.7
     """Share of the time that the cores may be busy, so that bursts wait and are not refused."""
@@ -41,7 +41,7 @@ class Assumed:
 
 
 def core_ms(vision_ms: float, known: float, assumed: Assumed) -> float:
-    """Return the core milliseconds of one question when a share `known` of the frames is remembered."""
+    """Return the core milliseconds of one question when a share `known` of the frames is cached."""
     encoded = vision_ms + sum(BESIDE_VISION_MS[name] for name in ONCE_A_FRAME)
     always = sum(value for name, value in BESIDE_VISION_MS.items() if name not in ONCE_A_FRAME)
     return assumed.cores_used * (always + (1 - known) * encoded)

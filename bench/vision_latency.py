@@ -18,7 +18,7 @@ from evals.inputs import frame_inputs
 from evals.machine import write_result
 from evals.rooms import TEST, make_scene, render
 from tosa import METHODS, MergePlan, MergeSpec, make_plan
-from vlm import Vlm, encode, load_vlm, settle
+from vlm import Vlm, encode, load_vlm, synchronize
 
 RESULT = Path(__file__).parent / "results" / "vision_latency.json"
 WARM_UP = 5
@@ -54,16 +54,16 @@ def main() -> None:
 
 @torch.inference_mode()
 def measure(vlm: Vlm, plans: list[MergePlan], rounds: int) -> list[dict[str, Any]]:
-    """Encode one test frame under each plan in turn, `rounds` times; medians, and ratios to the first."""
+    """Encode one test frame under each plan, interleaved; return medians, and ratios to the first."""
     frame = render(make_scene(TEST.start))
     pixels, spatial = frame_inputs(vlm, frame.rgb, frame.depth)
     times: list[list[float]] = [[] for _ in plans]
-    for turn in range(WARM_UP + rounds):
+    for number in range(WARM_UP + rounds):
         for index, plan in enumerate(plans):
             began = time.perf_counter()
             encode(vlm.tower, pixels, plan, spatial)
-            settle(vlm.device)
-            if turn >= WARM_UP:
+            synchronize(vlm.device)
+            if number >= WARM_UP:
                 times[index].append((time.perf_counter() - began) * 1000)
     base = statistics.median(times[0])
     return [

@@ -4,26 +4,24 @@ It knows files and pixels; it knows neither models nor HTTP.
 """
 
 from depth.codes import check_alignment, depth_codes
-from depth.decode import decode_depth, inspect_depth, read_depth
+from depth.decode import read_depth
+from depth.depth_format import Assumption
 from depth.depth_map import DepthMap, masked_depth, metric_depth
 from depth.errors import DepthError
 from depth.presets import KINDS, PRESETS
-from depth.reading import Guess
 from depth.render import depth_picture
 from depth.report import DepthReport
 
 __all__ = [
     "KINDS",
     "PRESETS",
+    "Assumption",
     "DepthError",
     "DepthMap",
     "DepthReport",
-    "Guess",
     "check_alignment",
-    "decode_depth",
     "depth_codes",
     "depth_picture",
-    "inspect_depth",
     "masked_depth",
     "metric_depth",
     "read_depth",

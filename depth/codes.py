@@ -38,7 +38,7 @@ def depth_codes(depth: DepthMap, grid: tuple[int, int], levels: int) -> Tensor:
     code 0 everywhere. The percentiles of a large map come from every n-th valid pixel. A map and its negative
     get mirrored codes, exactly (or one code for all patches).
     """
-    near = nearness(depth)
+    near = proximity(depth)
     low, high = robust_range(near[depth.valid])
     if high - low <= 1e-6 * max(abs(low), abs(high)):
         return torch.zeros(grid, dtype=torch.int64)
@@ -68,7 +68,7 @@ def robust_range(values: NDArray[np.float32]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def nearness(depth: DepthMap) -> NDArray[np.float32]:
+def proximity(depth: DepthMap) -> NDArray[np.float32]:
     """Return [H, W] values that grow towards the camera; 0 where invalid. Of metric depth, 1/m."""
     if depth.kind == "inverse":
         return depth.values

@@ -10,22 +10,22 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from depth.depth_format import FormatOptions, choose_format
 from depth.depth_map import DepthMap, masked_depth
 from depth.errors import DepthError
 from depth.formats import jpeg, npy, png, tiff
-from depth.formats.grey import read_jpeg, read_png
+from depth.formats.grey import read_grey
 from depth.formats.npy import read_npy
 from depth.formats.tiff_blocks import read_tiff
-from depth.near_end import growing_with_distance
-from depth.reading import ReadingOptions, choose_reading
-from depth.report import DepthReport, check_plausible, make_report
+from depth.polarity import growing_with_distance
+from depth.report import DepthReport, check_sanity, make_report
 
 MAX_PIXELS = 16_777_216
 _Read = Callable[[bytes, int], NDArray[np.generic]]
 _SIGNATURES: Mapping[bytes, tuple[str, _Read]] = MappingProxyType(
     {
-        png.SIGNATURE: ("png", read_png),
-        jpeg.SIGNATURE: ("jpeg", read_jpeg),
+        png.SIGNATURE: ("png", read_grey),
+        jpeg.SIGNATURE: ("jpeg", read_grey),
         npy.MAGIC: ("npy", read_npy),
         **{signature: ("tiff", read_tiff) for signature in tiff.SIGNATURES},
     }
@@ -35,20 +35,8 @@ _REFUSED: Mapping[bytes, str] = MappingProxyType(
 )
 
 
-def decode_depth(data: bytes, *, max_pixels: int = MAX_PIXELS, **options: Unpack[ReadingOptions]) -> DepthMap:
-    """Decode a depth file to a DepthMap; options and errors as for `read_depth`."""
-    return read_depth(data, max_pixels=max_pixels, **options)[0]
-
-
-def inspect_depth(
-    data: bytes, *, max_pixels: int = MAX_PIXELS, **options: Unpack[ReadingOptions]
-) -> DepthReport:
-    """Say what a depth file is understood as; options and errors as for `read_depth`."""
-    return read_depth(data, max_pixels=max_pixels, **options)[1]
-
-
 def read_depth(
-    data: bytes, *, max_pixels: int = MAX_PIXELS, **options: Unpack[ReadingOptions]
+    data: bytes, *, max_pixels: int = MAX_PIXELS, **options: Unpack[FormatOptions]
 ) -> tuple[DepthMap, DepthReport]:
     """Decode a PNG, JPEG, TIFF or NPY file; return the depth and what was understood.
 
@@ -57,14 +45,14 @@ def read_depth(
     the header and bounded by `max_pixels` before anything is allocated. Raises DepthError.
     """
     container, pixels = _read_pixels(data, max_pixels)
-    reading = choose_reading(pixels.dtype, **options)
+    reading = choose_format(pixels.dtype, **options)
     depth = masked_depth(pixels, reading.kind, reading.units_per_metre, reading.invalid)
-    guesses = reading.guesses
-    if depth.kind == "relative" and guesses:
-        depth, guess = growing_with_distance(depth)
-        guesses += (guess,)
-    report = make_report(container, pixels.dtype, depth, reading, guesses)
-    check_plausible(report)
+    assumptions = reading.assumptions
+    if depth.kind == "relative" and assumptions:
+        depth, assumption = growing_with_distance(depth)
+        assumptions += (assumption,)
+    report = make_report(container, pixels.dtype, depth, reading, assumptions)
+    check_sanity(report)
     return depth, report
 
 

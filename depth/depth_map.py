@@ -39,7 +39,12 @@ class DepthMap:
     @property
     def valid_ratio(self) -> float:
         """Return the share of valid pixels, 0 to 1."""
-        return float(self.valid.mean())
+        return np.count_nonzero(self.valid) / self.valid.size
+
+    @property
+    def valid_values(self) -> NDArray[np.float32]:
+        """Return the [n] values of valid pixels, row by row."""
+        return self.values.ravel() if self.valid.all() else self.values[self.valid]
 
 
 def metric_depth(metres: NDArray[np.generic]) -> DepthMap:

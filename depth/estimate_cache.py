@@ -4,28 +4,17 @@ An object its owner keeps and shares between threads; it does not know estimator
 """
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from threading import Lock
 
+from cachetools import LRUCache
 from PIL import Image
 
 from depth.depth_map import DepthMap
 from depth.estimate import DepthEstimator, estimate
 
 Key = tuple[str, str, int, str, bytes]
-
-
-@dataclass(frozen=True)
-class CacheCounts:
-    """What a cache did since it was made (hits and misses, in images) and what it holds now."""
-
-    hits: int
-    misses: int
-    maps: int
-    bytes: int
 
 
 class EstimateCache:
@@ -38,11 +27,9 @@ class EstimateCache:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
         self._lock = Lock()
-        self._maps: OrderedDict[Key, DepthMap] = OrderedDict()
+        self._maps: LRUCache[Key, DepthMap] = LRUCache(max_bytes, getsizeof=_size)
         self._running: dict[Key, Future[DepthMap]] = {}
-        self._bytes = self._hits = self._misses = 0
 
     def estimate(self, estimator: DepthEstimator, images: Sequence[Image.Image]) -> list[DepthMap]:
         """Return one map per image like `depth.estimate.estimate`; what is not known goes in one batch."""
@@ -63,12 +50,6 @@ class EstimateCache:
         # Mine are done: no two threads wait for each other.
         return [(futures[key].result(), mine.get(key) != at) for at, key in enumerate(keys)]
 
-    @property
-    def counts(self) -> CacheCounts:
-        """Return what happened so far, consistent in itself."""
-        with self._lock:
-            return CacheCounts(self._hits, self._misses, len(self._maps), self._bytes)
-
     def _look_up(self, keys: Sequence[Key]) -> tuple[dict[Key, Future[DepthMap]], dict[Key, int]]:
         """Return a future per key, and the place of each key that this thread has to estimate itself."""
         futures: dict[Key, Future[DepthMap]] = {}
@@ -76,15 +57,12 @@ class EstimateCache:
         with self._lock:
             for at, key in enumerate(keys):
                 if key in self._maps:
-                    self._maps.move_to_end(key)
                     futures[key] = _done(self._maps[key])
                 elif key in self._running:
                     futures[key] = self._running[key]
                 else:
                     futures[key] = self._running[key] = Future()
                     mine[key] = at
-            self._misses += len(mine)
-            self._hits += len(keys) - len(mine)
         return futures, mine
 
     def _run(
@@ -105,18 +83,10 @@ class EstimateCache:
         with self._lock:
             for key, depth in zip(images, maps, strict=True):
                 del self._running[key]
-                self._keep(key, depth)
+                if _size(depth) <= self._maps.maxsize:
+                    self._maps[key] = depth
         for key, depth in zip(images, maps, strict=True):
             futures[key].set_result(depth)
-
-    def _keep(self, key: Key, depth: DepthMap) -> None:
-        if _size(depth) > self._max_bytes:
-            return
-        self._maps[key] = depth
-        self._bytes += _size(depth)
-        while self._bytes > self._max_bytes:
-            _, oldest = self._maps.popitem(last=False)
-            self._bytes -= _size(oldest)
 
 
 def _key(estimator: DepthEstimator, image: Image.Image, scope: str) -> Key:

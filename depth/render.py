@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from depth.codes import nearness, robust_range
+from depth.codes import proximity, robust_range
 from depth.depth_map import DepthMap
 
 HOLE = (178, 34, 102)
@@ -20,7 +20,7 @@ def depth_picture(depth: DepthMap) -> Image.Image:
 
     The long side is brought to about 512 to 1024 px by leaving out or repeating pixels: none is invented.
     """
-    near = nearness(depth)
+    near = proximity(depth)
     low, high = robust_range(near[depth.valid])
     grey = ((near - low) / max(high - low, 1e-12)).clip(0, 1) * 255
     pixels = np.where(depth.valid[..., None], grey[..., None], HOLE).astype(np.uint8)

@@ -1,15 +1,15 @@
 """What was understood of a depth file, in plain values that can be shown to whoever sent it."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from depth.depth_format import MILLIMETRES, Assumption, DepthFormat
 from depth.depth_map import DepthMap
 from depth.errors import DepthError
 from depth.presets import Kind
-from depth.reading import MILLIMETRES, Guess, Reading
 
 MEDIAN_SAMPLE = 1 << 16
 FEW_VALID = 0.1
@@ -22,8 +22,8 @@ class DepthReport:
 
     `scale` is units per metre (of inverse depth, per 1/m), None without a unit. `nearest`, `farthest` and
     `median` are of valid pixels, in `unit` or else in the file's own numbers; of inverse depth the nearest
-    is the largest number. The median of a large map is that of every n-th valid pixel. `guesses` name what
-    nobody said: kind, scale, near_end. `notes` are doubts that are no reason to refuse.
+    is the largest number. The median of a large map is that of every n-th valid pixel. `assumptions` name
+    what was not given: kind, scale, polarity. `notes` are doubts that are no reason to refuse.
     """
 
     format: str
@@ -38,29 +38,25 @@ class DepthReport:
     farthest: float
     median: float
     valid_ratio: float
-    guesses: tuple[Guess, ...]
+    assumptions: tuple[Assumption, ...]
     notes: tuple[str, ...] = ()
 
     @property
     def guessed(self) -> tuple[str, ...]:
         """Return the names of what was guessed."""
-        return tuple(guess.field for guess in self.guesses)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the same as JSON has it."""
-        return asdict(self)
+        return tuple(assumption.field for assumption in self.assumptions)
 
 
 def make_report(
     container: str,
     dtype: np.dtype[np.generic],
     depth: DepthMap,
-    reading: Reading,
-    guesses: tuple[Guess, ...],
+    reading: DepthFormat,
+    assumptions: tuple[Assumption, ...],
 ) -> DepthReport:
     """Describe a decoded map that has at least one valid pixel."""
-    values = depth.values[depth.valid]
-    nearest, farthest = nearest_and_farthest(depth)
+    values = depth.valid_values
+    nearest, farthest = _ends(values, depth.kind)
     report = DepthReport(
         format=container,
         dtype=dtype.name,
@@ -74,16 +70,19 @@ def make_report(
         farthest=farthest,
         median=float(np.median(values[:: -(-values.size // MEDIAN_SAMPLE)])),
         valid_ratio=depth.valid_ratio,
-        guesses=guesses,
+        assumptions=assumptions,
     )
     return replace(report, notes=tuple(_notes(report)))
 
 
 def nearest_and_farthest(depth: DepthMap) -> tuple[float, float]:
     """Return both ends over valid pixels, at least one; of inverse depth the larger number is nearer."""
-    values = depth.values[depth.valid]
+    return _ends(depth.valid_values, depth.kind)
+
+
+def _ends(values: NDArray[np.float32], kind: Kind) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
-    return (high, low) if depth.kind == "inverse" else (low, high)
+    return (high, low) if kind == "inverse" else (low, high)
 
 
 def _notes(report: DepthReport) -> Iterator[str]:
@@ -112,7 +111,7 @@ _LIKE_MILLIMETRES = (100.0, 65_535.0)
 _LIKE_METRES = (0.1, 100.0)
 
 
-def check_plausible(report: DepthReport) -> None:
+def check_sanity(report: DepthReport) -> None:
     """Check that there is depth in a map, and for metric depth that it can be the depth of a view.
 
     Raises DepthError: constant, looks_like_millimetres, looks_like_metres or implausible.

@@ -1,4 +1,4 @@
-"""The JSON of a measurement: what was measured, on what machine, at which commit, when."""
+"""The JSON of a measurement: what was measured, on which machine, environment and commit, and when."""
 
 from __future__ import annotations
 
@@ -14,21 +14,27 @@ from typing import Any
 import torch
 import transformers
 
+from evals.environment import describe_environment, processor
+
 FLAT_LIST = re.compile(r"\[\s[^][{}\"]*\]")  # numbers only: on one line
 
 
 def write_result(path: Path, measured: dict[str, Any]) -> None:
-    """Write a result, with the machine it came from and the date."""
+    """Write a result with the machine and environment it came from, and the date.
+
+    `environment` is the one of this process, unless the result names another: that of a server it started.
+    """
     date = datetime.now(UTC).isoformat(timespec="seconds")
     path.parent.mkdir(parents=True, exist_ok=True)
-    written = json.dumps(measured | {"machine": describe_machine(), "date": date}, indent=1)
+    stamp = {"machine": describe_machine(), "date": date}
+    written = json.dumps({"environment": describe_environment(), **measured, **stamp}, indent=1)
     path.write_text(FLAT_LIST.sub(lambda found: " ".join(found[0].split()), written) + "\n")
 
 
 def describe_machine() -> dict[str, str | int]:
     """Name processor or accelerator, core count, library versions and the commit that was measured."""
     return {
-        "processor": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
+        "processor": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
         "cores": os.cpu_count() or 0,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -36,15 +42,6 @@ def describe_machine() -> dict[str, str | int]:
         "transformers": transformers.__version__,
         "commit": _commit(),
     }
-
-
-def _processor() -> str:
-    facts = Path("/proc/cpuinfo")
-    if facts.exists():
-        for line in facts.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _commit() -> str:

@@ -3,13 +3,38 @@
 from collections.abc import Callable
 from time import perf_counter
 
-STAGES = ("receive", "queue", "decode", "preprocess", "estimate", "depth", "vision", "prefill", "generate")
+from pydantic import BaseModel, ConfigDict, Field
 
-FIRST_BYTE = "first_byte_s"
-"""Where in the state of its scope a request finds when its first byte arrived, in seconds of `perf_counter`.
 
-Of a pipelined request: when the answer before it was sent. Servers other than ours do not say.
-"""
+class TimingsMs(BaseModel):
+    """Hold milliseconds by stage, null for a stage that did not run; the stages add up to the total."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    receive: float | None = Field(
+        description="Receiving the request, from the first byte of its head to the last of its body; "
+        "null in a comparison, which is received once for all its settings.",
+        examples=[1.2],
+    )
+    queue: float | None = Field(description="Waiting for a thread or for the model.", examples=[0.4])
+    decode: float | None = Field(description="Reading image and depth files.", examples=[2.1])
+    preprocess: float | None = Field(description="Planning, resizing, writing the prompt.", examples=[1.9])
+    estimate: float | None = Field(description="Estimating depth.", examples=[None, 35.0])
+    depth: float | None = Field(description="Making spatial tokens of depth.", examples=[0.8])
+    vision: float | None = Field(description="Encoding the images, merging included.", examples=[61.0])
+    prefill: float | None = Field(description="Reading the prompt.", examples=[9.7])
+    generate: float | None = Field(description="Writing the answer.", examples=[2.2])
+    total: float = Field(
+        description="From the first byte of the request's head to the answer.", examples=[79.3]
+    )
+
+    def stages(self) -> dict[str, float]:
+        """Return the milliseconds of every stage that ran, in order, without the total."""
+        spent = ((stage, getattr(self, stage)) for stage in STAGES)
+        return {stage: ms for stage, ms in spent if ms is not None}
+
+
+STAGES = tuple(name for name in TimingsMs.model_fields if name != "total")
 
 
 class StageTimer:
@@ -34,15 +59,17 @@ class StageTimer:
         """Give the time since the previous mark to no stage: it was spent on no request."""
         self._last = self._clock()
 
-    def timings_ms(self) -> dict[str, float | None]:
-        """Return milliseconds by stage, None for a stage that did not run, and their sum as `total`."""
+    def timings_ms(self) -> TimingsMs:
+        """Return the time of each stage so far, and their sum."""
         spent_s = dict(self._spent_s)  # of a request that ended early, another thread may still be marking
-        return {**{stage: _ms(spent_s.get(stage)) for stage in STAGES}, "total": _ms(sum(spent_s.values()))}
+        by_stage = {stage: _ms(spent_s.get(stage)) for stage in STAGES}
+        return TimingsMs.model_validate({**by_stage, "total": _ms(sum(spent_s.values()))})
 
 
-def server_timing(timings_ms: dict[str, float | None]) -> str:
-    """Return the value of a Server-Timing header (W3C) for the stages that ran."""
-    return ", ".join(f"{stage};dur={ms}" for stage, ms in timings_ms.items() if ms is not None)
+def server_timing(timings: TimingsMs) -> str:
+    """Return the value of a Server-Timing header (W3C): the stages that ran, and the total."""
+    spent = {**timings.stages(), "total": timings.total}
+    return ", ".join(f"{stage};dur={ms}" for stage, ms in spent.items())
 
 
 def _ms(seconds: float | None) -> float | None:

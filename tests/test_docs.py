@@ -14,8 +14,8 @@ from starlette.testclient import TestClient
 
 from bench import tables
 from depth import PRESETS
-from service.api.responses import VqaResponse
 from service.app import create_app
+from service.pipeline.response_models import VqaResponse
 from service.request.schemas import VqaFields
 from service.settings import Settings
 from tests.loopback import wait_for

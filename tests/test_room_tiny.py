@@ -12,7 +12,7 @@ from PIL import Image
 
 from evals.inputs import frame_inputs
 from evals.rooms import VALIDATION, examples, make_scene, render
-from evals.rooms.compare.batched_answers import answer_batch
+from evals.rooms.compare.batched_answers import answer_frames
 from evals.rooms.score import accuracy_by_type
 from tosa import MergeSpec, make_plan
 from vlm import Vlm, encode, features, load_vlm
@@ -57,7 +57,7 @@ def test_it_sees(vlm: Vlm, spec: MergeSpec) -> None:
                 pixels, spatial = frame_inputs(vlm, rgb, example.frame.depth)
                 tokens = encode(vlm.tower, pixels, plan, spatial)
             texts = [question.question for question in example.questions]
-            answers[name] += answer_batch(vlm, features(vlm, tokens), texts, max_new_tokens=8)
+            answers[name] += answer_frames(vlm, features(vlm, tokens)[None], [texts], 8)[0]
     assert accuracy_by_type(asked, answers["seen"])["overall"] > 0.72
     assert accuracy_by_type(asked, answers["black"])["overall"] < 0.55
 

@@ -9,32 +9,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tosa.grid import Spans, remaining
+from tosa.grid import AxisWindows, remaining
 from tosa.layout import after_prefix
 from tosa.matching import Assignment
 
 
-def join_neighbours(likeness: Tensor, spans: Spans) -> Tensor:
+def join_neighbours(similarity: Tensor, windows: AxisWindows) -> Tensor:
     """Say which token of its line every token joins: itself when it stays, else the one beside it.
 
-    likeness [B, L, n-1] float32: of each token of a line of n with the next one. Returns int64 [B, L, n].
+    similarity [B, L, n-1] float32: of each token of a line of n with the next one. Returns int64 [B, L, n].
     In each stretch (length, removed <= length / 2) every second token offers to join the more similar of its
     neighbours, and the `removed` best offers are taken; equals go to the left, then by index.
     """
     targets, start = [], 0
-    for length, removed in spans:
-        targets.append(start + _join_in_stretch(likeness[..., start : start + length - 1], removed))
+    for length, removed in windows:
+        targets.append(start + _join_in_stretch(similarity[..., start : start + length - 1], removed))
         start += length
     return torch.cat(targets, dim=-1)
 
 
-def line_assignment(target: Tensor, spans: Spans, num_prefix: int, along: str) -> Assignment:
+def line_assignment(target: Tensor, windows: AxisWindows, num_prefix: int, along: str) -> Assignment:
     """Turn targets on lines [B, L, n] into an assignment of all tokens, prefix and row-major order included.
 
     along: "rows" when the lines are rows of the grid, "columns" when they are columns.
     """
     lines, n = target.shape[1:]
-    kept = remaining(spans)
+    kept = remaining(windows)
     here = torch.arange(n, device=target.device)
     stays = target == here
     order = (~stays).int().argsort(dim=-1, stable=True)  # those that stay first, both in their order
@@ -65,12 +65,12 @@ def _row_major(place: Tensor, length: int, along: str) -> Tensor:
     return (place * place.shape[1] + line).mT.flatten(1)
 
 
-def _join_in_stretch(likeness: Tensor, removed: int) -> Tensor:
-    batch, lines, edges = likeness.shape
-    target = torch.arange(edges + 1, device=likeness.device).repeat(batch, lines, 1)
+def _join_in_stretch(similarity: Tensor, removed: int) -> Tensor:
+    batch, lines, edges = similarity.shape
+    target = torch.arange(edges + 1, device=similarity.device).repeat(batch, lines, 1)
     if removed == 0:
         return target
-    left_edge, right_edge = likeness[..., 0::2], likeness[..., 1::2]
+    left_edge, right_edge = similarity[..., 0::2], similarity[..., 1::2]
     right_edge = F.pad(right_edge, (0, left_edge.shape[-1] - right_edge.shape[-1]), value=-torch.inf)
     best = torch.maximum(left_edge, right_edge)
     taken = best.argsort(dim=-1, descending=True, stable=True)[..., :removed]

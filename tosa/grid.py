@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 Grid = tuple[int, int]
-Spans = tuple[tuple[int, int], ...]  # (length, removed) of every stretch of an axis, in order
+AxisWindows = tuple[tuple[int, int], ...]  # (length, removed) of every stretch of an axis, in order
 
 
 def unit(grid: Grid, window: Grid | None) -> Grid:
@@ -11,28 +11,28 @@ def unit(grid: Grid, window: Grid | None) -> Grid:
     return grid if window is None else (min(grid[0], window[0]), min(grid[1], window[1]))
 
 
-def axis_spans(length: int, window: int | None, removed: int) -> Spans:
+def axis_windows(length: int, window: int | None, removed: int) -> AxisWindows:
     """Cut an axis into its windows, and say how much each one loses.
 
-    A whole window loses `removed`; the cut one at the end its share, rounded down, which is as much as it
+    A whole window loses `removed`; the partial one at the end its share, rounded down, which is as much as it
     must lose to fit the smaller window and never more than half when `removed` is not. Without a window,
     or with one as long as the axis, the whole axis is one stretch.
     """
     window = length if window is None else min(window, length)
     whole, rest = divmod(length, window)
-    cut = ((rest, rest * removed // window),) if rest else ()
-    return ((window, removed),) * whole + cut
+    partial = ((rest, rest * removed // window),) if rest else ()
+    return ((window, removed),) * whole + partial
 
 
-def grid_spans(grid: Grid, window: Grid | None, r_hw: Grid) -> tuple[Spans, Spans]:
+def grid_windows(grid: Grid, window: Grid | None, r_hw: Grid) -> tuple[AxisWindows, AxisWindows]:
     """Cut both axes: the stretches of rows and those of columns."""
     sizes = (None, None) if window is None else window
-    return axis_spans(grid[0], sizes[0], r_hw[0]), axis_spans(grid[1], sizes[1], r_hw[1])
+    return axis_windows(grid[0], sizes[0], r_hw[0]), axis_windows(grid[1], sizes[1], r_hw[1])
 
 
-def remaining(spans: Spans) -> int:
+def remaining(windows: AxisWindows) -> int:
     """Count the rows or columns that an axis keeps."""
-    return sum(length - removed for length, removed in spans)
+    return sum(length - removed for length, removed in windows)
 
 
 def shrink(grid: Grid, window: Grid | None, r_hw: Grid) -> tuple[Grid, Grid | None]:
@@ -42,7 +42,7 @@ def shrink(grid: Grid, window: Grid | None, r_hw: Grid) -> tuple[Grid, Grid | No
     """
     if r_hw == (0, 0):
         return grid, window
-    rows, columns = grid_spans(grid, window, r_hw)
+    rows, columns = grid_windows(grid, window, r_hw)
     height, width = unit(grid, window)
     smaller = None if window is None else (height - r_hw[0], width - r_hw[1])
     return (remaining(rows), remaining(columns)), smaller

@@ -11,13 +11,13 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from tosa.grid import Spans, grid_spans, shrink
+from tosa.grid import AxisWindows, grid_windows, shrink
 from tosa.matching import Assignment
 from tosa.spec import MergeStep
 from tosa.tokens import Tokens
 
 
-def step_spans(tokens: Tokens, step: MergeStep, halves: bool = False) -> tuple[Spans, Spans]:
+def step_windows(tokens: Tokens, step: MergeStep, halves: bool = False) -> tuple[AxisWindows, AxisWindows]:
     """Give the stretches of rows and of columns that a step shortens, windows respected.
 
     halves: a stretch can lose half at most. Raises ValueError without a grid, without step.r_hw, or when a
@@ -25,7 +25,7 @@ def step_spans(tokens: Tokens, step: MergeStep, halves: bool = False) -> tuple[S
     """
     if tokens.grid is None or step.r_hw is None:
         raise ValueError("this method keeps a grid: it needs tokens with one, and a step with r_hw")
-    rows, columns = grid_spans(tokens.grid, tokens.window, step.r_hw)
+    rows, columns = grid_windows(tokens.grid, tokens.window, step.r_hw)
     if not all(0 <= removed <= (length // 2 if halves else length - 1) for length, removed in rows + columns):
         most = "half" if halves else "all but one"
         limit = f"window {tokens.window}: at most {most} of the rows and columns can go"
@@ -40,20 +40,20 @@ def on_smaller_grid(merged: Tokens, before: Tokens, step: MergeStep) -> Tokens:
     return replace(merged, grid=grid, window=window)
 
 
-def cells(spans: Spans, device: torch.device) -> Tensor:
+def cells(windows: AxisWindows, device: torch.device) -> Tensor:
     """Cut each stretch into as many near-equal pieces as it keeps: [length], the piece of each place."""
     pieces, first = [], 0
-    for length, removed in spans:
+    for length, removed in windows:
         kept = length - removed
         pieces.append(first + torch.arange(length, device=device) * kept // length)
         first += kept
     return torch.cat(pieces)
 
 
-def centres(spans: Spans, device: torch.device) -> Tensor:
+def centres(windows: AxisWindows, device: torch.device) -> Tensor:
     """Give the place in the middle of each piece of `cells`, the earlier of two: int64 [pieces]."""
     middles, start = [], 0
-    for length, removed in spans:
+    for length, removed in windows:
         kept = length - removed
         # Piece i begins at the smallest place p with p * kept // length == i.
         bounds = (torch.arange(kept + 1, device=device) * length + kept - 1) // kept
@@ -62,7 +62,7 @@ def centres(spans: Spans, device: torch.device) -> Tensor:
     return torch.cat(middles)
 
 
-def cell_assignment(tokens: Tokens, rows: Spans, columns: Spans) -> Assignment:
+def cell_assignment(tokens: Tokens, rows: AxisWindows, columns: AxisWindows) -> Assignment:
     """Group the patch tokens by the cells of both axes; the token in the middle of a cell leads it."""
     assert tokens.grid is not None
     device, prefix, batch = tokens.x.device, tokens.num_prefix, len(tokens.x)
@@ -96,24 +96,24 @@ class Blocks:
 
 
 @dataclass(frozen=True)
-class Run:
+class EqualWindows:
     """Neighbouring stretches that lose the same: where they are before a step, and after it."""
 
     before: Blocks
     after: Blocks
 
 
-def runs(spans: Spans) -> list[Run]:
-    """Put equal neighbouring stretches together: the whole windows of an axis, then the cut one."""
+def equal_windows(windows: AxisWindows) -> list[EqualWindows]:
+    """Put equal neighbouring stretches together: the whole windows of an axis, then the partial one."""
     found, before, after = [], 0, 0
-    for (length, removed), equal in groupby(spans):
+    for (length, removed), equal in groupby(windows):
         count = len(list(equal))
-        found.append(Run(Blocks(before, count, length), Blocks(after, count, length - removed)))
+        found.append(EqualWindows(Blocks(before, count, length), Blocks(after, count, length - removed)))
         before, after = before + count * length, after + count * (length - removed)
     return found
 
 
-def cut(values: Tensor, rows: Blocks, columns: Blocks) -> Tensor:
+def window_partition(values: Tensor, rows: Blocks, columns: Blocks) -> Tensor:
     """Cut windows out of a grid: values [B, H, W, ...] -> [B * windows, rows * columns of one, ...]."""
     part = values[:, rows.start : rows.start + rows.count * rows.length]
     part = part[:, :, columns.start : columns.start + columns.count * columns.length]
@@ -121,7 +121,7 @@ def cut(values: Tensor, rows: Blocks, columns: Blocks) -> Tensor:
     return part.transpose(2, 3).flatten(0, 2).flatten(1, 2)
 
 
-def uncut(windows: Tensor, rows: Blocks, columns: Blocks) -> Tensor:
+def window_unpartition(windows: Tensor, rows: Blocks, columns: Blocks) -> Tensor:
     """Put windows side by side again: [B * windows, rows * columns of one, ...] -> [B, h, w, ...]."""
     parts = windows.unflatten(1, (rows.length, columns.length))
     parts = parts.unflatten(0, (-1, rows.count, columns.count)).transpose(2, 3)

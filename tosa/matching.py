@@ -49,7 +49,7 @@ def bipartite(score: Tensor, r: int, num_prefix: int, tie_break: Tensor | None =
 
     score [B, A, B'] as `cosine` gives it; equal scores are decided by tie_break (same shape, higher wins),
     then by index. r is limited to half of the patch tokens. Output order: prefix | unmerged even tokens |
-    odd tokens; unmerged ones by falling score, or by index when there is a prefix, as ToMe orders them.
+    odd tokens; unmerged ones by descending score, or by index when there is a prefix, as ToMe orders them.
     """
     batch, _, num_b = score.shape
     merged, kept, partner = best_edges(score, r, tie_break)
@@ -61,13 +61,13 @@ def bipartite(score: Tensor, r: int, num_prefix: int, tie_break: Tensor | None =
 
 
 def best_edges(score: Tensor, r: int, tie_break: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Choose the r rows with the best score: their indices [B, r], the other rows by falling score
+    """Choose the r rows with the best score: their indices [B, r], the other rows by descending score
     [B, A - r], and the best column of each chosen row [B, r].
 
     r is limited to half of rows and columns together.
     """
     best, partner, best_tie = _best_partner(score, tie_break)
-    order = falling(best, best_tie)
+    order = argsort_desc(best, best_tie)
     r = min(r, sum(score.shape[1:]) // 2)
     merged = order[:, :r]
     return merged, order[:, r:], partner.gather(1, merged)
@@ -84,7 +84,7 @@ def join(kept: Tensor, targets: Tensor, merged: Tensor, partner: Tensor, num_pre
     return _assign(survivor, merged, num_prefix + num_kept + partner)
 
 
-def leave(kept: Tensor, gone: Tensor, num_prefix: int) -> Assignment:
+def keep_only(kept: Tensor, gone: Tensor, num_prefix: int) -> Assignment:
     """Send the tokens `gone` [B, r] nowhere, for `drop`; output order: prefix | kept.
 
     Every token has a destination by its form; theirs is 0, which they do not lead.
@@ -93,7 +93,7 @@ def leave(kept: Tensor, gone: Tensor, num_prefix: int) -> Assignment:
     return _assign(torch.cat([prefix, kept], dim=1), gone, torch.zeros_like(gone))
 
 
-def falling(values: Tensor, tie_break: Tensor | None = None) -> Tensor:
+def argsort_desc(values: Tensor, tie_break: Tensor | None = None) -> Tensor:
     """Order the columns of values [B, N] from high to low; equals by tie_break, then by index.
 
     A stable sort, because torch.topk leaves open which of equals it takes. It is not worth saving: 365 values
@@ -101,8 +101,8 @@ def falling(values: Tensor, tie_break: Tensor | None = None) -> Tensor:
     """
     if tie_break is None:
         return values.argsort(dim=-1, descending=True, stable=True)
-    by_tie = falling(tie_break)
-    return by_tie.gather(1, falling(values.gather(1, by_tie)))
+    by_tie = argsort_desc(tie_break)
+    return by_tie.gather(1, argsort_desc(values.gather(1, by_tie)))
 
 
 def _assign(survivor: Tensor, merged: Tensor, merged_dest: Tensor) -> Assignment:

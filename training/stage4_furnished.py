@@ -26,7 +26,7 @@ from training.language import question_loss
 from training.loop import Plan, arguments, train
 from training.model import GRID, IMAGE_PX, PATCH_PX, DenseHeads, build_config, build_model, build_tokenizer
 from training.tower import dense_loss, normalise
-from vlm.hosts import Host, adapt
+from vlm.adapters import ViTAdapter, adapt
 from vlm.vision import encode
 
 LOW_PX = 256
@@ -61,11 +61,11 @@ def main() -> None:
     parts = nn.ModuleDict({"model": model, "heads": heads}).to(given.device)
 
     def step_loss(batch: Batch, step: int) -> tuple[Tensor, dict[str, float]]:
-        host = at_grid(model.model.vision_tower, (LOW if step < given.low_steps else HIGH).grid)
+        adapter = at_grid(model.model.vision_tower, (LOW if step < given.low_steps else HIGH).grid)
         plan = make_plan(
-            draw_spec(random.Random(given.seed * 1_000_003 + step), given.plain_share), host.shape
+            draw_spec(random.Random(given.seed * 1_000_003 + step), given.plain_share), adapter.shape
         )
-        return furnished_loss(model, heads, host, batch.to(given.device), plan, step < HEADS_ALONE)
+        return furnished_loss(model, heads, adapter, batch.to(given.device), plan, step < HEADS_ALONE)
 
     plan = Plan(given.out, given.steps, given.rate, given.until, decay_share=0.45, save_every=100)
     train(plan, parts, two_phases(LOW, HIGH, given.low_steps, tokenizer, given.workers), step_loss)
@@ -88,11 +88,11 @@ def grown(
     return model
 
 
-def at_grid(tower: SiglipVisionModel, grid: int) -> Host:
+def at_grid(tower: SiglipVisionModel, grid: int) -> ViTAdapter:
     """Describe the tower at another resolution, its positions interpolated."""
-    host = adapt(tower)
-    shape = replace(host.shape, grid=(grid, grid))
-    return replace(host, shape=shape, embed=partial(tower.embeddings, interpolate_pos_encoding=True))
+    adapter = adapt(tower)
+    shape = replace(adapter.shape, grid=(grid, grid))
+    return replace(adapter, shape=shape, embed=partial(tower.embeddings, interpolate_pos_encoding=True))
 
 
 def draw_spec(draw: random.Random, plain_share: float = PLAIN_SHARE) -> MergeSpec:
@@ -105,7 +105,7 @@ def draw_spec(draw: random.Random, plain_share: float = PLAIN_SHARE) -> MergeSpe
 def furnished_loss(
     model: LlavaOnevisionForConditionalGeneration,
     heads: DenseHeads,
-    host: Host,
+    adapter: ViTAdapter,
     batch: Batch,
     plan: MergePlan,
     heads_alone: bool,
@@ -115,7 +115,7 @@ def furnished_loss(
     core, merged = model.model, plan.method != "none"
     with torch.autocast(batch.pixels.device.type, torch.bfloat16):
         spatial = spatial_tokens(batch.z, levels=plan.shape.grid[0])
-        tokens = encode(host, normalise(batch.pixels), plan, spatial)
+        tokens = encode(adapter, normalise(batch.pixels), plan, spatial)
         visual = core.multi_modal_projector(tokens.x)
         loss, right = question_loss(model, visual, batch.packed)
     measures = {"right_merged" if merged else "right": right.item()}

@@ -1,16 +1,16 @@
 """Vision-language models with token merging inside: load, preprocess, encode, prompt, generate.
 
-`tosa_encode` does the same for a vision transformer of timm or transformers alone (`vlm.hosts`).
+`tosa_encode` does the same for a vision transformer of timm or transformers alone (`vlm.adapters`).
 Every function takes the loaded `Vlm` and values, and returns a value; nothing is kept on the model, so one
 model serves any number of threads with different plans. Depth arrives as ready-made spatial tokens.
 """
 
-from vlm.decoding import Decoding, FinishReason, Row, require_room
-from vlm.detokenize import TextSoFar
+from vlm.adapters import Block, ViTAdapter, adapt
+from vlm.decoding import Decoding, FinishReason, GeneratedSequence, require_room
+from vlm.detokenize import IncrementalDetokenizer
 from vlm.generate import Generation, features, generate
-from vlm.hosts import Block, Host, adapt
 from vlm.load import load_shape, load_vlm
-from vlm.model import ImageSettings, Vlm, VlmError, settle
+from vlm.model import ImageSettings, Vlm, VlmError, synchronize
 from vlm.preprocess import pixel_values
 from vlm.prompt import Role, Turn, answer_text, chat_ids, prompt_ids
 from vlm.sampling import GenerationParams
@@ -20,14 +20,14 @@ __all__ = [
     "Block",
     "Decoding",
     "FinishReason",
+    "GeneratedSequence",
     "Generation",
     "GenerationParams",
-    "Host",
     "ImageSettings",
+    "IncrementalDetokenizer",
     "Role",
-    "Row",
-    "TextSoFar",
     "Turn",
+    "ViTAdapter",
     "Vlm",
     "VlmError",
     "adapt",
@@ -43,6 +43,6 @@ __all__ = [
     "pixel_values",
     "prompt_ids",
     "require_room",
-    "settle",
+    "synchronize",
     "tosa_encode",
 ]

@@ -17,15 +17,15 @@ from vlm.language import embed, new_cache, next_logits
 from vlm.model import Vlm, VlmError
 from vlm.sampling import GenerationParams, Sampler, choose
 
-FinishReason = Literal["stop", "length", "cancelled", "not_finite"]
+FinishReason = Literal["stop", "length", "cancelled", "non_finite"]
 
 
 @dataclass
-class Row:
+class GeneratedSequence:
     """One answer of a `Decoding`, as far as it has come.
 
     `index`: its place among the prompts. `token_ids`: without the stop token. `finish_reason`: None while it
-    runs; "length": cut off at its own limit or the model's; "cancelled": dropped; "not_finite": the model
+    runs; "length": cut off at its own limit or the model's; "cancelled": dropped; "non_finite": the model
     gave NaN or infinity instead of the next token.
     """
 
@@ -58,61 +58,61 @@ class Decoding:
         if not 0 < len(prompts) == len(features) == len(params):
             raise ValueError("give at least one prompt, and the features and parameters of each")
         require_room(vlm, prompts)
-        self.rows = tuple(Row(i, prompt.shape[1]) for i, prompt in enumerate(prompts))
+        self.rows = tuple(GeneratedSequence(i, prompt.shape[1]) for i, prompt in enumerate(prompts))
         self._vlm = vlm
-        self._live = self.rows
+        self._active = self.rows
         self._samplers = [Sampler.start(own) for own in params]
         embeds = [embed(vlm, prompt, own) for prompt, own in zip(prompts, features, strict=True)]
-        batch, self._attended = _left_pad(embeds)  # attended [B, tokens in the cache], None without padding
+        batch, self._attended = left_pad(embeds)  # attended [B, tokens in the cache], None without padding
         self._cache = new_cache(vlm)
-        self._logits = self._read(batch)
+        self._logits = self._forward(batch)
 
     @property
-    def live(self) -> tuple[int, ...]:
+    def active(self) -> tuple[int, ...]:
         """Indices of the rows that still run, ascending."""
-        return tuple(row.index for row in self._live)
+        return tuple(row.index for row in self._active)
 
     @torch.inference_mode()
-    def step(self) -> list[Row]:
-        """Choose one more token for every live row; return these rows, those that end now among them.
+    def step(self) -> list[GeneratedSequence]:
+        """Choose one more token for every active row; return these rows, those that end now among them.
 
         Runs the language model, but for the first call, which chooses behind the prompts.
         """
-        if not self._live:
+        if not self._active:
             return []
         logits = self._next_logits() if self._logits is None else self._logits
         self._logits = None
-        stepped = list(self._live)
-        for row, token in zip(stepped, choose(logits, [self._samplers[i] for i in self.live]), strict=True):
-            self._take(row, token)
-        self._leave()
+        stepped = list(self._active)
+        for row, token in zip(stepped, choose(logits, [self._samplers[i] for i in self.active]), strict=True):
+            self._append(row, token)
+        self._evict_finished()
         return stepped
 
     @torch.inference_mode()
-    def drop(self, rows: Collection[int]) -> None:
+    def cancel(self, rows: Collection[int]) -> None:
         """End these rows as "cancelled"; the others never notice. Rows that have ended stay as they are."""
-        for row in self._live:
+        for row in self._active:
             if row.index in rows:
                 row.finish_reason = "cancelled"
-        self._leave()
+        self._evict_finished()
 
     def _next_logits(self) -> Tensor:
-        last = torch.tensor([row.token_ids[-1:] for row in self._live], device=self._vlm.device)
+        last = torch.tensor([row.token_ids[-1:] for row in self._active], device=self._vlm.device)
         if self._attended is not None:
             self._attended = pad(self._attended, (0, 1), value=1)
-        return self._read(embed(self._vlm, last))
+        return self._forward(embed(self._vlm, last))
 
-    def _read(self, embeds: Tensor) -> Tensor:
+    def _forward(self, embeds: Tensor) -> Tensor:
         """Run embeds [B, T, D] behind the cache; return the logits [B, vocabulary] that follow."""
         if self._attended is None:
             return next_logits(self._vlm, embeds, self._cache)
         positions = (self._attended.cumsum(dim=1) - 1).clamp(min=0)[:, -embeds.shape[1] :]
         return next_logits(self._vlm, embeds, self._cache, self._attended, positions)
 
-    def _take(self, row: Row, token: int | None) -> None:
+    def _append(self, row: GeneratedSequence, token: int | None) -> None:
         room = self._vlm.max_tokens - row.prompt_tokens
         if token is None:
-            row.finish_reason = "not_finite"
+            row.finish_reason = "non_finite"
         elif token in self._vlm.eos_token_ids:
             row.finish_reason = "stop"
         else:
@@ -120,12 +120,12 @@ class Decoding:
             if len(row.token_ids) == min(self._samplers[row.index].params.max_new_tokens, room):
                 row.finish_reason = "length"
 
-    def _leave(self) -> None:
-        """Take the rows that have ended out of everything that has one entry per live row."""
-        stay = [place for place, row in enumerate(self._live) if row.finish_reason is None]
-        if len(stay) == len(self._live):
+    def _evict_finished(self) -> None:
+        """Take the rows that have ended out of everything that has one entry per active row."""
+        stay = [place for place, row in enumerate(self._active) if row.finish_reason is None]
+        if len(stay) == len(self._active):
             return
-        self._live = tuple(self._live[place] for place in stay)
+        self._active = tuple(self._active[place] for place in stay)
         if not stay:  # nothing will be read again: let the memory go now
             self._cache, self._attended, self._logits = new_cache(self._vlm), None, None
             return
@@ -141,11 +141,15 @@ def require_room(vlm: Vlm, prompts: Sequence[Tensor]) -> None:
     too_long = tuple(i for i, length in enumerate(lengths) if length >= vlm.max_tokens)
     if too_long:
         longest = max(lengths)
-        message = f"the prompt has {longest} tokens with its images; {vlm.id} takes {vlm.max_tokens - 1}"
-        raise VlmError("prompt_too_long", message, rows=too_long)
+        most = vlm.max_tokens - 1
+        message = (
+            f"the prompt has {longest} tokens with its images and the model takes {most}: shorten the "
+            "question or keep fewer visual tokens."
+        )
+        raise VlmError("prompt_too_long", message, rows=too_long, limit=most)
 
 
-def _left_pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+def left_pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
     """Return rows [1, t, D] behind zeros as [B, T, D]; and 1 where they are real, None if everywhere."""
     width = max(row.shape[1] for row in rows)
     batch = torch.cat([pad(row, (0, 0, width - row.shape[1], 0)) for row in rows])

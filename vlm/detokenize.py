@@ -13,7 +13,7 @@ from vlm.prompt import answer_text, decoded
 HALF = "\ufffd"  # what bytes of a character become while some are missing
 
 
-class TextSoFar:
+class IncrementalDetokenizer:
     """Turn the tokens of one answer into text piece by piece; the pieces together are its `answer_text`.
 
     For one answer and one thread. Holds back what later tokens may change: a character whose bytes have not
@@ -23,18 +23,18 @@ class TextSoFar:
     def __init__(self, vlm: Vlm) -> None:
         self._vlm = vlm
         self._ids: list[int] = []
-        self._said = 0  # characters
+        self._num_chars = 0
 
     def push(self, token_ids: Sequence[int]) -> str:
         """Take the tokens that have come since the last call; return what is new and final, maybe ""."""
         self._ids += token_ids
-        return self._say(decoded(self._vlm, self._ids).rstrip(HALF).strip())
+        return self._emit(decoded(self._vlm, self._ids).rstrip(HALF).strip())
 
-    def rest(self) -> str:
+    def flush(self) -> str:
         """Return the text that was held back, once the answer has ended."""
-        return self._say(answer_text(self._vlm, self._ids))
+        return self._emit(answer_text(self._vlm, self._ids))
 
-    def _say(self, text: str) -> str:
-        new = text[self._said :]
-        self._said += len(new)
+    def _emit(self, text: str) -> str:
+        new = text[self._num_chars :]
+        self._num_chars += len(new)
         return new

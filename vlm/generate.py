@@ -46,16 +46,16 @@ def generate(
     """Answer one prompt [1, T] with the features [n, M, D] at its placeholders, in order.
 
     `should_stop` is asked after every token that is not the last ("cancelled" if it says so).
-    Raises VlmError: prompt_too_long, or not_finite if the model gives NaN or infinity. `Decoding` does this
+    Raises VlmError: prompt_too_long, or non_finite if the model gives NaN or infinity. `Decoding` does this
     for several prompts at once.
     """
     decoding = Decoding(vlm, [input_ids], [features], [params or GenerationParams()])
-    while decoding.live:
+    while decoding.active:
         decoding.step()
-        if decoding.live and should_stop is not None and should_stop():
-            decoding.drop(decoding.live)
+        if decoding.active and should_stop is not None and should_stop():
+            decoding.cancel(decoding.active)
     (row,) = decoding.rows
-    if row.finish_reason == "not_finite":
-        raise VlmError("not_finite", f"{vlm.id} gave NaN or infinity instead of the next token")
+    if row.finish_reason == "non_finite":
+        raise VlmError("non_finite", f"{vlm.id} gave NaN or infinity instead of the next token")
     assert row.finish_reason is not None, "a row that is not live has ended"
     return Generation(answer_text(vlm, row.token_ids), tuple(row.token_ids), row.finish_reason)

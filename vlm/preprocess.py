@@ -2,8 +2,8 @@
 
 transformers would cut a single picture into anyres tiles; several pictures it pads to squares. We do neither:
 every picture is resized to size_px x size_px whatever its aspect ratio, so patch (row, column) always means
-the same part of the picture (and of its depth). On a picture that already is size_px x size_px the result
-equals that of the LlavaOnevision image processor.
+the same part of the picture (and of its depth). The result equals the whole view that the image processor of
+LlavaOnevision makes of a single picture, before its tiles.
 """
 
 from __future__ import annotations
@@ -13,8 +13,14 @@ from collections.abc import Sequence
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from vlm.model import ImageSettings, Vlm
+
+_KERNELS = {
+    Image.Resampling.BILINEAR: InterpolationMode.BILINEAR,
+    Image.Resampling.BICUBIC: InterpolationMode.BICUBIC,
+}
 
 
 def pixel_values(vlm: Vlm, images: Sequence[Image.Image], device: torch.device | str | None = None) -> Tensor:
@@ -22,16 +28,22 @@ def pixel_values(vlm: Vlm, images: Sequence[Image.Image], device: torch.device |
 
     Pictures of any mode and size; alpha is dropped. At least one picture. device: the model's by default.
     """
-    views = torch.stack([_view(image, vlm.image_processor) for image in images])
+    settings = vlm.image_processor
+    views = torch.empty(len(images), 3, settings.size_px, settings.size_px)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (settings.mean, settings.std))
+    for view, image in zip(views, images, strict=True):
+        view.copy_(_resized(image, settings)).mul_(settings.rescale).sub_(mean).div_(std)
     return views.to(device=vlm.device if device is None else device, dtype=vlm.dtype)
 
 
-def _view(image: Image.Image, settings: ImageSettings) -> Tensor:
-    side = settings.size_px
-    image = image.convert("RGB")
-    if image.size != (side, side):
-        image = image.resize((side, side), Image.Resampling(settings.resample))
-    rgb = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(side, side, 3)
-    values = rgb.permute(2, 0, 1).float() * settings.rescale
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (settings.mean, settings.std))
-    return (values - mean) / std
+def _resized(image: Image.Image, settings: ImageSettings) -> Tensor:
+    """Return [3, S, S] uint8, resized by the image processor's own kernel, or Pillow's where that is rare."""
+    side, resample = settings.size_px, Image.Resampling(settings.resample)
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    if rgb.size != (side, side) and resample not in _KERNELS:
+        rgb = rgb.resize((side, side), resample)
+    pixels = torch.frombuffer(bytearray(rgb.tobytes()), dtype=torch.uint8).view(rgb.height, rgb.width, 3)
+    view = pixels.permute(2, 0, 1)
+    return (
+        view if rgb.size == (side, side) else resize(view, [side, side], _KERNELS[resample], antialias=True)
+    )

@@ -23,13 +23,13 @@ from tosa import (
     raster_order,
     recover,
 )
-from vlm.hosts import Host, adapt
-from vlm.hosts.host import count_layers
+from vlm.adapters import ViTAdapter, adapt
+from vlm.adapters.adapter import count_layers
 from vlm.model import VlmError
 
 
 def encode(
-    host: Host | Any,
+    adapter: ViTAdapter | Any,
     pixel_values: Tensor,
     plan: MergePlan,
     spatial: Tensor | None = None,
@@ -41,7 +41,7 @@ def encode(
 ) -> Tokens:
     """Run the layers of `plan` over the pictures, merging tokens as the plan's method does.
 
-    host: a loaded model that `adapt` knows, or what `adapt` made of it. pixel_values: [B, 3, H, W],
+    adapter: a loaded model that `adapt` knows, or what `adapt` made of it. pixel_values: [B, 3, H, W],
     normalised. spatial: [B, P, S], for methods that need it (P = patches). track_source: follow every patch
     to its token, which raster order does anyway once the grid is gone. trace: a list that gets the tokens
     every layer leaves behind. method: stands in for the plan's own, for one that METHODS does not hold.
@@ -50,14 +50,14 @@ def encode(
     N = plan.tokens_out and the prefix. Differentiable; callers that only infer wrap it in
     `torch.inference_mode()`. Dropout on attention weights is never applied. Raises VlmError.
     """
-    if not isinstance(host, Host):
-        host = adapt(host, image_size=(pixel_values.shape[-2], pixel_values.shape[-1]))
-    _require_fit(host, plan)
-    _require_spatial(host, plan, len(pixel_values), spatial)
+    if not isinstance(adapter, ViTAdapter):
+        adapter = adapt(adapter, image_size=(pixel_values.shape[-2], pixel_values.shape[-1]))
+    _require_fit(adapter, plan)
+    _require_spatial(adapter, plan, len(pixel_values), spatial)
     method = method or METHODS[plan.method]
     scattered = plan.order == "raster" and not method.keeps_grid and plan.tokens_out < plan.tokens_in
-    tokens = _start(host, pixel_values, spatial, track_source or scattered)
-    for block, step in zip(host.blocks, plan.steps, strict=False):
+    tokens = _start(adapter, pixel_values, spatial, track_source or scattered)
+    for block, step in zip(adapter.blocks, plan.steps, strict=False):
         if between_layers is not None:
             between_layers()
         if step is not None and method.site == "before_block":
@@ -74,7 +74,7 @@ def encode(
 
 
 def tosa_encode(
-    model: Host | Any,
+    model: ViTAdapter | Any,
     pixel_values: Tensor,
     spec: MergeSpec,
     spatial: Tensor | None = None,
@@ -85,27 +85,27 @@ def tosa_encode(
 
     With method "none", x equals timm's `model.forward_features(pixels)` and the last_hidden_state of
     transformers, final norm included; SAM's tokens are those before its neck (see `feature_map`).
-    feature_layer: -2 or another hidden state stops there, before any norm; of a Host, `adapt` has chosen it.
+    feature_layer: -2 or another hidden state stops there, before any norm; of an adapter, `adapt` chose it.
     pixel_values: [B, 3, H, W]; spatial: [B, P, S]. Raises PlanError and VlmError.
     """
-    host = _host(model, pixel_values, feature_layer)
-    tokens = encode(host, pixel_values, make_plan(spec, host.shape), spatial)
-    return replace(tokens, x=host.finish(tokens.x))
+    adapter = _adapter(model, pixel_values, feature_layer)
+    tokens = encode(adapter, pixel_values, make_plan(spec, adapter.shape), spatial)
+    return replace(tokens, x=adapter.finish(tokens.x))
 
 
 def feature_map(
-    model: Host | Any, pixel_values: Tensor, spec: MergeSpec, spatial: Tensor | None = None
+    model: ViTAdapter | Any, pixel_values: Tensor, spec: MergeSpec, spatial: Tensor | None = None
 ) -> Tensor:
     """Encode pictures with merging and bring the features back on the full patch grid, for dense heads.
 
     Returns [B, C, rows, columns] behind the final norm, without prefix tokens; for SAM behind its neck, which
-    with method "none" is `model.forward_features(pixels)`; for a Host of an earlier hidden state, that state.
+    with method "none" is `model.forward_features(pixels)`; for an adapter of an earlier one, that state.
     Arguments and errors as in `tosa_encode`.
     """
-    host = _host(model, pixel_values)
-    tokens = encode(host, pixel_values, make_plan(spec, host.shape), spatial)
-    dense = host.finish(recover(tokens)).mT.unflatten(2, host.shape.grid)
-    return dense if host.neck is None else host.neck(dense)
+    adapter = _adapter(model, pixel_values)
+    tokens = encode(adapter, pixel_values, make_plan(spec, adapter.shape), spatial)
+    dense = adapter.finish(recover(tokens)).mT.unflatten(2, adapter.shape.grid)
+    return dense if adapter.neck is None else adapter.neck(dense)
 
 
 def encoder_shape(config: LlavaOnevisionConfig) -> EncoderShape:
@@ -122,19 +122,19 @@ def encoder_shape(config: LlavaOnevisionConfig) -> EncoderShape:
     )
 
 
-def _host(model: Host | Any, pixel_values: Tensor, feature_layer: int = -1) -> Host:
-    if isinstance(model, Host):
+def _adapter(model: ViTAdapter | Any, pixel_values: Tensor, feature_layer: int = -1) -> ViTAdapter:
+    if isinstance(model, ViTAdapter):
         if feature_layer != -1:
-            message = "a Host was adapted for its layers already: give feature_layer to adapt instead"
+            message = "a ViTAdapter was adapted for its layers already: give feature_layer to adapt instead"
             raise VlmError("wrong_feature_layer", message)
         return model
     return adapt(model, feature_layer, (pixel_values.shape[-2], pixel_values.shape[-1]))
 
 
-def _start(host: Host, pixel_values: Tensor, spatial: Tensor | None, track_source: bool) -> Tokens:
-    shape = host.shape
+def _start(adapter: ViTAdapter, pixel_values: Tensor, spatial: Tensor | None, track_source: bool) -> Tokens:
+    shape = adapter.shape
     return Tokens.start(
-        host.embed(pixel_values),
+        adapter.embed(pixel_values),
         shape.grid,
         shape.num_prefix,
         spatial,
@@ -144,25 +144,25 @@ def _start(host: Host, pixel_values: Tensor, spatial: Tensor | None, track_sourc
     )
 
 
-def _require_spatial(host: Host, plan: MergePlan, batch: int, spatial: Tensor | None) -> None:
+def _require_spatial(adapter: ViTAdapter, plan: MergePlan, batch: int, spatial: Tensor | None) -> None:
     """Refuse missing spatial tokens, and those of other pictures or another grid; they may have a prefix."""
     if spatial is None:
         if plan.needs_spatial:
             message = f"{plan.method} needs spatial tokens: give spatial=spatial_tokens(z)"
             raise VlmError("missing_spatial", message)
         return
-    shape, got = host.shape, tuple(spatial.shape)
+    shape, got = adapter.shape, tuple(spatial.shape)
     counts = shape.patches, shape.patches + shape.num_prefix
     if len(got) != 3 or got[0] != batch or got[1] not in counts:
         message = f"spatial tokens must be [{batch}, {shape.patches}, S], got {list(got)}"
         raise VlmError("wrong_spatial", message)
 
 
-def _require_fit(host: Host, plan: MergePlan) -> None:
+def _require_fit(adapter: ViTAdapter, plan: MergePlan) -> None:
     """Refuse a plan made for another encoder; names, widths and the number of layers left over may differ."""
     ours, theirs = (
-        (s.grid, s.num_prefix, s.window, s.rotary, s.requires_grid) for s in (host.shape, plan.shape)
+        (s.grid, s.num_prefix, s.window, s.rotary, s.requires_grid) for s in (adapter.shape, plan.shape)
     )
-    if ours != theirs or len(plan.steps) > len(host.blocks):
-        message = f"the plan was made for {plan.shape}, which does not fit {host.shape}"
+    if ours != theirs or len(plan.steps) > len(adapter.blocks):
+        message = f"the plan was made for {plan.shape}, which does not fit {adapter.shape}"
         raise VlmError("wrong_plan", message)

@@ -1,4 +1,4 @@
-"""What the load tests ask: rendered rooms as a robot would send them, JPEG and 16-bit PNG, and questions."""
+"""The requests of the load tests: questions about rendered rooms, as JPEG and 16-bit PNG."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench.load.shots import Shot, form, post_form
+from bench.load.requests import Request, form
 from evals.rooms import TEST, make_scene
 from evals.rooms.questions import TYPES, questions
 from evals.rooms.render import render
@@ -25,7 +25,7 @@ MODES: dict[str, dict[str, Any]] = {
     "tosa 0.5": {"method": "tosa", "keep_ratio": 0.5},
     "cubist 0.25": {"method": "cubist", "keep_ratio": 0.25},
 }
-"""Mode by name: what a request says about merging."""
+"""The fields of a request that choose merging, by mode."""
 
 
 @dataclass(frozen=True)
@@ -43,50 +43,48 @@ def view(index: int) -> View:
     """Render frame `index` of the test split."""
     scene = make_scene(TEST[index])
     frame = render(scene)
-    asked = questions(scene, frame, scene.seed, len(TYPES))
+    drawn = questions(scene, frame, scene.seed, len(TYPES))
     depth = np.round(frame.depth * MM_PER_M).astype(np.uint16)
     return View(
         _file(frame.rgb, format="JPEG", quality=JPEG_QUALITY),
         _file(depth, format="PNG"),
-        tuple(one.question for one in asked),
-        tuple(one.answer for one in asked),
+        tuple(one.question for one in drawn),
+        tuple(one.answer for one in drawn),
     )
 
 
 def body_of(index: int, mode: str, question: int = 0, more: Mapping[str, object] | None = None) -> bytes:
-    """Encode one question about one frame as a form; depth goes with it where the mode uses it."""
-    seen, fields = view(index), MODES[mode]
-    files = {"image": seen.image, **({"depth": seen.depth} if fields["method"] == "tosa" else {})}
-    text = seen.questions[question % len(seen.questions)]
+    """Encode one question about one frame as a form, with depth if the mode uses it."""
+    frame, fields = view(index), MODES[mode]
+    files = {"image": frame.image, **({"depth": frame.depth} if fields["method"] == "tosa" else {})}
+    text = frame.questions[question % len(frame.questions)]
     return form({"question": text, **fields, **(more or {})}, files)
 
 
 def ask(
-    host: str,
     index: int,
     mode: str,
     more: Mapping[str, object] | None = None,
     question: int = 0,
     label: str | None = None,
     path: str = "/vqa",
-) -> Shot:
-    """Encode the whole request."""
-    return Shot(post_form(path, host, body_of(index, mode, question, more)), label or mode)
+) -> Request:
+    """Return the request of one question about one frame."""
+    return Request(path, body_of(index, mode, question, more), label or mode)
 
 
 def distinct(
-    host: str,
     modes: Sequence[str],
     number: int,
     more: Mapping[str, object] | None = None,
     start: int = 0,
     path: str = "/vqa",
-) -> list[Shot]:
-    """Encode one question about each of `number` different frames, the modes taking turns."""
-    return [ask(host, start + index, modes[index % len(modes)], more, path=path) for index in range(number)]
+) -> list[Request]:
+    """Return one question about each of `number` different frames, the modes alternating."""
+    return [ask(start + index, modes[index % len(modes)], more, path=path) for index in range(number)]
 
 
-def _file(pixels: Any, **how: Any) -> bytes:
+def _file(pixels: Any, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, **how)
+    Image.fromarray(pixels).save(buffer, **options)
     return buffer.getvalue()

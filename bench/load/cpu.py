@@ -16,14 +16,14 @@ class CpuShares:
     def __init__(self, tree: Callable[[], list[psutil.Process]]) -> None:
         self._tree = tree
         self._began = perf_counter()
-        self._busy_s, self._client_s, self._server_s = _busy_s(), _client_s(), _seconds_of(tree())
+        self._busy_s, self._client_s, self._server_s = _busy_s(), client_s(), _seconds_of(tree())
 
     def shares(self) -> dict[str, float]:
         """Return cores used by the server, the client and others, stolen time among theirs."""
         wall = perf_counter() - self._began
         now = _seconds_of(self._tree())
         server = sum(spent - self._server_s.get(pid, 0.0) for pid, spent in now.items())
-        client = _client_s() - self._client_s
+        client = client_s() - self._client_s
         others = _busy_s() - self._busy_s - server - client
         named = {"server": server, "client": client, "others": max(0.0, others)}
         return {name: round(seconds / wall, 3) for name, seconds in named.items()}
@@ -36,9 +36,9 @@ def _busy_s() -> float:
     return sum(times) - idle - guests
 
 
-def _client_s() -> float:
-    own = os.times()
-    return own.user + own.system
+def client_s() -> float:
+    """Return the CPU seconds of this process, and of programs it ran as clients that have ended."""
+    return sum(os.times()[:4])
 
 
 def _seconds_of(tree: list[psutil.Process]) -> dict[int, float]:
@@ -62,8 +62,8 @@ async def quietly(
     tries: list[dict[str, Any]] = []
     while len(tries) <= repeats:
         counting = CpuShares(tree)
-        seen = await part()
-        tries.append({**seen, "cores": counting.shares()})
+        measured = await part()
+        tries.append({**measured, "cores": counting.shares()})
         if tries[-1]["cores"]["others"] <= max_others:
             break
     quietest = min(tries, key=lambda one: one["cores"]["others"])

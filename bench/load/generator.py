@@ -1,6 +1,7 @@
-"""Send shots on a schedule (open loop) or as fast as answers come (closed loop), in one process.
+"""Send requests on a schedule (open loop) or as fast as answers come (closed loop), in one process.
 
-Open loop: the schedule does not wait for answers, so a slow server meets the load it would meet in life.
+Open loop: the schedule does not wait for answers, so a slow server meets the same load as in production.
+Connections are kept open between requests, as browsers and client libraries keep them.
 """
 
 from __future__ import annotations
@@ -14,121 +15,129 @@ from random import Random
 from time import perf_counter
 from urllib.parse import urlsplit
 
-from bench.load.http1 import Connection, NoReply, Reply
-from bench.load.shots import Outcome, Shot
+import h11
+
+from bench.load.connection import Connection, NoResponse, Response
+from bench.load.requests import Request, Sample
 
 MAX_IDLE_S = 2.0
-"""Servers close idle connections after some seconds; one that has idled for this long is not used again."""
+"""Servers close idle connections after some seconds; one that has been idle for this long is not reused."""
 
 
 @dataclass
 class Target:
-    """A server, and the connections to it that nobody uses just now. key: an API key to show it."""
+    """A server, and the idle connections to it. key: an API key to send. opened: connections made so far."""
 
     name: str
     address: str
     port: int
     timeout_s: float = 60.0
     key: str | None = None
+    opened: int = 0
     _idle: list[Connection] = field(default_factory=list)
 
     @classmethod
     def of(cls, url: str, timeout_s: float = 60.0, key: str | None = None) -> Target:
-        """Read http://host:port, nothing else is spoken here; resolve the host once."""
+        """Read http://host:port, the only scheme that is supported; resolve the host once."""
         parts = urlsplit(url)
         if parts.scheme != "http" or parts.hostname is None:
             raise ValueError(f"the address must be http://host:port, not {url}")
         address = socket.gethostbyname(parts.hostname)
         return cls(parts.netloc, address, parts.port or 80, timeout_s, key)
 
-    def signed(self, request: bytes) -> bytes:
-        """Return the request with the API key, if there is one."""
-        if self.key is None:
-            return request
-        return request.replace(b"\r\n", f"\r\nAuthorization: Bearer {self.key}\r\n".encode(), 1)
+    def head(self, request: Request) -> h11.Request:
+        """Return the head of a request to this server."""
+        headers = [("Host", self.name), *request.headers(self.key).items()]
+        return h11.Request(method=request.method, target=request.path, headers=headers)
 
-    async def connection(self, fresh: bool) -> Connection:
-        """Return an idle connection that is still open, or a new one."""
-        while self._idle and not fresh:
+    async def open(self) -> Connection:
+        """Open a connection of its own, never to be reused. Raises NoResponse."""
+        self.opened += 1
+        return await Connection.open(self.address, self.port)
+
+    async def exchange(self, request: Request, fresh: bool = False) -> Response:
+        """Send one request and keep the connection if the server does. Raises NoResponse, TimeoutError."""
+        async with asyncio.timeout(self.timeout_s):
+            connection = None if fresh else self._reused()
+            connection = connection or await self.open()
+            try:
+                response = await connection.exchange(self.head(request), request.body)
+            except BaseException:
+                connection.close()
+                raise
+        if connection.is_reusable and not fresh:
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return response
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _reused(self) -> Connection | None:
+        while self._idle:
             kept = self._idle.pop()
             if perf_counter() - kept.idle_since_s < MAX_IDLE_S and kept.is_open:
                 return kept
             kept.close()
-        return await Connection.open(self.address, self.port)
-
-    async def exchange(self, request: bytes, fresh: bool = False) -> Reply:
-        """Send one request and keep the connection if the server does. Raises NoReply, TimeoutError."""
-        async with asyncio.timeout(self.timeout_s):
-            connection = await self.connection(fresh)
-            try:
-                reply = await connection.exchange(self.signed(request))
-            except BaseException:
-                connection.close()
-                raise
-        if reply.keeps_alive and not fresh:
-            self._idle.append(connection)
-        else:
-            connection.close()
-        return reply
-
-    def close(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        return None
 
 
-async def fire(target: Target, shot: Shot, due_s: float, fresh: bool = False) -> Outcome:
-    """Send one shot now and say what became of it."""
+async def send(target: Target, request: Request, due_s: float, fresh: bool = False) -> Sample:
+    """Send one request now and return its sample."""
     sent = perf_counter()
     try:
-        reply = await target.exchange(shot.request, fresh)
-    except (NoReply, TimeoutError) as error:
+        response = await target.exchange(request, fresh)
+    except (NoResponse, TimeoutError) as error:
         lost = "timeout" if isinstance(error, TimeoutError) else str(error)
-        return Outcome(shot.label, due_s, sent, perf_counter(), lost=lost)
-    return Outcome(shot.label, due_s, sent, reply.ended_s, reply.status, reply=reply)
+        return Sample(request.label, due_s, sent, perf_counter(), lost=lost)
+    return Sample(request.label, due_s, sent, response.ended_s, response.status, response=response)
 
 
-async def fire_and_leave(target: Target, shot: Shot, due_s: float, after_s: float) -> Outcome:
-    """Send one shot on its own connection and close it after `after_s`, unless the answer is there first."""
+async def send_and_disconnect(target: Target, request: Request, due_s: float, after_s: float) -> Sample:
+    """Send one request on its own connection and close it after `after_s`, unless the answer comes first."""
     sent = perf_counter()
     try:
-        connection = await Connection.open(target.address, target.port)
-    except NoReply as error:
-        return Outcome(shot.label, due_s, sent, perf_counter(), lost=str(error))
+        connection = await target.open()
+    except NoResponse as error:
+        return Sample(request.label, due_s, sent, perf_counter(), lost=str(error))
     try:
         async with asyncio.timeout(after_s):
-            reply = await connection.exchange(target.signed(shot.request))
+            response = await connection.exchange(target.head(request), request.body)
     except TimeoutError:
-        return Outcome(shot.label, due_s, sent, perf_counter())
-    except NoReply as error:
-        return Outcome(shot.label, due_s, sent, perf_counter(), lost=str(error))
+        return Sample(request.label, due_s, sent, perf_counter())
+    except NoResponse as error:
+        return Sample(request.label, due_s, sent, perf_counter(), lost=str(error))
     finally:
         connection.close()
-    return Outcome(shot.label, due_s, sent, reply.ended_s, reply.status, reply=reply)
+    return Sample(request.label, due_s, sent, response.ended_s, response.status, response=response)
 
 
 async def open_loop(
-    target: Target, shots: Iterable[Shot], moments: Iterable[float], fresh: bool = False
-) -> list[Outcome]:
-    """Send each shot at its moment, in seconds from now, whatever became of those before it."""
-    start, running = perf_counter(), list[asyncio.Task[Outcome]]()
-    for shot, moment in zip(shots, moments, strict=False):
+    target: Target, requests: Iterable[Request], moments: Iterable[float], fresh: bool = False
+) -> list[Sample]:
+    """Send each request at its moment, in seconds from now, whether or not earlier ones are answered."""
+    start, running = perf_counter(), list[asyncio.Task[Sample]]()
+    for request, moment in zip(requests, moments, strict=False):
         await _sleep_until(start + moment)
-        running.append(asyncio.create_task(fire(target, shot, start + moment, fresh)))
+        running.append(asyncio.create_task(send(target, request, start + moment, fresh)))
     return list(await asyncio.gather(*running))
 
 
 async def closed_loop(
-    target: Target, shots: Sequence[Shot], clients: int, fresh: bool = False
-) -> list[Outcome]:
-    """Let `clients` share out the shots, each sending its next one when its last is answered."""
-    waiting, outcomes = iter(shots), list[Outcome]()
+    target: Target, requests: Sequence[Request], clients: int, fresh: bool = False
+) -> list[Sample]:
+    """Let `clients` share the requests, each sending its next one when its last is answered."""
+    waiting, samples = iter(requests), list[Sample]()
 
     async def client() -> None:
-        for shot in waiting:
-            outcomes.append(await fire(target, shot, perf_counter(), fresh))
+        for request in waiting:
+            samples.append(await send(target, request, perf_counter(), fresh))
 
     await asyncio.gather(*(client() for _ in range(clients)))
-    return outcomes
+    return samples
 
 
 def steady(rate: float, seconds: float) -> list[float]:
@@ -143,11 +152,11 @@ def poisson(rate: float, seconds: float, seed: int = 0) -> list[float]:
     return list(itertools.takewhile(lambda moment: moment < seconds, itertools.accumulate(gaps)))
 
 
-def endless(shots: Sequence[Shot]) -> Iterator[Shot]:
-    """Repeat shots without end; the moments say how many are sent."""
-    return itertools.cycle(shots)
+def endless(requests: Sequence[Request]) -> Iterator[Request]:
+    """Repeat requests without end; the moments say how many are sent."""
+    return itertools.cycle(requests)
 
 
 async def _sleep_until(moment: float) -> None:
-    # The selector wakes up to a millisecond late; looking at the clock instead would take the server's CPU.
+    # The selector wakes up to a millisecond late; polling the clock instead would take the server's CPU.
     await asyncio.sleep(max(0.0, moment - perf_counter()))

@@ -1,8 +1,8 @@
 """The same load for Locust: one kind of user for each mode, multipart, stages as requests of their own.
 
 locust -f bench/load/locustfile.py --host http://127.0.0.1:8000 --headless -u 8 -r 4 -t 60s
-Locust is a closed loop: users wait for their answers, so it does not show what an overload does. For that
-there is `python -m bench.load`. Choose modes by class: ... locustfile.py NoneUser TosaUser
+Locust is a closed loop: users wait for their answers, so it does not show an overload. `python -m bench.load`
+does. Choose modes by class: ... locustfile.py NoneUser TosaUser
 """
 
 # pyright: reportMissingImports=false, reportArgumentType=false
@@ -16,7 +16,7 @@ from typing import Any
 from locust import FastHttpUser, between, events, task
 
 from bench.load.corpus import body_of, view
-from bench.load.shots import FORM_TYPE, REFUSALS
+from bench.load.requests import FORM_TYPE, REFUSALS
 
 FRAMES = 16
 NEXT_FRAME = count()
@@ -30,7 +30,7 @@ def draw_frames(**_: Any) -> None:
 
 
 class VqaUser(FastHttpUser):
-    """Ask one question after another, each about another frame."""
+    """Ask one question after another, each about a different frame."""
 
     abstract = True
     wait_time = between(0.1, 0.5)
@@ -45,7 +45,7 @@ class VqaUser(FastHttpUser):
             "/vqa", data=body, headers=headers, name=self.mode, catch_response=True
         ) as response:
             if response.status_code in REFUSALS and "retry-after" in (response.headers or {}):
-                response.success()  # a refusal that says when to come back is an answer, of another kind
+                response.success()  # a refusal that says when to retry is correct under load
                 self.report("refused", 0.0)
             elif response.status_code == 200:
                 for stage, spent_ms in response.json().get("timings_ms", {}).items():

@@ -12,7 +12,7 @@ BAR = 0.26
 
 
 def plot(result: dict[str, Any], folder: Path) -> list[Path]:
-    """Draw what was measured; return the files."""
+    """Draw the scenarios that have a plot; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     scenarios, drawn = result["scenarios"], []
     if "mixed" in scenarios:
@@ -27,8 +27,8 @@ def _modes(modes: dict[str, Any], path: Path) -> Path:
     axes = figure.subplots()
     shown = {name: one["latency_ms"] for name, one in modes.items() if one["latency_ms"]}
     for offset, name in enumerate(TIMES):
-        places = [index + (offset - 1) * BAR for index in range(len(shown))]
-        axes.bar(places, [latency[name] for latency in shown.values()], BAR * 0.92, label=name)
+        positions = [index + (offset - 1) * BAR for index in range(len(shown))]
+        axes.bar(positions, [latency[name] for latency in shown.values()], BAR * 0.92, label=name)
     axes.set_xticks(range(len(shown)), list(shown))
     axes.set_ylabel("latency, ms")
     axes.set_title("All modes mixed, at 60 % of capacity")
@@ -37,20 +37,20 @@ def _modes(modes: dict[str, Any], path: Path) -> Path:
     return path
 
 
-def _overload(seen: dict[str, Any], path: Path) -> Path:
+def _overload(measured: dict[str, Any], path: Path) -> Path:
     figure = Figure(figsize=(7, 4.6), layout="constrained")
     rates, queue = figure.subplots(2, 1, sharex=True)
     for name in ("answers", "refusals"):
-        rates.plot(*_columns(seen[f"{name}_over_time"]), label=name)
+        rates.plot(*_columns(measured[f"{name}_over_time"]), label=name)
     rates.set_yscale("symlog")
     rates.set_ylabel("per second")
-    rates.set_title(f"Arrivals at {seen['factor']} times the capacity")
+    rates.set_title(f"Arrivals at {measured['factor']} times the capacity")
     rates.legend()
-    for name, points in seen["gauges"].items():
+    for name, points in measured["gauges"].items():
         queue.step(*_columns(points), where="post", label=name)
-    queue.set_ylabel("requests" if seen["gauges"] else "no /metrics")
+    queue.set_ylabel("requests" if measured["gauges"] else "no /metrics")
     queue.set_xlabel("seconds")
-    if seen["gauges"]:
+    if measured["gauges"]:
         queue.legend()
     figure.savefig(path, dpi=120)
     return path

@@ -1,4 +1,4 @@
-"""The scenarios: each loads a target in its own way and returns what it saw, as JSON-ready values."""
+"""The scenarios: each loads a target in its own way and returns what it measured, as JSON-ready values."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Any
 
 from psutil import Process
 
-from bench.load import summary
+from bench.load import clients, summary
+from bench.load.connection import NoResponse
 from bench.load.corpus import MODES, ask, distinct
 from bench.load.generator import (
     Target,
     closed_loop,
     endless,
-    fire,
-    fire_and_leave,
     open_loop,
     poisson,
+    send,
+    send_and_disconnect,
     steady,
 )
-from bench.load.http1 import NoReply
-from bench.load.shots import Outcome, Shot, get
+from bench.load.requests import Request, Sample
 from bench.load.watch import scrape, watching
 
 OVERLOAD = 24
@@ -34,8 +34,8 @@ SLO_FACTOR = 5.0
 
 
 @dataclass
-class Course:
-    """What every scenario needs: the server, how long to load it, and what was measured of it before."""
+class Scenario:
+    """What a scenario runs with: the server, for how long, and what was measured of the server before."""
 
     target: Target
     seconds: float = 10.0
@@ -44,16 +44,16 @@ class Course:
     capacity: float = 0.0  # answers per second, of `capacity`
     base_ms: float = 0.0  # median latency of one client
     p99_at_capacity_ms: float = 0.0
-    tree: Callable[[], list[Process]] = list  # the server's processes, where it is ours to know
+    tree: Callable[[], list[Process]] = list  # the server's processes, where we started them
     log: Callable[[str], None] = field(default=lambda _: None)
 
     def uncached(self) -> dict[str, object]:
-        """Return what keeps frames from being remembered, where the server knows such a field."""
+        """Return the field that keeps the server from caching frames, if it has one."""
         return {"cache": "false"} if "cache" in self.known_fields else {}
 
-    def shots(self, *modes: str) -> list[Shot]:
-        """Encode a question about each frame, the modes taking turns, none to be answered from memory."""
-        return distinct(self.target.name, modes, self.frames, self.uncached())
+    def requests(self, *modes: str) -> list[Request]:
+        """Return a question about each frame, the modes alternating, none answered from a cache."""
+        return distinct(modes, self.frames, self.uncached())
 
     @property
     def slo_ms(self) -> float:
@@ -63,143 +63,151 @@ class Course:
 async def known_fields(target: Target) -> frozenset[str]:
     """Return which optional fields of a question the server knows, from its own schema."""
     try:
-        reply = await target.exchange(get("/openapi.json", target.name))
-    except (NoReply, TimeoutError):
+        response = await target.exchange(Request("/openapi.json"))
+    except (NoResponse, TimeoutError):
         return frozenset()
-    return frozenset(name for name in ("cache", "stream") if f'"{name}"'.encode() in reply.body)
+    return frozenset(name for name in ("cache", "stream") if f'"{name}"'.encode() in response.body)
 
 
-async def capacity(course: Course) -> dict[str, Any]:
+async def capacity(scenario: Scenario) -> dict[str, Any]:
     """One client, then sixteen: the base latency, and how many answers per second the server can give."""
-    shots = course.shots("tosa 0.25")
-    alone = await closed_loop(course.target, list(islice(endless(shots), 12)), 1)
-    full = await closed_loop(course.target, list(islice(endless(shots), 4 * CLIENTS)), CLIENTS)
+    requests = scenario.requests("tosa 0.25")
+    alone = await closed_loop(scenario.target, list(islice(endless(requests), 12)), 1)
+    full = await closed_loop(scenario.target, list(islice(endless(requests), 4 * CLIENTS)), CLIENTS)
     alone_seen, full_seen = summary.summarise(alone[2:]), summary.summarise(full)
     if not alone_seen["answered"] or not full_seen["answered"]:
         raise SystemExit(f"the server answers nothing: {alone_seen['codes'] or alone_seen['lost_how']}")
-    course.base_ms = alone_seen["latency_ms"]["p50"]
-    course.capacity = full_seen["throughput"]
-    course.p99_at_capacity_ms = full_seen["latency_ms"]["p99"]
+    scenario.base_ms = alone_seen["latency_ms"]["p50"]
+    scenario.capacity = full_seen["throughput"]
+    scenario.p99_at_capacity_ms = full_seen["latency_ms"]["p99"]
     return {"alone": alone_seen, "full": full_seen, "clients": CLIENTS, "stages_ms": summary.stages(alone)}
 
 
-async def one(course: Course) -> dict[str, Any]:
+async def real_clients(scenario: Scenario) -> dict[str, Any]:
+    """The same question from this generator, httpx and hey, one connection each, kept open."""
+    return await clients.compare(scenario.target, scenario.requests("cubist 0.25")[0])
+
+
+async def one(scenario: Scenario) -> dict[str, Any]:
     """One mode at half and at 80 % of the capacity, arrivals as of independent clients."""
-    shots, steps = course.shots("tosa 0.25"), {}
+    requests, steps = scenario.requests("tosa 0.25"), {}
     for share in (0.5, 0.8):
-        moments = poisson(share * course.capacity, course.seconds)
-        seen = await open_loop(course.target, endless(shots), moments)
-        steps[f"{share:g}"] = summary.summarise(seen, course.slo_ms)
+        moments = poisson(share * scenario.capacity, scenario.seconds)
+        samples = await open_loop(scenario.target, endless(requests), moments)
+        steps[f"{share:g}"] = summary.summarise(samples, scenario.slo_ms)
     return {"steps": steps}
 
 
-async def mixed(course: Course) -> dict[str, Any]:
-    """All modes and ratios in turn at 60 % of the capacity."""
-    shots = course.shots(*MODES)
-    moments = poisson(0.6 * course.capacity, 1.5 * course.seconds)
-    async with watching(course.target, probe=None) as watched:
-        seen = await open_loop(course.target, endless(shots), moments)
+async def mixed(scenario: Scenario) -> dict[str, Any]:
+    """All modes and ratios alternating at 60 % of the capacity."""
+    requests = scenario.requests(*MODES)
+    moments = poisson(0.6 * scenario.capacity, 1.5 * scenario.seconds)
+    async with watching(scenario.target, probe=None) as watched:
+        samples = await open_loop(scenario.target, endless(requests), moments)
     return {
-        "all": summary.summarise(seen, course.slo_ms),
-        "modes": summary.by_label(seen, course.slo_ms),
+        "all": summary.summarise(samples, scenario.slo_ms),
+        "modes": summary.by_label(samples, scenario.slo_ms),
         "gauges": watched.gauges,
     }
 
 
-async def cache(course: Course) -> dict[str, Any]:
-    """Ten questions about each frame, one after another; the first sees, the others may remember."""
-    seen: list[Outcome] = []
-    for frame in range(min(6, course.frames)):
-        label, host = "first", course.target.name
+async def cache(scenario: Scenario) -> dict[str, Any]:
+    """Ten questions about each frame, one after another; the first is encoded, the others may be cached."""
+    samples: list[Sample] = []
+    for frame in range(min(6, scenario.frames)):
+        label = "first"
         for number in range(10):
-            shot = ask(host, 500 + frame, "tosa 0.25", question=number, label=label)
-            seen.append(await fire(course.target, shot, perf_counter()))
+            request = ask(500 + frame, "tosa 0.25", question=number, label=label)
+            samples.append(await send(scenario.target, request, perf_counter()))
             label = "later"
-    hits = sum(one.answer().get("cached") is True for one in seen)
-    return {"labels": summary.by_label(seen), "cached": hits, "asked": len(seen)}
+    hits = sum(one.answer().get("cached") is True for one in samples)
+    return {"labels": summary.by_label(samples), "cached": hits, "asked": len(samples)}
 
 
-async def episodes(course: Course, robots: int = 4, frames: int = 4, questions: int = 3) -> dict[str, Any]:
-    """Robots that look, ask several questions about the frame with its depth, and look again."""
+async def episodes(
+    scenario: Scenario, robots: int = 4, frames: int = 4, questions: int = 3
+) -> dict[str, Any]:
+    """Robots that take a frame with depth, ask several questions about it, and take the next."""
 
-    async def robot(number: int) -> list[Outcome]:
-        seen = []
+    async def robot(number: int) -> list[Sample]:
+        samples = []
         for frame in range(frames):
             for question in range(questions):
                 index = 600 + number * frames + frame
-                shot = ask(course.target.name, index, "tosa 0.25", question=question, label=f"q{question}")
-                seen.append(await fire(course.target, shot, perf_counter()))
-        return seen
+                request = ask(index, "tosa 0.25", question=question, label=f"q{question}")
+                samples.append(await send(scenario.target, request, perf_counter()))
+        return samples
 
-    seen = [one for part in await asyncio.gather(*map(robot, range(robots))) for one in part]
+    samples = [one for part in await asyncio.gather(*map(robot, range(robots))) for one in part]
     return {
         "robots": robots,
-        "all": summary.summarise(seen, course.slo_ms),
-        "questions": summary.by_label(seen),
+        "all": summary.summarise(samples, scenario.slo_ms),
+        "questions": summary.by_label(samples),
     }
 
 
-async def stream(course: Course) -> dict[str, Any]:
+async def stream(scenario: Scenario) -> dict[str, Any]:
     """Streamed answers, four clients: time to the first event, and between events."""
-    if "stream" not in course.known_fields:
+    if "stream" not in scenario.known_fields:
         return {"skipped": "the server knows no field 'stream'"}
-    more = {**course.uncached(), "stream": "true"}
-    shots = distinct(course.target.name, ("tosa 0.25",), course.frames, more)
-    seen = await closed_loop(course.target, shots, 4)
-    moments = [(one, one.event_moments()) for one in seen if one.is_answer]
+    more = {**scenario.uncached(), "stream": "true"}
+    requests = distinct(("tosa 0.25",), scenario.frames, more)
+    samples = await closed_loop(scenario.target, requests, 4)
+    moments = [(one, one.event_moments()) for one in samples if one.is_answer]
     gaps = [b - a for _, found in moments for a, b in pairwise(found)]
     return {
-        "all": summary.summarise(seen),
+        "all": summary.summarise(samples),
         "first_event_ms": summary.percentiles(1000 * (m[0] - one.due_s) for one, m in moments if m),
         "between_events_ms": summary.percentiles(1000 * gap for gap in gaps),
         "events": sum(len(found) for _, found in moments),
     }
 
 
-async def overload(course: Course) -> dict[str, Any]:
-    """Arrivals at 24 times the capacity; beside them a probe every 20 ms, and the gauges."""
-    shots = course.shots("tosa 0.25")
-    moments = steady(OVERLOAD * course.capacity, min(course.seconds, 5.0))
-    async with watching(course.target) as watched:
-        seen = await open_loop(course.target, endless(shots), moments)
+async def overload(scenario: Scenario) -> dict[str, Any]:
+    """Arrivals at 24 times the capacity, with a probe every 20 ms and the gauges."""
+    requests = scenario.requests("tosa 0.25")
+    moments = steady(OVERLOAD * scenario.capacity, min(scenario.seconds, 5.0))
+    async with watching(scenario.target) as watched:
+        samples = await open_loop(scenario.target, endless(requests), moments)
     return {
         "factor": OVERLOAD,
-        "all": summary.summarise(seen, course.slo_ms),
+        "all": summary.summarise(samples, scenario.slo_ms),
         "probe": summary.summarise(watched.probes),
-        "p99_at_capacity_ms": course.p99_at_capacity_ms,
-        "answers_over_time": summary.over_time(seen, lambda one: one.is_answer),
-        "refusals_over_time": summary.over_time(seen, lambda one: one.is_refusal),
+        "p99_at_capacity_ms": scenario.p99_at_capacity_ms,
+        "answers_over_time": summary.over_time(samples, lambda one: one.is_answer),
+        "refusals_over_time": summary.over_time(samples, lambda one: one.is_refusal),
         "gauges": watched.gauges,
     }
 
 
-async def disconnects(course: Course) -> dict[str, Any]:
-    """Honest clients at 40 % of the capacity, and as many that leave at a random moment."""
-    honest = course.shots("tosa 0.25")
-    leaving = distinct(course.target.name, ("tosa 0.25",), 16, course.uncached(), start=700)
-    rate, chance = 0.4 * course.capacity, Random(1)
-    moments = poisson(rate, course.seconds, seed=2)
+async def disconnects(scenario: Scenario) -> dict[str, Any]:
+    """Clients that wait at 40 % of the capacity, and as many that disconnect at a random moment."""
+    waiting = scenario.requests("tosa 0.25")
+    abandoned = distinct(("tosa 0.25",), 16, scenario.uncached(), start=700)
+    rate, chance = 0.4 * scenario.capacity, Random(1)
+    moments = poisson(rate, scenario.seconds, seed=2)
 
-    async def leave(shot: Shot, moment: float) -> Outcome:
+    async def abandon(request: Request, moment: float) -> Sample:
         await asyncio.sleep(moment)
-        after = chance.uniform(0.001, 2 * course.base_ms / 1000)
-        return await fire_and_leave(course.target, shot, perf_counter(), after)
+        after_s = chance.uniform(0.001, 2 * scenario.base_ms / 1000)
+        return await send_and_disconnect(scenario.target, request, perf_counter(), after_s)
 
-    alone = await open_loop(course.target, endless(honest), moments)
-    left = [leave(shot, at) for shot, at in zip(endless(leaving), moments, strict=False)]
-    leavers = asyncio.gather(*left)
-    beside = await open_loop(course.target, endless(honest), moments)
-    gone = await leavers
+    alone = await open_loop(scenario.target, endless(waiting), moments)
+    sent = [abandon(request, at) for request, at in zip(endless(abandoned), moments, strict=False)]
+    disconnecting = asyncio.gather(*sent)
+    beside = await open_loop(scenario.target, endless(waiting), moments)
+    gone = await disconnecting
     await asyncio.sleep(0.5)
     return {
-        "alone": summary.summarise(alone, course.slo_ms),
-        "beside_leavers": summary.summarise(beside, course.slo_ms),
-        "leavers": summary.summarise(gone),
-        "gauges_after": await scrape(course.target),
+        "alone": summary.summarise(alone, scenario.slo_ms),
+        "beside_disconnecting": summary.summarise(beside, scenario.slo_ms),
+        "disconnecting": summary.summarise(gone),
+        "gauges_after": await scrape(scenario.target),
     }
 
 
-SCENARIOS: dict[str, Callable[[Course], Coroutine[Any, Any, dict[str, Any]]]] = {
+SCENARIOS: dict[str, Callable[[Scenario], Coroutine[Any, Any, dict[str, Any]]]] = {
+    "clients": real_clients,
     "one": one,
     "mixed": mixed,
     "cache": cache,

@@ -13,11 +13,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 import psutil
+
+from evals.environment import Environment, environment_of
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 120
@@ -35,6 +37,20 @@ class Serving:
     url: str
     process: psutil.Process
     start_s: float
+    interpreter: str = sys.executable
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def environment(self) -> Environment:
+        """Return the environment of the server's interpreter, and the event loop it has loaded."""
+        return environment_of(self.interpreter, self.env) | {"event_loop": self.event_loop()}
+
+    def event_loop(self) -> str | None:
+        """Return uvloop if the server has loaded it, else asyncio; None where that cannot be read."""
+        try:
+            maps = [entry.path for process in self.tree() for entry in process.memory_maps()]
+        except (AttributeError, psutil.Error):  # macOS shows no maps
+            return None
+        return "uvloop" if any("uvloop" in path for path in maps) else "asyncio"
 
     def tree(self) -> list[psutil.Process]:
         """Return the process and all its children that are alive."""
@@ -64,13 +80,14 @@ def serving(
         try:
             url = f"http://127.0.0.1:{port}"
             wait_until_ready(url + ready, process, log)
-            yield Serving(url, psutil.Process(process.pid), time.monotonic() - began)
+            start_s = time.monotonic() - began
+            yield Serving(url, psutil.Process(process.pid), start_s, filled[0], env or {})
         finally:
             stop(process)
 
 
 def ours(*options: str) -> list[str]:
-    """Return the command that runs this service."""
+    """Return the command that runs this service in the environment of this process."""
     return [sys.executable, "-m", "service", "serve", "--port", "{port}", *options]
 
 
@@ -81,7 +98,7 @@ def free_port() -> int:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask the process to end, then end what is left of its tree by id: some servers orphan their children."""
+    """Ask the process to end, then kill by id the children that it left behind."""
     try:
         tree = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -105,7 +122,7 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: IO[str]) -
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < end:
         if process.poll() is not None:
-            raise ServerFailed(f"exit code {process.returncode}\n{_said(log)}")
+            raise ServerFailed(f"exit code {process.returncode}\n{_end_of(log)}")
         try:
             with opener.open(url, timeout=5) as reply:
                 if reply.status == 200:
@@ -113,9 +130,9 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: IO[str]) -
         except (urllib.error.URLError, OSError):
             pass
         time.sleep(0.1)
-    raise ServerFailed(f"not ready after {START_TIMEOUT_S} s\n{_said(log)}")
+    raise ServerFailed(f"not ready after {START_TIMEOUT_S} s\n{_end_of(log)}")
 
 
-def _said(log: IO[str]) -> str:
+def _end_of(log: IO[str]) -> str:
     log.seek(0)
     return log.read()[-3000:]

@@ -1,4 +1,4 @@
-"""Look at a server while others load it: how fast a probe answers, and the gauges of its /metrics."""
+"""Observe a server under load: how fast a probe is answered, and the gauges of its /metrics."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from bench.load.generator import Target, fire
-from bench.load.http1 import NoReply
-from bench.load.shots import Outcome, Shot, get
+from bench.load.connection import NoResponse
+from bench.load.generator import Target, send
+from bench.load.requests import Request, Sample
 
 GAUGES = ("queue_depth", "inside", "running")
 LINE = re.compile(rf"^\w*?({'|'.join(GAUGES)})(?:\{{[^}}]*\}})? ([-+.\deE]+)$", re.M)
@@ -19,9 +19,9 @@ LINE = re.compile(rf"^\w*?({'|'.join(GAUGES)})(?:\{{[^}}]*\}})? ([-+.\deE]+)$", 
 
 @dataclass
 class Watched:
-    """What was seen: probe outcomes, and [seconds, value] by gauge."""
+    """What was observed: probe samples, and [seconds, value] by gauge."""
 
-    probes: list[Outcome] = field(default_factory=list)
+    probes: list[Sample] = field(default_factory=list)
     gauges: dict[str, list[list[float]]] = field(default_factory=dict)
 
 
@@ -29,14 +29,14 @@ class Watched:
 async def watching(
     target: Target, probe: str | None = "/livez", every_s: float = 0.02, metrics: str | None = "/metrics"
 ) -> AsyncIterator[Watched]:
-    """Ask `probe` every `every_s`, on a schedule of its own, and `metrics` five times a second."""
-    seen, start = Watched(), perf_counter()
-    jobs = [] if probe is None else [_probe(target, probe, every_s, seen)]
+    """Request `probe` every `every_s`, on a schedule of its own, and `metrics` five times a second."""
+    watched, start = Watched(), perf_counter()
+    loops = [] if probe is None else [_probe(target, probe, every_s, watched)]
     if metrics is not None:
-        jobs.append(_scrape(target, metrics, 0.2, start, seen))
-    tasks = [asyncio.create_task(job) for job in jobs]
+        loops.append(_scrape(target, metrics, 0.2, start, watched))
+    tasks = [asyncio.create_task(loop) for loop in loops]
     try:
-        yield seen
+        yield watched
     finally:
         for task in tasks:
             task.cancel()
@@ -46,20 +46,20 @@ async def watching(
 async def scrape(target: Target, path: str = "/metrics") -> dict[str, float]:
     """Return the gauges now; nothing where the server has none."""
     try:
-        reply = await target.exchange(get(path, target.name))
-    except (NoReply, TimeoutError):
+        response = await target.exchange(Request(path))
+    except (NoResponse, TimeoutError):
         return {}
-    if reply.status != 200:
+    if response.status != 200:
         return {}
-    return {name: float(value) for name, value in LINE.findall(reply.body.decode("utf-8", "replace"))}
+    return {name: float(value) for name, value in LINE.findall(response.body.decode("utf-8", "replace"))}
 
 
-async def _probe(target: Target, path: str, every_s: float, seen: Watched) -> None:
-    # Open loop: a probe that hangs holds up none of those behind it.
-    shot, due, running = Shot(get(path, target.name), "probe"), perf_counter(), set[asyncio.Task[None]]()
+async def _probe(target: Target, path: str, every_s: float, watched: Watched) -> None:
+    # Open loop: a probe that hangs does not delay the next ones.
+    request, due, running = Request(path, label="probe"), perf_counter(), set[asyncio.Task[None]]()
 
     async def one(due_s: float) -> None:
-        seen.probes.append(await fire(target, shot, due_s))
+        watched.probes.append(await send(target, request, due_s))
 
     try:
         while True:
@@ -72,9 +72,9 @@ async def _probe(target: Target, path: str, every_s: float, seen: Watched) -> No
         await asyncio.gather(*running)
 
 
-async def _scrape(target: Target, path: str, every_s: float, start: float, seen: Watched) -> None:
+async def _scrape(target: Target, path: str, every_s: float, start: float, watched: Watched) -> None:
     while gauges := await scrape(target, path):
         moment = round(perf_counter() - start, 3)
         for name, value in gauges.items():
-            seen.gauges.setdefault(name, []).append([moment, value])
+            watched.gauges.setdefault(name, []).append([moment, value])
         await asyncio.sleep(every_s)

@@ -1,6 +1,6 @@
-"""Measure all servers in interleaved rounds; write bench/results/peers.json after every turn.
+"""Measure all servers in interleaved rounds; write bench/results/peers.json after every arm.
 
-Started again, it goes on from what is there.
+Started again, it continues from what the file holds.
 
 python -m bench.peers --rounds 3
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -21,12 +20,16 @@ from bench.load.serving import ServerFailed
 from bench.peers.arms import ARMS, DIRECT, OURS, Work
 from bench.peers.bars import judge
 from bench.peers.report import print_result
-from bench.peers.turns import direct_turn, turn
+from bench.peers.rounds import measure_arm, measure_engine
+from evals.environment import describe_environment
 from evals.machine import describe_machine, write_result
 
 RESULT = Path(__file__).parents[1] / "results" / "peers.json"
-PACKAGES = ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "litserve", "ray")
-NAMES = (*[name for name in ARMS if name != OURS], DIRECT, OURS)  # what is subtracted stands side by side
+NAMES = (
+    *[name for name in ARMS if name != OURS],
+    DIRECT,
+    OURS,
+)  # the two that are subtracted run one after the other
 
 
 def main() -> None:
@@ -34,8 +37,10 @@ def main() -> None:
     args.add_argument("--rounds", type=int, default=3)
     args.add_argument("--arms", nargs="*", choices=NAMES, default=list(NAMES))
     args.add_argument("--torch-threads", type=int, default=Work.torch_threads)
-    args.add_argument("--quick", action="store_true", help="a quarter of the work, to see that all runs")
-    args.add_argument("--fresh", action="store_true", help="forget what --out holds")
+    args.add_argument(
+        "--quick", action="store_true", help="a quarter of the work, to see that every arm runs"
+    )
+    args.add_argument("--fresh", action="store_true", help="ignore what --out holds")
     args.add_argument("--report", action="store_true", help="only print what --out holds")
     args.add_argument("--out", type=Path, default=RESULT)
     given = args.parse_args()
@@ -46,7 +51,7 @@ def main() -> None:
         return
     work = Work(torch_threads=given.torch_threads, **(QUICK if given.quick else {}))
     runs = [] if given.fresh else kept_runs(given.out, work)
-    for index in range(work.frames):  # drawn before anything is timed
+    for index in range(work.frames):  # rendered before anything is timed
         view(index)
     for number in range(given.rounds):
         for name in given.arms:
@@ -68,22 +73,23 @@ QUICK: dict[str, Any] = {
 
 
 def measured(name: str, work: Work, console: Console) -> dict[str, Any]:
-    """Take one turn; a server that does not start is written down as such, and is no reason to stop."""
+    """Measure one arm in one round; a server that does not start is recorded as such."""
     stamp = {"commit": describe_machine()["commit"]}
     try:
-        parts = direct_turn(work) if name == DIRECT else turn(ARMS[name], work)
+        run = measure_engine(work) if name == DIRECT else measure_arm(ARMS[name], work)
     except ServerFailed as error:
         console.print(f"{name} did not start: {error}")
         return {**stamp, "parts": {}, "failed": "did not start"}
-    return {**stamp, "parts": parts}
+    return {**stamp, **run}
 
 
 def kept_runs(path: Path, work: Work) -> list[dict[str, Any]]:
-    """Return the turns of an earlier run that did the same work."""
+    """Return what an earlier start measured with the same work in the same environment."""
     if not path.exists():
         return []
     result = json.loads(path.read_text())
-    return result["runs"] if result["work"] == work.as_json() else []
+    is_same = result["work"] == work.as_json() and result.get("environment") == describe_environment()
+    return result["runs"] if is_same else []
 
 
 def publish(path: Path, work: Work, runs: list[dict[str, Any]]) -> None:
@@ -91,19 +97,11 @@ def publish(path: Path, work: Work, runs: list[dict[str, Any]]) -> None:
     result = {
         "model": {"id": "room-tiny"},
         "work": work.as_json(),
-        "versions": {name: _version(name) for name in PACKAGES},
         "titles": {DIRECT: "the engine, no server", **{name: arm.title for name, arm in ARMS.items()}},
         "runs": runs,
         "bars": judge(runs),
     }
     write_result(path, result)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Whether the bars are met, computed from the rounds that were measured; nothing here is a result."""
+"""Whether the bars are met, computed from the rounds that were measured."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-Round = dict[str, dict[str, Any]]  # what was seen in one round, by arm
+Round = dict[str, dict[str, Any]]  # what was measured in one round, by arm
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Bar:
     value: Callable[[Round], float]
     at_most: bool = True
     unit: str = ""
-    everywhere: bool = False  # noise is no excuse
+    everywhere: bool = False  # disturbed rounds count, too
 
     def judged(self, rounds: list[Round]) -> dict[str, Any] | None:
-        """Return value, range and verdict; None if no round has what it takes."""
+        """Return value, range and verdict; None if no round has the parts it needs."""
         values = list(self._values(rounds if self.everywhere else [quiet(one) for one in rounds]))
         is_noisy = not values
         values = values or list(self._values(rounds))
@@ -47,50 +47,50 @@ class Bar:
         for one in rounds:
             try:
                 yield self.value(one)
-            except (KeyError, TypeError):  # an arm is not there yet, or answered nothing
+            except (KeyError, TypeError):  # an arm is not measured yet, or answered nothing
                 continue
 
 
-def quiet(seen: Round) -> Round:
-    """Leave out the parts that other programs disturbed to the end."""
-    return {arm: quiet_parts(parts) for arm, parts in seen.items()}
+def quiet(found: Round) -> Round:
+    """Leave out the parts that other programs disturbed in every try."""
+    return {arm: quiet_parts(parts) for arm, parts in found.items()}
 
 
 def quiet_parts(parts: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the disturbed parts of one turn."""
+    """Leave out the disturbed parts of one arm."""
     return {name: part for name, part in parts.items() if not (isinstance(part, dict) and part.get("noisy"))}
 
 
 def _throughput_against(other: str, part: str) -> Callable[[Round], float]:
-    def ratio(seen: Round) -> float:
-        against = seen[other]["full" if other == "direct" else part]
-        return seen["ours"][part]["throughput"] / against["throughput"]
+    def ratio(found: Round) -> float:
+        against = found[other]["full" if other == "direct" else part]
+        return found["ours"][part]["throughput"] / against["throughput"]
 
     return ratio
 
 
-def _added_ms(seen: Round) -> float:
-    return seen["ours"]["c1"]["latency_ms"]["p50"] - seen["direct"]["c1"]["latency_ms"]["p50"]
+def _added_ms(found: Round) -> float:
+    return found["ours"]["c1"]["latency_ms"]["p50"] - found["direct"]["c1"]["latency_ms"]["p50"]
 
 
-def _probe_ms(seen: Round) -> float:
-    return seen["ours"]["probe"]["latency_ms"]["p99"]
+def _probe_ms(found: Round) -> float:
+    return found["ours"]["probe"]["latency_ms"]["p99"]
 
 
-def _fresh(seen: Round) -> float:
-    return seen["ours"]["abandoned"]["fresh_ms"] / seen["ours"]["c1"]["latency_ms"]["p50"]
+def _fresh(found: Round) -> float:
+    return found["ours"]["abandoned"]["fresh_ms"] / found["ours"]["c1"]["latency_ms"]["p50"]
 
 
-def _overload(seen: Round) -> float:
-    return seen["ours"]["overload"]["latency_ms"]["p99"] / seen["ours"]["limited c16"]["latency_ms"]["p99"]
+def _overload(found: Round) -> float:
+    return found["ours"]["overload"]["latency_ms"]["p99"] / found["ours"]["limited c16"]["latency_ms"]["p99"]
 
 
-def _refused_ms(seen: Round) -> float:
-    return seen["ours"]["overload"]["refused_ms"]["p99"]
+def _refused_ms(found: Round) -> float:
+    return found["ours"]["overload"]["refused_ms"]["p99"]
 
 
-def _unaccounted(seen: Round) -> float:
-    parts = [part for part in seen["ours"].values() if isinstance(part, dict) and "lost" in part]
+def _unaccounted(found: Round) -> float:
+    parts = [part for part in found["ours"].values() if isinstance(part, dict) and "lost" in part]
     return sum(part["lost"] + part["failed"] for part in parts)
 
 

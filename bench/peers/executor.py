@@ -1,4 +1,4 @@
-"""C: a competent FastAPI: decoding in a pool, the model in one thread, a bound on what is inside."""
+"""C: a competent FastAPI: decoding in a pool, the model in one thread, a bound on the requests in flight."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from bench.peers.model import Model
 
 app, model = FastAPI(), Model()
 decoders, model_thread = ThreadPoolExecutor(model.settings.decode_threads), ThreadPoolExecutor(1)
-places = asyncio.Semaphore(int(os.environ["PEER_PLACES"]))
+slots = asyncio.Semaphore(int(os.environ["PEER_SLOTS"]))
 
 
 @app.post("/vqa")
@@ -24,9 +24,9 @@ async def vqa(
     method: Annotated[str, Form()],
     keep_ratio: Annotated[float, Form()],
 ) -> dict[str, str]:
-    if places.locked():
+    if slots.locked():
         raise HTTPException(503, "overloaded", {"Retry-After": "1"})
-    async with places:
+    async with slots:
         loop, files = asyncio.get_running_loop(), (await image.read(), await depth.read())
         ready = await loop.run_in_executor(decoders, model.prepare, *files, question, method, keep_ratio)
         return {"answer": await loop.run_in_executor(model_thread, model.answer, ready)}

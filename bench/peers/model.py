@@ -1,6 +1,6 @@
 """What every server under comparison serves: the service's own preparation and engine, without its server.
 
-The adapters beside this file add HTTP, threads and queues, and leave the model as it is. Torch's threads come
+The adapters beside this file add HTTP, threads and queues, and do not change the model. Torch's threads come
 from OMP_NUM_THREADS, which the runner sets for all.
 """
 
@@ -31,10 +31,10 @@ class Model:
         self._runner = BatchRunner(self._models, Batcher(MAX_BATCH), Unwatched(), lambda: None)
 
     def prepare(self, image: bytes, depth: bytes, question: str, method: str, keep_ratio: float) -> Prepared:
-        """Decode and preprocess one question; frames are not remembered."""
+        """Decode and preprocess one question; frames are not cached."""
         fields = VqaFields(question=question, method=method, keep_ratio=keep_ratio, cache=False)
-        asked = VqaRequest(fields, (image,), (depth,))
-        return prepare(self._models, asked, self.settings, StageTimer())
+        request = VqaRequest(fields, (image,), (depth,))
+        return prepare(self._models, request, self.settings, StageTimer())
 
     def answer(self, prepared: Prepared) -> str:
         """Answer one question."""

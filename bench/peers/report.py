@@ -1,4 +1,4 @@
-"""Medians and ranges over the rounds, for people: the terminal here, the documentation in bench/tables/."""
+"""Medians and ranges over the rounds, as tables."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def rows(result: dict[str, Any], columns: dict[str, Callable[[Parts], float]]) -
     """Return a row per server: its title, then the median and range of each column."""
     found = []
     for name, title in result["titles"].items():
-        turns = [run["parts"] for run in result["runs"] if run["arm"] == name and run["parts"]]
-        if turns:
-            found.append([title, *(_cell(turns, value) for value in columns.values())])
+        parts = [run["parts"] for run in result["runs"] if run["arm"] == name and run["parts"]]
+        if parts:
+            found.append([title, *(_cell(parts, value) for value in columns.values())])
     return found
 
 
@@ -46,9 +46,9 @@ def overload_rows(result: dict[str, Any]) -> list[list[str]]:
     """Return a row per server that refuses: what was accepted and refused, and how fast."""
     found = []
     for name, title in result["titles"].items():
-        turns = [run["parts"] for run in result["runs"] if run["arm"] == name and "overload" in run["parts"]]
-        if turns:
-            found.append([title, *(_cell(turns, value) for value in OVERLOAD_COLUMNS.values())])
+        parts = [run["parts"] for run in result["runs"] if run["arm"] == name and "overload" in run["parts"]]
+        if parts:
+            found.append([title, *(_cell(parts, value) for value in OVERLOAD_COLUMNS.values())])
     return found
 
 
@@ -77,7 +77,7 @@ def bar_rows(result: dict[str, Any]) -> list[list[str]]:
 
 
 def noisy(result: dict[str, Any]) -> tuple[int, int]:
-    """Return how many parts others disturbed to the end, and how many parts there are."""
+    """Return how many parts other programs disturbed in every try, and how many parts there are."""
     parts = [part for run in result["runs"] for part in run["parts"].values() if isinstance(part, dict)]
     return sum(part["noisy"] for part in parts), len(parts)
 
@@ -89,7 +89,7 @@ def print_result(result: dict[str, Any], console: Console) -> None:
     _print(console, "24x overload", ["", *OVERLOAD_COLUMNS], overload_rows(result))
     _print(console, "bars", ["bar", "limit", "median", "range", ""], bar_rows(result))
     disturbed, parts = noisy(result)
-    console.print(f"{disturbed} of {parts} parts were disturbed by other programs to the end.")
+    console.print(f"{disturbed} of {parts} parts were disturbed by other programs in every try.")
 
 
 def _print(console: Console, title: str, heads: list[str], lines: list[list[str]]) -> None:
@@ -101,18 +101,18 @@ def _print(console: Console, title: str, heads: list[str], lines: list[list[str]
     console.print(table)
 
 
-def _cell(turns: list[Parts], value: Callable[[Parts], float]) -> str:
-    values = _values([quiet_parts(parts) for parts in turns], value) or _values(turns, value)
+def _cell(rounds: list[Parts], value: Callable[[Parts], float]) -> str:
+    values = _values([quiet_parts(parts) for parts in rounds], value) or _values(rounds, value)
     if not values:
         return ""
     median = _number(statistics.median(values))
     return median if len(values) == 1 else f"{median} ({_number(min(values))} to {_number(max(values))})"
 
 
-def _values(turns: list[Parts], value: Callable[[Parts], float]) -> list[float]:
+def _values(rounds: list[Parts], value: Callable[[Parts], float]) -> list[float]:
     values = []
-    for parts in turns:
-        with contextlib.suppress(KeyError, TypeError):  # not asked for it, or answered nothing
+    for parts in rounds:
+        with contextlib.suppress(KeyError, TypeError):  # not measured of this arm, or nothing answered
             values.append(value(parts))
     return values
 

@@ -1,4 +1,4 @@
-"""Rows of the comparison of all methods, and how its tables name and sign them."""
+"""Rows of the comparison of all methods: their labels, and the captions of its tables."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def by_name() -> dict[str, Row]:
     return {row["name"]: row for row in result()["settings"]}
 
 
-def called(row: Row) -> str:
+def method_label(row: Row) -> str:
     """Name a method, with its source of depth where that is not the frame's own."""
     if row["depth"] in (None, "true"):
         return row["method"]
@@ -42,7 +42,10 @@ def is_at(row: Row, keep_ratio: str) -> bool:
 def by_type(rows: Sequence[Row], cell: Callable[[Sequence[float]], str]) -> str:
     """Lay out accuracy by type of question, a column per row."""
     blind = result()["blind_guess"]
-    heads = [f"{called(row)} {row['keep_ratio']:g}" if row["keep_ratio"] < 1 else called(row) for row in rows]
+    heads = [
+        f"{method_label(row)} {row['keep_ratio']:g}" if row["keep_ratio"] < 1 else method_label(row)
+        for row in rows
+    ]
     lines = [[kind, percent(blind[kind]), *(cell(row["accuracy"][kind]) for row in rows)] for kind in blind]
     return table(["type", "blind guess", *heads], lines)
 
@@ -53,7 +56,7 @@ def difference(values: Sequence[float] | None) -> str:
 
 
 def signed(shown: str) -> str:
-    """Say below a table what was asked, of whom and where."""
+    """Add below a table which questions were asked, of which model and on which machine."""
     split = result()["split"]
-    asked = f"{split['questions']} questions about {split['frames']} frames of the {split['name']} split"
-    return f"{shown}\n\nPercent; 95 % bootstrap intervals over frames. {asked}, {of_model(result())}."
+    questions = f"{split['questions']} questions about {split['frames']} frames of the {split['name']} split"
+    return f"{shown}\n\nPercent; 95 % bootstrap intervals over frames. {questions}, {of_model(result())}."

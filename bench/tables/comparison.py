@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bench.tables.compared import Row, by_name, by_type, called, compared, difference, is_at, result, signed
+from bench.tables.compared import (
+    Row,
+    by_name,
+    by_type,
+    compared,
+    difference,
+    is_at,
+    method_label,
+    result,
+    signed,
+)
 from bench.tables.markdown import of_machine, percent, signed_with_ends, table, with_ends
+from evals.environment import environment_line
 from evals.rooms.compare.report import seen_ms
 
 NOT_TIMED = "Not timed in this run."
@@ -48,7 +59,7 @@ def methods(keep_ratio: str) -> str:
     ]
     lines = [
         [
-            called(row),
+            method_label(row),
             str(row["tokens_out"]),
             f"{row['vit_flops_ratio']:.2f}",
             with_ends(row["accuracy"]["overall"]),
@@ -65,9 +76,9 @@ def tests(family: str) -> str:
     lines: dict[str, dict[float, str]] = {}
     for one in found:
         first, second = named[one["setting"]], named[one["other"]]
-        pair = f"{called(first)} minus {called(second)}, {first['schedule']}"
+        pair = f"{method_label(first)} minus {method_label(second)}, {first['schedule']}"
         if family == "decreasing":
-            pair = f"{called(first)}, decreasing minus constant"
+            pair = f"{method_label(first)}, decreasing minus constant"
         lines.setdefault(pair, {})[first["keep_ratio"]] = f"{signed_with_ends(one['difference'])}{_mark(one)}"
     heads = ["pair, schedule", *(f"{keep:g}" for keep in ratios)]
     shown = table(heads, [[pair, *(cells.get(keep, "") for keep in ratios)] for pair, cells in lines.items()])
@@ -81,7 +92,7 @@ def schedules() -> str:
     heads = ["method", "schedule", "mean accuracy", "minus constant", "minus ToMe", "vision, times as fast"]
     rows = [
         [
-            called(one),
+            method_label(one),
             f"{one['schedule']}",
             with_ends(one["accuracy"]),
             *(difference(one[key]) for key in ("minus_constant", "minus_tome")),
@@ -101,7 +112,7 @@ def latency(keep_ratio: str) -> str:
         return NOT_TIMED
     rows = [
         [
-            called(row),
+            method_label(row),
             f"{row['schedule']}",
             str(row["tokens_out"]),
             f"{row['vit_flops_ratio']:.2f}",
@@ -118,7 +129,8 @@ def latency(keep_ratio: str) -> str:
         f"Median of {timed['rounds']} interleaved rounds, batch 1, {of_machine(result())}; depth comes on top"
     )
     controls = ", ".join(f"{value:.1f}" for value in timed["controls"])
-    return f"{table(heads, rows)}\n\n{how}. No merging, timed again in every round: {controls} ms."
+    again = f"No merging, timed again in every round: {controls} ms"
+    return f"{table(heads, rows)}\n\n{how}. {again}. {environment_line(result())}."
 
 
 def pareto() -> str:
@@ -137,9 +149,9 @@ def pareto() -> str:
         ]
         for number, row in enumerate(map(by_name().__getitem__, result()["pareto"]), start=1)
     ]
-    picture = "![accuracy against vision latency](images/pareto.png)"
+    image = "![accuracy against vision latency](images/pareto.png)"
     best = "No other setting is both faster and at least as accurate as one of these:"
-    return f"{picture}\n\n{best}\n\n{table(heads, rows)}"
+    return f"{image}\n\n{best}\n\n{table(heads, rows)}"
 
 
 def refused() -> str:
@@ -161,15 +173,15 @@ def _by_ratio(schedule: str, cell: Callable[[Row], str]) -> str:
     ratios, lines = _ratios(), dict[str, dict[float, str]]()
     for row in compared():
         if row["method"] != "none" and row["schedule"] == schedule:
-            lines.setdefault(called(row), {})[row["keep_ratio"]] = cell(row)
+            lines.setdefault(method_label(row), {})[row["keep_ratio"]] = cell(row)
     plain: Sequence[str] = ["none", cell(by_name()["none"]), *("" for _ in ratios[1:])]
     rows = [[method, *(cells.get(keep, "refused") for keep in ratios)] for method, cells in lines.items()]
     return table(["method", *(f"{keep:g}" for keep in ratios)], [plain, *rows])
 
 
 def _mean_speed(pooled: Row) -> str:
-    dials = ("method", "depth", "schedule")
-    same = [row for row in compared() if all(row[dial] == pooled[dial] for dial in dials)]
+    keys = ("method", "depth", "schedule")
+    same = [row for row in compared() if all(row[key] == pooled[key] for key in keys)]
     found = [row["vision_speed_up"] for row in same if "vision_speed_up" in row]
     return f"{sum(found) / len(found):.2f}" if found else ""
 

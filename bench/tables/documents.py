@@ -1,4 +1,4 @@
-"""Put the tables in their places, which a document marks.
+"""Write the tables between the marks of a document.
 
 `<!-- table: NAME -->` or `<!-- table: NAME ARGUMENT -->`, and `<!-- end -->`.
 """
@@ -62,7 +62,7 @@ def is_fresh(path: Path) -> bool:
 
 
 def filled(text: str) -> str:
-    """Put the tables in their places."""
+    """Return the text with every table between its marks."""
 
     def put(found: re.Match[str]) -> str:
         arguments = () if found[3] is None else (found[3],)

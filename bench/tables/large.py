@@ -32,5 +32,5 @@ def settings() -> str:
     ]
     heads = ["setting", "accuracy", "share of none", "count, its worst type", "minus ToMe, points"]
     split = result()["split"]
-    asked = f"{split['questions']} questions about {split['frames']} frames of the test split"
-    return f"{table(heads, lines)}\n\nPercent; 95 % intervals. {asked}, {of_model(result())}."
+    questions = f"{split['questions']} questions about {split['frames']} frames of the test split"
+    return f"{table(heads, lines)}\n\nPercent; 95 % intervals. {questions}, {of_model(result())}."

@@ -1,4 +1,4 @@
-"""How numbers and tables of the documentation look, and where results lie. Knows no result."""
+"""The form of numbers and tables in the documentation, and the folder of results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def load(name: str) -> dict[str, Any]:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: bool = True) -> str:
-    """Write a table; numbers, that is all columns but the first, stand on the right."""
+    """Write a table; all columns but the first are aligned right, unless `right` is false."""
     lines = [heads, ["---", *("---:" if right else "---" for _ in heads[1:])], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -44,11 +44,11 @@ def signed_with_ends(values: Sequence[float]) -> str:
 
 
 def of_model(result: dict[str, Any]) -> str:
-    """Say which model was measured, where and when."""
+    """Name the model, the machine and the day of a result."""
     return f"model revision {result['model']['revision']}, {of_machine(result)}"
 
 
 def of_machine(result: dict[str, Any]) -> str:
-    """Say where and when a result was measured."""
+    """Name the machine and the day of a result."""
     machine, date = result["machine"], result["date"][:10]
     return f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}, {date}"

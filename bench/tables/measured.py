@@ -1,4 +1,4 @@
-"""Tables of what was measured: latency, cost of merging, load, other servers, the depth estimator."""
+"""Tables of measurements: latency, cost of merging, load, other servers, the depth estimator."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import Any
 
 from bench.load import report as load_report
 from bench.peers import report as peers_report
+from bench.peers.arms import ARMS
 from bench.sizing import rows as sizing_rows
 from bench.tables.markdown import load as result_of
 from bench.tables.markdown import of_machine, of_model, setting, table
+from evals.environment import environment_line, versions_of
 
 
 def depth_estimation() -> str:
@@ -37,7 +39,7 @@ def vision_latency() -> str:
         for run in result["runs"]
     ]
     how = f"Median of {result['rounds']} interleaved rounds, batch 1"
-    return f"{table(heads, rows)}\n\n{how}, {of_model(result)}."
+    return f"{table(heads, rows)}\n\n{how}, {of_model(result)}. {environment_line(result)}."
 
 
 def merge_cost(shape: str) -> str:
@@ -57,9 +59,9 @@ def merge_cost(shape: str) -> str:
         for run in runs
     ]
     rounds = {run["batch"]: run["rounds"] for run in runs}
-    said = ", ".join(f"{number} at batch {batch}" for batch, number in rounds.items())
-    how = f"Random weights, {result['dtype']}, median of interleaved rounds ({said}); above 100 % is noise"
-    return f"{table(heads, rows)}\n\n{how}, {of_machine(result)}."
+    counts = ", ".join(f"{number} at batch {batch}" for batch, number in rounds.items())
+    how = f"Random weights, {result['dtype']}, median of interleaved rounds ({counts}); above 100 % is noise"
+    return f"{table(heads, rows)}\n\n{how}, {of_machine(result)}. {environment_line(result)}."
 
 
 def _share(run: dict[str, Any]) -> str:
@@ -70,17 +72,18 @@ def _share(run: dict[str, Any]) -> str:
 
 
 def sizing(known: str) -> str:
-    """Cores for a rate of questions when this share of the frames is remembered; computed, not measured."""
+    """Cores for a rate of questions when this share of the frames is cached; computed, not measured."""
     heads = ["mode", "questions/s", "core ms each", "cores", "replicas", "machines", "memory, GiB"]
     return table(heads, sizing_rows(float(known)))
 
 
 def load() -> str:
-    """Every scenario of the load test, and what it found."""
+    """Every scenario of the load test, and its findings."""
     result = result_of("load/report")
     shown = table(list(load_report.HEADS), list(load_report.rows(result)))
     findings = "\n".join(f"- {line}" for line in load_report.findings(result))
-    return f"{shown}\n\n{findings}\n\nCommit {result['machine']['commit']}, {of_machine(result)}."
+    signed = f"Commit {result['machine']['commit']}, {of_machine(result)}. {environment_line(result)}."
+    return f"{shown}\n\n{findings}\n\n{signed}"
 
 
 def peers(part: str) -> str:
@@ -93,16 +96,25 @@ def peers(part: str) -> str:
         shown = table(["", *columns[part]], peers_report.rows(result, columns[part]))
     else:
         shown = table(["", *peers_report.OVERLOAD_COLUMNS], peers_report.overload_rows(result))
-    return shown if part != "servers" else f"{shown}\n\n{_peers_signed(result)}"
+    return shown if part != "servers" else f"{shown}\n\n{peers_caption(result)}"
 
 
-def _peers_signed(result: dict[str, Any]) -> str:
+def peers_caption(result: dict[str, Any]) -> str:
     rounds = len({run["round"] for run in result["runs"]})
     disturbed, parts = peers_report.noisy(result)
-    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items() if number)
     return (
-        f"Median (range) over interleaved rounds: {rounds}. Parts disturbed by other programs to the end: "
+        f"Median (range) over interleaved rounds: {rounds}. Parts disturbed by other programs in every try: "
         f"{disturbed} of {parts}. Torch threads of every server: {result['work']['torch_threads']}. "
-        f"Model {result['model']['id']}, {versions}, commit {result['runs'][-1]['commit']}, "
-        f"{of_machine(result)}."
+        f"Model {result['model']['id']}, commit {result['runs'][-1]['commit']}, {of_machine(result)}. "
+        f"{environment_line(result)}.{_peers_own(result)}"
+    )
+
+
+def _peers_own(result: dict[str, Any]) -> str:
+    """Name the environments of the arms that have one of their own."""
+    named = {run["arm"]: run["environment"] for run in result["runs"] if "environment" in run}
+    return "".join(
+        f" {ARMS[arm].title}: {package} {own[package]}, {versions_of(own)}."
+        for arm, own in named.items()
+        if arm in ARMS and (package := ARMS[arm].package)
     )

@@ -1,4 +1,4 @@
-"""Read a JPEG's markers, and prove that its coded data covers all its pixels. It does not decode for use.
+"""Read a JPEG's markers, and decode it once its coded data is proven to cover all its pixels.
 
 libjpeg paints what is missing grey and only counts a warning, which Pillow does not look at.
 """
@@ -9,8 +9,11 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
+
+from depth.formats.errors import ImageFileError
 
 SIGNATURE = b"\xff\xd8\xff"
 MAX_SCANS = 64
@@ -21,13 +24,10 @@ _TABLES = (0xC4, 0xCC)
 _PROGRESSIVE = 0xC2
 _SOS, _EOI, _APP2 = 0xDA, 0xD9, 0xE2
 _COEFFICIENTS = 64
+_COLOURS = {"L": "GRAY", "RGB": "RGB"}  # Pillow's modes, in the words of simplejpeg
 _UNSEEN = 16
 # Bytes of 128 to 254: ones come early in them, where a decoder that ran out goes on with zeros.
 _STUFFING = bytes(128 + (53 * index + index * index // 3) % 127 for index in range(64))
-
-
-class JpegError(ValueError):
-    """Say that a JPEG is malformed, cut short, or of a kind that is not read."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class _Frame:
 
 
 def read_jpeg_layout(data: bytes) -> JpegLayout:
-    """Walk all markers to the end marker. Raises JpegError; allocates nothing by what the header says."""
+    """Walk all markers to the end marker; allocate nothing by what they say. Raises ImageFileError."""
     frames: list[_Frame] = []
     scans: list[bytes] = []
     ends: list[tuple[int, int | None]] = []
@@ -76,9 +76,9 @@ def read_jpeg_layout(data: bytes) -> JpegLayout:
             scans.append(body)
             at = _scan(data, at, ends)
         if len(scans) > MAX_SCANS or len(frames) > 1:
-            raise JpegError("too many scans or frames")
+            raise ImageFileError("too many scans or frames")
     if not frames:
-        raise JpegError("no picture")
+        raise ImageFileError("no picture")
     frame = frames[0]
     _check_all_coded(frame, scans)
     _check_enough(len(data), frame)
@@ -86,8 +86,37 @@ def read_jpeg_layout(data: bytes) -> JpegLayout:
     return JpegLayout(frame.width, frame.height, frame.bits, components, tuple(ends), at, is_multi)
 
 
+def decode_jpeg(data: bytes, layout: JpegLayout) -> Image.Image:
+    """Decode to mode L, RGB or CMYK, not turned, with the file's metadata in `info`. Raises ImageFileError.
+
+    What libjpeg decodes without a warning is whole. Cheap cameras leave stray bytes between scans, for which
+    it warns too: such a file has to pass `check_jpeg_complete`.
+    """
+    whole = data[: layout.end]
+    with Image.open(io.BytesIO(whole), formats=("JPEG",)) as image:
+        pixels = _decode_strictly(whole, image.mode, layout)
+        if pixels is None:
+            image.load()
+            check_jpeg_complete(data, layout, np.asarray(image))
+            return image
+        decoded = Image.fromarray(pixels)
+        decoded.info = image.info
+        return decoded
+
+
+def _decode_strictly(data: bytes, mode: str, layout: JpegLayout) -> NDArray[np.uint8] | None:
+    """Return the pixels if libjpeg finds nothing to warn of; None for CMYK, which Pillow has to invert."""
+    if layout.bits != 8 or mode not in _COLOURS:
+        return None
+    try:
+        pixels = simplejpeg.decode_jpeg(data, _COLOURS[mode], strict=True)
+    except ValueError:
+        return None
+    return pixels[..., 0] if mode == "L" else pixels
+
+
 def check_jpeg_complete(data: bytes, layout: JpegLayout, pixels: NDArray[np.generic]) -> None:
-    """Check that no pixel of a decoded JPEG was painted in for want of data. Raises JpegError.
+    """Check that no pixel of a decoded JPEG was painted in for want of data. Raises ImageFileError.
 
     Decodes once more with extra bits after every stretch of coded data: a decoder that had enough never reads
     them, and one that had not gives another picture. `pixels` is what Pillow decoded, in the file's own mode.
@@ -96,9 +125,9 @@ def check_jpeg_complete(data: bytes, layout: JpegLayout, pixels: NDArray[np.gene
         with Image.open(io.BytesIO(_stuffed(data, layout)), formats=("JPEG",)) as image:
             again = np.asarray(image)
     except Exception:  # Pillow raises many kinds on damaged bytes
-        raise JpegError("damaged") from None
+        raise ImageFileError("damaged") from None
     if not np.array_equal(pixels, again):
-        raise JpegError("fewer pixels than promised")
+        raise ImageFileError("fewer pixels than promised")
 
 
 def _stuffed(data: bytes, layout: JpegLayout) -> bytes:
@@ -114,23 +143,23 @@ def _stuffed(data: bytes, layout: JpegLayout) -> bytes:
 def _next_marker(data: bytes, at: int) -> tuple[int, int]:
     match = _MARKER.match(data, at)
     if match is None:
-        raise JpegError("no marker")
+        raise ImageFileError("no marker")
     return match[1][0], match.end()
 
 
 def _segment(data: bytes, at: int) -> bytes:
     length = int.from_bytes(data[at : at + 2], "big")
     if length < 2 or at + length > len(data):
-        raise JpegError("cut segment")
+        raise ImageFileError("cut segment")
     return data[at + 2 : at + length]
 
 
 def _frame(marker: int, body: bytes) -> _Frame:
     if marker not in _FRAMES or len(body) < 6:
-        raise JpegError("a coding that is not read")
+        raise ImageFileError("a coding that is not read")
     bits, height, width, components = struct.unpack(">BHHB", body[:6])
     if not height or not width or len(body) != 6 + 3 * components:
-        raise JpegError("no size")
+        raise ImageFileError("no size")
     return _Frame(width, height, bits, body[6::3], marker == _PROGRESSIVE)
 
 
@@ -143,10 +172,10 @@ def _scan(data: bytes, at: int, ends: list[tuple[int, int | None]]) -> int:
             ends.append((match.start(), restart))
             return match.start()
         if marker != 0xD0 + restart or len(ends) >= MAX_INTERVALS:
-            raise JpegError("a restart is missing")
+            raise ImageFileError("a restart is missing")
         ends.append((match.start(), None))
         restart = (restart + 1) % 8
-    raise JpegError("no end")
+    raise ImageFileError("no end")
 
 
 def _check_all_coded(frame: _Frame, scans: list[bytes]) -> None:
@@ -154,21 +183,21 @@ def _check_all_coded(frame: _Frame, scans: list[bytes]) -> None:
     bits_left = {component: [_UNSEEN] * _COEFFICIENTS for component in frame.components}
     for body in scans:
         if len(body) < 4 or len(body) != 4 + 2 * body[0]:
-            raise JpegError("a scan without a head")
+            raise ImageFileError("a scan without a head")
         first, last, approximation = body[-3:]
         if not frame.is_progressive:
             first, last, approximation = 0, _COEFFICIENTS - 1, 0
         for component in body[1:-3:2]:
             left = bits_left.get(component)
             if left is None or not first <= last < _COEFFICIENTS:
-                raise JpegError("a scan of nothing")
+                raise ImageFileError("a scan of nothing")
             left[first : last + 1] = [approximation & 15] * (last + 1 - first)
     if any(any(left) for left in bits_left.values()):
-        raise JpegError("a scan is missing")
+        raise ImageFileError("a scan is missing")
 
 
 def _check_enough(size: int, frame: _Frame) -> None:
     """A block takes at least one bit; it covers 8 x 8 pixels, in files of several components up to 8 x 32."""
     rows = 8 if len(frame.components) == 1 else 32
     if -(-frame.width // 8) * -(-frame.height // rows) > 8 * size:
-        raise JpegError("fewer bytes than pixels need")
+        raise ImageFileError("fewer bytes than pixels need")

@@ -6,7 +6,6 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-TAG = 0x0112
 _Turn = Callable[[NDArray[np.generic]], NDArray[np.generic]]
 _TURNS: Mapping[int, _Turn] = MappingProxyType(
     {

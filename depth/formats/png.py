@@ -1,28 +1,24 @@
-"""Read a PNG's header and prove that all its pixels are there, before any decoder allocates them.
+"""Read a PNG's header, and prove that all its pixels are there before any decoder allocates them.
 
 Pillow fills missing rows with zeros without a word, so a cut file would become a wrong answer. It does not
 decode.
 """
 
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from isal import isal_zlib
+
+from depth.formats.errors import AnimatedImage, ImageFileError
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNKS = 16_384
-_INFLATE_STEP = 1 << 18
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type -> samples per pixel
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _KEPT_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND")
-
-
-class PngError(ValueError):
-    """Say that a PNG is malformed, cut short or does not hold what its header promises."""
-
-
-class AnimatedPng(PngError):
-    """Say that a PNG announces an animation of several frames."""
+_TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
+_STORED_BYTES = 0xFFFF  # most that a deflate block without compression holds
 
 
 @dataclass(frozen=True)
@@ -49,67 +45,86 @@ class PngHeader:
 
 
 def read_png_header(data: bytes) -> PngHeader:
-    """Read IHDR from the first 33 bytes. Raises PngError."""
+    """Read IHDR from the first 33 bytes. Raises ImageFileError."""
     if len(data) < 33 or data[:8] != SIGNATURE or data[8:16] != b"\x00\x00\x00\rIHDR":
-        raise PngError("no PNG header")
+        raise ImageFileError("no PNG header")
     width, height, bits, colour_type, _, _, interlace = struct.unpack(">IIBBBBB", data[16:29])
     if not width or not height or colour_type not in _CHANNELS or interlace > 1:
-        raise PngError("impossible PNG header")
+        raise ImageFileError("impossible PNG header")
     return PngHeader(width, height, bits, colour_type, bool(interlace))
 
 
-def check_png_complete(data: bytes, header: PngHeader) -> None:
-    """Check chunk sums and that the pixel stream inflates to exactly what the header promises.
+def complete_png(data: bytes, header: PngHeader, keep_texts: bool = False) -> bytes:
+    """Return the same PNG with its pixel stream inflated, proven to hold exactly what the header promises.
 
-    Inflates in small steps and keeps nothing; a caller bounds the work by bounding the header's pixels first.
-    Raises PngError, and AnimatedPng for more than one frame.
+    The stream is stored without compression, so that no decoder inflates it again. Kept with it is what
+    pixels and their orientation need: no colour profiles, and texts only if `keep_texts`. Takes twice the
+    memory of the pixels; a caller bounds it by bounding the header's pixels first. Raises ImageFileError, and
+    AnimatedImage for more than one frame.
     """
-    inflater, inflated, headers = zlib.decompressobj(), 0, 0
+    kept_kinds = _KEPT_CHUNKS + (_TEXT_CHUNKS if keep_texts else ())
+    kept: list[tuple[bytes, bytes]] = []
+    stream: list[bytes] = []
+    for kind, body in _chunks(data):
+        if kind == b"acTL" and body[:4] != b"\x00\x00\x00\x01":
+            raise AnimatedImage
+        if kind == b"IHDR" and kept:
+            raise ImageFileError("pixels promised twice")
+        if kind == b"IDAT":
+            stream.append(body)
+        elif kind in kept_kinds:
+            kept.append((kind, body))
+    pixels = inflated_pixels(b"".join(stream), header)
+    end = kept.pop()
+    return SIGNATURE + b"".join(_chunk(*one) for one in (*kept, (b"IDAT", _stored(pixels)), end))
+
+
+def inflated_pixels(stream: bytes, header: PngHeader) -> bytes:
+    """Inflate a pixel stream to exactly the bytes that the header promises. Raises ImageFileError."""
+    inflater = isal_zlib.decompressobj()
     try:
-        for kind, body in _chunks(data):
-            if kind == b"acTL" and body[:4] != b"\x00\x00\x00\x01":
-                raise AnimatedPng
-            headers += kind == b"IHDR"
-            while kind == b"IDAT" and body and not inflater.eof:
-                inflated += len(inflater.decompress(body, _INFLATE_STEP))
-                body = inflater.unconsumed_tail
-                if inflated > header.inflated_bytes:
-                    raise PngError("more pixels than promised")
-        inflated += len(inflater.flush())
-    except zlib.error:
-        raise PngError("damaged pixel stream") from None
-    if not inflater.eof or inflated != header.inflated_bytes or headers != 1:
-        raise PngError("fewer pixels than promised, or promised twice")
+        pixels = inflater.decompress(stream, header.inflated_bytes + 1)
+    except Exception:  # IsalError, which its type stubs do not declare as a class
+        raise ImageFileError("damaged pixel stream") from None
+    if not inflater.eof or len(pixels) != header.inflated_bytes:  # at eof its sum was right too
+        raise ImageFileError("fewer or more pixels than promised")
+    return pixels
 
 
-def only_pixels(data: bytes) -> bytes:
-    """Return the same PNG with what its pixels and their orientation need: no texts, no colour profiles.
+def _stored(pixels: bytes) -> bytes:
+    """Write a zlib stream that holds `pixels` as they are."""
+    parts: list[bytes | memoryview] = [b"\x78\x01"]
+    view = memoryview(pixels)
+    for start in range(0, len(pixels), _STORED_BYTES):
+        block = view[start : start + _STORED_BYTES]
+        is_last = start + _STORED_BYTES >= len(pixels)
+        parts += [struct.pack("<BHH", is_last, len(block), len(block) ^ 0xFFFF), block]
+    return b"".join((*parts, struct.pack(">I", isal_zlib.adler32(pixels))))
 
-    Takes a file that `check_png_complete` let through.
-    """
-    kept = [
-        struct.pack(">I4s", len(body), kind) + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
-        for kind, body in _chunks(data)
-        if kind in _KEPT_CHUNKS
-    ]
-    return SIGNATURE + b"".join(kept)
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", len(body), kind) + body + struct.pack(">I", _sum(kind, body))
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     at = 8
     for _ in range(MAX_CHUNKS):
         if at + 12 > len(data):
-            raise PngError("no end chunk")
+            raise ImageFileError("no end chunk")
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 8 + length
         if end + 4 > len(data):
-            raise PngError("cut chunk")
+            raise ImageFileError("cut chunk")
         body = data[at + 8 : end]
         is_critical = not kind[0] & 0x20
-        if is_critical and zlib.crc32(body, zlib.crc32(kind)) != struct.unpack_from(">I", data, end)[0]:
-            raise PngError("wrong chunk sum")
+        if is_critical and _sum(kind, body) != struct.unpack_from(">I", data, end)[0]:
+            raise ImageFileError("wrong chunk sum")
         yield kind, body
         if kind == b"IEND":
             return
         at = end + 4
-    raise PngError("too many chunks")
+    raise ImageFileError("too many chunks")
+
+
+def _sum(kind: bytes, body: bytes) -> int:
+    return isal_zlib.crc32(body, isal_zlib.crc32(kind))

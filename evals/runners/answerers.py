@@ -15,6 +15,7 @@ from evals.runners.items import DatasetError, Item
 from evals.runners.over_http import HttpAnswerer
 from service.engine.engine import Engine
 from service.engine.jobs import Job
+from service.errors.translation import to_service_error
 from service.pipeline.models import load_models
 from service.pipeline.prepare import prepare
 from service.pipeline.response import model_used, respond
@@ -22,7 +23,6 @@ from service.request.schemas import VqaRequest
 from service.request.validation import check_counts, check_fields
 from service.settings import Settings
 from service.timing import StageTimer
-from service.translation import to_api_error
 
 __all__ = ["Answer", "Answerer", "EngineAnswerer", "HttpAnswerer", "RunError", "Spec"]
 
@@ -61,7 +61,7 @@ class EngineAnswerer:
         estimation = self._models.estimation
         known = None if estimation is None else estimation.estimator
         return {
-            "model": model_used(self._models.vlm),
+            "model": model_used(self._models.vlm).model_dump(),
             "dtype": self._process.dtype,
             "depth_model": None if known is None else {"id": known.id, "revision": known.revision},
             "spec": self._spec,
@@ -84,7 +84,8 @@ class EngineAnswerer:
             raise
         except Exception as error:
             return _refused(item, error)
-        return answered(item, respond(self._models.vlm, job.prepared, inferred, timer, item.id))
+        response = respond(self._models.vlm, job.prepared, inferred, timer, item.id)
+        return answered(item, response.model_dump(mode="json", exclude_unset=True))
 
     def _job(self, item: Item, timer: StageTimer) -> Job:
         fields = check_fields(fields_of(item, self._spec), self._process, strict=True)
@@ -103,7 +104,7 @@ class _Untold:
 
 
 def _refused(item: Item, error: Exception) -> Answer:
-    refusal = to_api_error(error)
+    refusal = to_service_error(error)
     if refusal.code == "not_ready":
         raise RunError("the engine has stopped, its log says why; run the same command again to go on")
     if refusal.code == "internal":

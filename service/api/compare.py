@@ -12,7 +12,9 @@ from typing import Any
 from pydantic import Field
 
 from service.api.body import Form, read_form
-from service.errors import ApiError
+from service.api.responses import ComparedAnswer, ComparedRefusal, CompareResponse, ErrorResponse
+from service.errors import ServiceError
+from service.pipeline.response_models import ModelUsed, VqaResponse
 from service.request.coercion import read_json
 from service.request.schemas import MERGE_FIELDS, AskFields, MergeFields, VqaFields, VqaRequest
 from service.request.validation import (
@@ -24,19 +26,9 @@ from service.request.validation import (
     unknown_field,
 )
 from service.settings import Settings
+from tosa import PlanError
 
 MAX_SPECS_CHARS = 65_536
-ANSWER_PARTS = (
-    "answer",
-    "finish_reason",
-    "merge",
-    "depth",
-    "usage",
-    "cached",
-    "batch_size",
-    "timings_ms",
-)
-"""What of a VqaResponse stands in each result; the rest is the same for all."""
 
 
 class CompareFields(AskFields):
@@ -49,12 +41,12 @@ class CompareFields(AskFields):
 class Comparison:
     """Hold one question for each spec, all with the same files; specs as they were sent, checked."""
 
-    specs: tuple[dict[str, Any], ...]
+    specs: tuple[MergeFields, ...]
     asked: tuple[VqaRequest, ...]
 
 
 def parse_comparison(kind: bytes, boundary: bytes, body: bytes, settings: Settings) -> Comparison:
-    """Parse a body of a type that `content_type` let through. Raises ApiError, DepthError."""
+    """Parse a body of a type that `content_type` let through. Raises ServiceError, DepthError."""
     form = read_form(kind, boundary, body, CompareFields)
     _refuse_outside(form)
     shared = {name: value for name, value in form.fields.items() if name != "specs"}
@@ -65,36 +57,34 @@ def parse_comparison(kind: bytes, boundary: bytes, body: bytes, settings: Settin
     specs = _specs(form, settings)
     asked = tuple(_with_spec(base, given, spec, f"specs[{i}]", settings) for i, spec in enumerate(specs))
     checked = (one.fields.model_dump(include=set(spec)) for one, spec in zip(asked, specs, strict=True))
-    return Comparison(tuple(checked), asked)
+    return Comparison(tuple(MergeFields.model_construct(**spec) for spec in checked), asked)
 
 
 def comparison(
     request_id: str,
-    model: Mapping[str, Any],
+    model: ModelUsed,
     asked: Comparison,
-    results: Sequence[Mapping[str, Any] | ApiError],
-) -> dict[str, Any]:
-    """Return the body of the answer; `results` are VqaResponse bodies or refusals, one for each spec.
+    results: Sequence[VqaResponse | ServiceError],
+) -> CompareResponse:
+    """Return the response; `results` are answers or refusals, one for each spec.
 
     baseline: the first result without merging, if there is one. agree: whether each answer equals its answer;
     null where one of both is missing. Raises the first refusal if there is nothing else.
     """
-    refusals = [one for one in results if isinstance(one, ApiError)]
+    refusals = [one for one in results if isinstance(one, ServiceError)]
     if len(refusals) == len(results):
         raise refusals[0]
-    answers = [None if isinstance(one, ApiError) else one["answer"] for one in results]
+    answers = [None if isinstance(one, ServiceError) else one.answer for one in results]
     baseline = next((index for index, one in enumerate(results) if _is_unmerged(one)), None)
     truth = None if baseline is None else answers[baseline]
-    return {
-        "request_id": request_id,
-        "model": dict(model),
-        "question": asked.asked[0].fields.question,
-        "results": [
-            {"spec": spec, **_result(one, request_id)} for spec, one in zip(asked.specs, results, strict=True)
-        ],
-        "baseline": baseline,
-        "agree": [None if truth is None or text is None else text == truth for text in answers],
-    }
+    return CompareResponse(
+        request_id=request_id,
+        model=model,
+        question=asked.asked[0].fields.question,
+        results=[_result(spec, one, request_id) for spec, one in zip(asked.specs, results, strict=True)],
+        baseline=baseline,
+        agree=[None if truth is None or text is None else text == truth for text in answers],
+    )
 
 
 def _refuse_outside(form: Form) -> None:
@@ -102,7 +92,7 @@ def _refuse_outside(form: Form) -> None:
     for name in form.fields:
         if name in VqaFields.model_fields and name not in CompareFields.model_fields:
             known = unknown_field(name, files, CompareFields)
-            raise ApiError("unknown_field", reason="in_specs", field=name, choices=known.choices)
+            raise ServiceError("unknown_field", reason="in_specs", field=name, choices=known.choices)
         if name not in CompareFields.model_fields:
             raise unknown_field(name, files, CompareFields)
 
@@ -112,9 +102,9 @@ def _specs(form: Form, settings: Settings) -> list[dict[str, Any]]:
     if not form.is_typed:
         raw = _from_text(raw)
     if not isinstance(raw, list):
-        raise ApiError("compare_count", reason="list", field="specs")
+        raise ServiceError("compare_count", reason="list", field="specs")
     if not 1 <= len(raw) <= settings.max_compared:
-        raise ApiError("compare_count", field="specs", limit=settings.max_compared)
+        raise ServiceError("compare_count", field="specs", limit=settings.max_compared)
     return [_spec(one, f"specs[{index}]") for index, one in enumerate(raw)]
 
 
@@ -130,7 +120,7 @@ def _from_text(text: object) -> Any:
 
 def _spec(raw: object, where: str) -> dict[str, Any]:
     if not isinstance(raw, dict):
-        raise ApiError("compare_count", reason="list", field=where)
+        raise ServiceError("compare_count", reason="list", field=where)
     return known_object(raw, MERGE_FIELDS, where)
 
 
@@ -139,17 +129,30 @@ def _with_spec(
 ) -> VqaRequest:
     try:
         fields = check_fields({**shared, **spec}, settings, strict=True)
-    except ApiError as error:  # nothing but the spec is new here
+    except (ServiceError, PlanError) as error:  # nothing but the spec is new here
         error.field = f"{where}.{error.field}"
         raise
     return replace(base, fields=fields)
 
 
-def _is_unmerged(answer: Mapping[str, Any] | ApiError) -> bool:
-    return not isinstance(answer, ApiError) and answer["merge"]["method"] == "none"
+def _is_unmerged(answer: VqaResponse | ServiceError) -> bool:
+    return not isinstance(answer, ServiceError) and answer.merge.method == "none"
 
 
-def _result(answer: Mapping[str, Any] | ApiError, request_id: str) -> dict[str, Any]:
-    if isinstance(answer, ApiError):
-        return answer.body(request_id)
-    return {name: answer[name] for name in ANSWER_PARTS}
+def _result(
+    spec: MergeFields, answer: VqaResponse | ServiceError, request_id: str
+) -> ComparedAnswer | ComparedRefusal:
+    if isinstance(answer, ServiceError):
+        refusal = ErrorResponse.model_validate(answer.body(request_id))
+        return ComparedRefusal(spec=spec, error=refusal.error)
+    return ComparedAnswer(
+        spec=spec,
+        answer=answer.answer,
+        merge=answer.merge,
+        depth=answer.depth,
+        usage=answer.usage,
+        finish_reason=answer.finish_reason,
+        cached=answer.cached,
+        batch_size=answer.batch_size,
+        timings_ms=answer.timings_ms,
+    )

@@ -9,23 +9,28 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from service.api.body import read_body
+from service.api.errors import status_of
 from service.api.request_context import Call
+from service.api.serialise import json_response
 from service.api.state import ServiceState
 from service.budgets import Costs
 from service.engine.jobs import Job
+from service.errors.translation import to_service_error
 from service.pipeline.prepare import Inferred, prepare
 from service.pipeline.response import respond
+from service.pipeline.response_models import VqaResponse
 from service.request.schemas import VqaRequest
+from service.server.clock import FIRST_BYTE
 from service.telemetry import CLIENT_GONE, Ending
-from service.timing import FIRST_BYTE, StageTimer, server_timing
-from service.translation import to_api_error
+from service.timing import StageTimer, server_timing
 
 CLIENT_LEFT = 499  # nginx's status for a client that did not wait; it is logged, not sent
 
@@ -36,7 +41,7 @@ T = TypeVar("T")
 async def visit(request: Request, route: str) -> AsyncIterator[Call]:
     """Hold a place for one request, from before its body is read to the end of its response.
 
-    Raises ApiError: unauthorized, budget_exceeded, overloaded, draining. However it ends, telemetry hears it.
+    Raises ServiceError: unauthorized, budget_exceeded, overloaded, draining. Telemetry hears how it ends.
     """
     state = service_state(request)
     first_byte_s = getattr(request.state, FIRST_BYTE, None)
@@ -52,8 +57,8 @@ async def visit(request: Request, route: str) -> AsyncIterator[Call]:
         status, code = CLIENT_LEFT, CLIENT_GONE
         raise
     except Exception as error:
-        refusal = to_api_error(error)
-        status, code = refusal.kind.status, refusal.code
+        refusal = to_service_error(error)
+        status, code = status_of(refusal), refusal.code
         raise
     finally:
         state.open_calls.discard(call)
@@ -63,7 +68,7 @@ async def visit(request: Request, route: str) -> AsyncIterator[Call]:
 
 
 async def receive(call: Call, request: Request, stack: AsyncExitStack) -> bytes:
-    """Return the body, and watch from then on whether the client stays. Raises ApiError."""
+    """Return the body, and watch from then on whether the client stays. Raises ServiceError."""
     call.where = "body"
     try:
         body = await call.wait(read_body(request, service_state(request).settings))
@@ -92,13 +97,13 @@ def make_job(
     return Job(prepared, timer, call, stop, costs=costs)
 
 
-async def answer(call: Call, state: ServiceState, job: Job) -> dict[str, Any]:
-    """Return the whole answer, as responses.VqaResponse describes it."""
+async def answer(call: Call, state: ServiceState, job: Job) -> VqaResponse:
+    """Return the whole answer."""
     call.where = "queue"
     return _answered(call, state, job, await call.wait(state.engine.answer(job)))
 
 
-async def speak(call: Call, state: ServiceState, job: Job) -> AsyncIterator[str | dict[str, Any]]:
+async def speak(call: Call, state: ServiceState, job: Job) -> AsyncIterator[str | VqaResponse]:
     """Yield the text of an answer in pieces as it comes, then the whole answer."""
     loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str | None]()
     job.on_text = lambda text: _call_soon(loop, pieces.put_nowait, text)
@@ -114,9 +119,9 @@ async def speak(call: Call, state: ServiceState, job: Job) -> AsyncIterator[str 
     yield _answered(call, state, job, inferred)
 
 
-def timed(done: dict[str, Any], body: dict[str, Any] | None = None) -> JSONResponse:
+def timed(done: VqaResponse, body: BaseModel | None = None) -> Response:
     """Respond with an answer, or a body made of it, and its stages in a Server-Timing header."""
-    return JSONResponse(body or done, headers={"Server-Timing": server_timing(done["timings_ms"])})
+    return json_response(body or done, {"Server-Timing": server_timing(done.timings_ms)})
 
 
 def service_state(request: Request) -> ServiceState:
@@ -124,7 +129,7 @@ def service_state(request: Request) -> ServiceState:
     return request.app.state.service
 
 
-def _answered(call: Call, state: ServiceState, job: Job, inferred: Inferred) -> dict[str, Any]:
+def _answered(call: Call, state: ServiceState, job: Job, inferred: Inferred) -> VqaResponse:
     answer = respond(state.models().vlm, job.prepared, inferred, job.timer, call.request_id)
     call.answers.append(answer)
     return answer

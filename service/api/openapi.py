@@ -10,7 +10,7 @@ from service.api import openapi_examples
 from service.api.chat.request import DEPTH_FIELDS, MAX_STOP_CHARS, MAX_STOPS, SHARED_FIELDS
 from service.api.chat.schemas import ChatCompletionChunk
 from service.api.compare import CompareFields
-from service.api.responses import VqaResponse
+from service.pipeline.response_models import VqaResponse
 from service.request.schemas import MERGE_FIELDS, InspectFields, VqaFields
 
 Schema = dict[str, Any]

@@ -6,17 +6,18 @@ Knows no model and no queue. Used by the event loop; `is_wanted` may be read fro
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from time import perf_counter
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from service.budgets import Costs
 from service.engine.jobs import Abandoned
-from service.errors import ApiError
+from service.errors import ServiceError
+from service.pipeline.response_models import VqaResponse
 from service.timing import StageTimer
 
 Where = Literal["admission", "body", "decode", "queue", "model", "stream", "done"]
@@ -44,7 +45,7 @@ class Call:
         self.question: str | None = None
         self.method: str | None = None
         self.costs: list[Costs] = []
-        self.answers: list[Mapping[str, Any]] = []
+        self.answers: list[VqaResponse] = []
         self._abandoned: Why | None = None
         self._gone = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -90,7 +91,7 @@ class Call:
     async def wait(self, work: Awaitable[T]) -> T:
         """Wait for work, as long as there is time and somebody who wants it.
 
-        Raises ClientDisconnect, and ApiError deadline_exceeded or draining; the work is then cancelled.
+        Raises ClientDisconnect, and ServiceError deadline_exceeded or draining; the work is then cancelled.
         """
         task = asyncio.ensure_future(work)
         gone = asyncio.ensure_future(self._gone.wait())
@@ -110,9 +111,9 @@ class Call:
             case "disconnect":
                 return ClientDisconnect()
             case "shutdown":
-                return ApiError("draining", retry_after_s=1)
+                return ServiceError("draining", retry_after_s=1)
             case _:
-                return ApiError("deadline_exceeded")
+                return ServiceError("deadline_exceeded")
 
     def _set_alarm(self) -> None:
         if self._abandoned is None:

@@ -1,20 +1,12 @@
-"""What a client gets back, as schemas; how the values come about is the business of the pipeline."""
+"""What a client gets back beside an answer: refusals, inspected depth files, comparisons."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
-from pydantic import BaseModel, Field
-
+from service.pipeline.response_models import Answered, DepthInspection, ModelUsed, ResponseModel, told
 from service.request.schemas import MergeFields
 
 
-def told(description: str, *examples: Any, **more: Any) -> Any:
-    """Describe a field of a response, with examples."""
-    return Field(description=description, examples=list(examples) or None, **more)
-
-
-class ErrorDetail(BaseModel):
+class ErrorDetail(ResponseModel):
     """Say why a request was refused; `field`, `choices` and `limit` only where they help."""
 
     code: str = told("Stable name of the refusal, for programs.", "unknown_method")
@@ -25,161 +17,33 @@ class ErrorDetail(BaseModel):
     limit: int | float | None = told("The bound that was passed.", 8, default=None)
 
 
-class ErrorResponse(BaseModel):
+class ErrorResponse(ResponseModel):
     """Refuse a request."""
 
     error: ErrorDetail = told("Why the request was refused.")
 
 
-class ModelUsed(BaseModel):
-    """Name the model that answered."""
-
-    id: str = told("Name of the model.", "room-tiny")
-    revision: str = told("Its revision, or a digest of its weights.", "0123456789abcdef")
-
-
-class MergeDone(BaseModel):
-    """Say what merging did, token counts summed over images. From r on, a field is there where it acted."""
-
-    method: str = told("Method that merged.", "tosa")
-    keep_ratio: float = told("Share of visual tokens that was really kept.", 0.25)
-    tokens_in: int = told("Visual tokens before merging.", 576)
-    tokens_out: int = told("Visual tokens that the language model read.", 144)
-    vit_flops_ratio: float = told("Floating-point operations of the encoder, of those without merging.", 0.61)
-    prop_attn: bool = told("Whether attention counted the patches behind each token.", True)
-    r: int | list[int] | None = told("Tokens removed at each layer.", 8, default=None)
-    r_hw: tuple[int, int] | None = told("Rows and columns removed at each layer.", [1, 1], default=None)
-    layers: list[int] | None = told(
-        "Layers where tokens were removed, unless any layer may.", [0, 1, 2], default=None
-    )
-    alpha: str | float | list[float] | None = told("Weight of the visual term.", "increase", default=None)
-    spatial_kernel: str | None = told("How likeness fell with distance.", "sinusoidal", default=None)
-    options: dict[str, int | float | str | None] | None = told(
-        "All settings of the method's own, as they were used.", {"tau": 0.8}, default=None
-    )
-
-
-class Guessed(BaseModel):
-    """Name what nobody said about a depth file, and say how it was guessed."""
-
-    field: str = told("What was guessed.", "scale")
-    sentence: str = told("How.", "Integers were taken as millimetres.")
-
-
-class DepthUnderstood(BaseModel):
-    """Say what depth was understood as."""
-
-    kind: str | None = told(
-        "metric, inverse (grows towards the camera) or relative (an order without a unit).", "metric"
-    )
-    unit: str | None = told("m, 1/m or null.", "m")
-    range: tuple[float, float] | None = told(
-        "Nearest and farthest valid value, in that unit or in the numbers given.", [0.5, 4.2]
-    )
-    scale: float | None = told("Numbers of the file that make one unit.", 1000)
-    preset: str | None = told("The depth_preset that was sent.", "scannet")
-    valid_ratio: float | None = told("Share of pixels that are no holes.", 0.98)
-    guessed: list[Guessed] = told("What nobody said, and how it was guessed.")
-
-
-class Estimator(BaseModel):
-    """Name the depth estimator."""
-
-    id: str = told("Name of the estimator.", "room-depth-tiny")
-    revision: str = told("Its revision, or a digest of its weights.", "0123456789abcdef")
-    licence: str | None = told("Its licence; null: its card names none.", "apache-2.0")
-
-
-class DepthUsed(DepthUnderstood):
-    """Say which depth steered the merging.
-
-    Of several images: kind mixed, and unit, range, scale and preset null, where the images differ; the mean
-    valid_ratio; every guess once.
-    """
-
-    source: str = told("client, estimate or none (row and column alone did).", "client")
-    estimator: Estimator | None = told("Who estimated the depth; null unless source is estimate.")
-    cached: bool | None = told("Whether all estimates were remembered; null unless source is estimate.", True)
-
-
-class Inspected(DepthUnderstood):
+class Inspected(DepthInspection):
     """Say what a depth file was understood as, or would have been refused for."""
 
     request_id: str = told("Name of the request, as in X-Request-ID.", "robot-7.0042")
-    format: str = told("Format of the file.", "png")
-    dtype: str = told("Type of its numbers.", "uint16")
-    height: int = told("Height in pixels.", 480)
-    width: int = told("Width in pixels.", 640)
-    median: float = told("Median of the valid pixels, as range.", 1.9)
-    notes: list[str] = told(
-        "Doubts that are no reason to refuse.", ["Less than a tenth of the depth is valid."]
-    )
-    same_view: bool | None = told(
-        "true if an image was sent and shows the same view; null without one.", True
-    )
     picture: str | None = told("PNG of the depth in base64, if asked for.", "iVBORw0KGgo=")
 
 
-class Usage(BaseModel):
-    """Count the tokens of the language model."""
-
-    prompt_tokens: int = told("Tokens read, visual ones among them.", 160)
-    completion_tokens: int = told("Tokens generated.", 2)
-
-
-class TimingsMs(BaseModel):
-    """Hold milliseconds by stage, null for a stage that did not run; the stages add up to the total."""
-
-    receive: float | None = told(
-        "Receiving the request, from the first byte of its head to the last of its body. "
-        "null in a comparison, which is received once for all its settings.",
-        1.2,
-    )
-    queue: float | None = told("Waiting for a thread or for the model.", 0.4)
-    decode: float | None = told("Reading image and depth files.", 2.1)
-    preprocess: float | None = told("Planning, resizing, writing the prompt.", 1.9)
-    estimate: float | None = told("Estimating depth.", None, 35.0)
-    depth: float | None = told("Making spatial tokens of depth.", 0.8)
-    vision: float | None = told("Encoding the images, merging included.", 61.0)
-    prefill: float | None = told("Reading the prompt.", 9.7)
-    generate: float | None = told("Writing the answer.", 2.2)
-    total: float = told("From the first byte of the request's head to the answer.", 79.3)
-
-
-class _Answered(BaseModel):
-    answer: str = told("The answer.", "2")
-    merge: MergeDone = told("What merging did.")
-    depth: DepthUsed | None = told(
-        "Which depth steered the merging; null where the scene did not, also if depth was sent."
-    )
-    usage: Usage = told("Tokens of the language model.")
-    finish_reason: Literal["stop", "length"] = told("length: cut off at max_new_tokens.", "stop")
-    cached: bool = told("Whether every frame was remembered, so that no encoder ran.", False)
-    batch_size: int = told("Questions that were answered together, this one among them.", 1)
-    timings_ms: TimingsMs = told("Time of each stage in milliseconds.")
-
-
-class VqaResponse(_Answered):
-    """Answer a question and say what was done for it."""
-
-    request_id: str = told("Name of the request, as in X-Request-ID.", "robot-7.0042")
-    model: ModelUsed = told("The model that answered.")
-
-
-class ComparedAnswer(_Answered):
+class ComparedAnswer(Answered):
     """Answer the question with one of the settings."""
 
     spec: MergeFields = told("The settings as they were sent.")
 
 
-class ComparedRefusal(BaseModel):
+class ComparedRefusal(ResponseModel):
     """Say why the question could not be answered with one of the settings."""
 
     spec: MergeFields = told("The settings as they were sent.")
     error: ErrorDetail = told("Why they were refused.")
 
 
-class CompareResponse(BaseModel):
+class CompareResponse(ResponseModel):
     """Answer one question with several merge settings, side by side."""
 
     request_id: str = told("Name of the request, as in X-Request-ID.", "robot-7.0042")

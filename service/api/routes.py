@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from service.api.body import content_type, parse_inspection, parse_question, refuse_query
 from service.api.catalogue import catalogue
@@ -23,18 +23,20 @@ from service.api.lifecycle import (
 )
 from service.api.openapi import COMPARE_BODY, INSPECT_BODY, VQA_BODY, VQA_STREAM
 from service.api.request_context import Call
-from service.api.responses import CompareResponse, ErrorResponse, Inspected, VqaResponse
+from service.api.responses import CompareResponse, ErrorResponse, Inspected
+from service.api.serialise import json_response
 from service.api.sse import event, stream, text_event
 from service.api.state import ServiceState
 from service.budgets import Costs
 from service.engine.jobs import Job
-from service.errors import ApiError
+from service.errors import ServiceError
+from service.errors.translation import to_service_error
 from service.pipeline.inspection import inspect, picture_of
 from service.pipeline.response import model_used
+from service.pipeline.response_models import VqaResponse
 from service.request.schemas import InspectFields, VqaFields, VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer
-from service.translation import to_api_error
 
 router = APIRouter()
 Documented = dict[int | str, dict[str, Any]]
@@ -51,7 +53,11 @@ async def vqa(request: Request) -> Response:
         kind = content_type(request)
         state.models()
         body = await receive(call, request, stack)
-        asked, job = await in_thread(call, state, lambda: _parse(call, state, kind, body))
+
+        def parse() -> VqaRequest:
+            return parse_question(*kind, body, state.settings)
+
+        asked, job = await in_thread(call, state, lambda: _parse(call, state, call.timer, parse))
         if asked.fields.stream:
             said = speak(call, state, job)
             return await stream(call, _vqa_events(said), _error_event(call), stack)
@@ -75,7 +81,7 @@ async def compare(request: Request) -> Response:
         stack.enter_context(state.budgets.place(call.key, width - 1))
         stack.enter_context(state.engine.admission.more(width - 1))
         results = await _all_answers(call, state, asked, width)
-        return JSONResponse(comparison(call.request_id, model_used(vlm), asked, results))
+        return json_response(comparison(call.request_id, model_used(vlm), asked, results))
     raise AssertionError("the stack swallows nothing")
 
 
@@ -89,7 +95,7 @@ async def inspect_depth(request: Request) -> Response:
         kind = content_type(request)
         body = await receive(call, request, stack)
         seen = await in_thread(call, state, lambda: _parse_and_inspect(call, kind, body, state.settings))
-        return JSONResponse({"request_id": call.request_id, **seen})
+        return json_response(seen)
     raise AssertionError("the stack swallows nothing")
 
 
@@ -141,44 +147,41 @@ async def index() -> dict[str, str]:
     }
 
 
-def _parse(call: Call, state: ServiceState, kind: tuple[bytes, bytes], body: bytes) -> tuple[VqaRequest, Job]:
-    call.timer.mark("queue")
-    asked = parse_question(*kind, body, state.settings)
-    return asked, make_job(call, state, asked, call.timer)
+def _parse(
+    call: Call, state: ServiceState, timer: StageTimer, parse: Callable[[], VqaRequest]
+) -> tuple[VqaRequest, Job]:
+    """Parse a question and prepare it, once a decoding thread is free."""
+    timer.mark("queue")
+    asked = parse()
+    return asked, make_job(call, state, asked, timer)
 
 
-def _parse_and_inspect(
-    call: Call, kind: tuple[bytes, bytes], body: bytes, settings: Settings
-) -> dict[str, Any]:
+def _parse_and_inspect(call: Call, kind: tuple[bytes, bytes], body: bytes, settings: Settings) -> Inspected:
     asked = parse_inspection(*kind, body)
     costs = Costs()
     call.costs.append(costs)
     depth, seen = inspect(asked.depth, asked.image, asked.fields, settings.max_image_px, costs)
-    return {**seen, "picture": picture_of(depth) if asked.fields.picture else None}
-
-
-def _job_of(call: Call, state: ServiceState, question: VqaRequest, timer: StageTimer) -> Job:
-    timer.mark("queue")
-    return make_job(call, state, question, timer)
+    picture = picture_of(depth) if asked.fields.picture else None
+    return Inspected(**dict(seen), request_id=call.request_id, picture=picture)
 
 
 async def _all_answers(
     call: Call, state: ServiceState, asked: Comparison, width: int
-) -> list[dict[str, Any] | ApiError]:
+) -> list[VqaResponse | ServiceError]:
     """Answer the questions of a comparison, `width` at a time; a refused one does not touch the others."""
     places = asyncio.Semaphore(width)
 
-    async def one(question: VqaRequest) -> dict[str, Any] | ApiError:
+    async def one(question: VqaRequest) -> VqaResponse | ServiceError:
         async with places:
             return await one_inside(question)
 
-    async def one_inside(question: VqaRequest) -> dict[str, Any] | ApiError:
+    async def one_inside(question: VqaRequest) -> VqaResponse | ServiceError:
         timer = StageTimer()
         try:
-            job = await in_thread(call, state, lambda: _job_of(call, state, question, timer))
+            _, job = await in_thread(call, state, lambda: _parse(call, state, timer, lambda: question))
             return await answer(call, state, job)
         except Exception as error:
-            refusal = to_api_error(error)
+            refusal = to_service_error(error)
             if refusal.code in ("internal", "deadline_exceeded"):
                 raise
             return refusal
@@ -186,10 +189,10 @@ async def _all_answers(
     return list(await asyncio.gather(*map(one, asked.asked)))
 
 
-async def _vqa_events(said: AsyncIterator[str | dict[str, Any]]) -> AsyncIterator[bytes]:
+async def _vqa_events(said: AsyncIterator[str | VqaResponse]) -> AsyncIterator[bytes]:
     async for piece in said:
         yield text_event(piece) if isinstance(piece, str) else event("answer", piece)
 
 
-def _error_event(call: Call) -> Callable[[ApiError], bytes]:
+def _error_event(call: Call) -> Callable[[ServiceError], bytes]:
     return lambda refusal: event("error", refusal.body(call.request_id))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Literal
 
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.api.request_context import Call
-from service.errors import ApiError
-from service.translation import to_api_error
+from service.api.serialise import ascii_json
+from service.errors import ServiceError
+from service.errors.translation import to_service_error
 
 MEDIA_TYPE = "text/event-stream"
 HEADERS: Mapping[str, str] = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -26,9 +27,9 @@ DONE = b"data: [DONE]\n\n"
 Name = Literal["text", "answer", "error"]
 
 
-def event(name: Name, data: Mapping[str, Any]) -> bytes:
+def event(name: Name, data: BaseModel | Mapping[str, Any]) -> bytes:
     """Encode one event of a /vqa stream."""
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), _json(data))
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), ascii_json(data))
 
 
 def text_event(delta: str) -> bytes:
@@ -36,13 +37,9 @@ def text_event(delta: str) -> bytes:
     return event("text", {"text": delta})
 
 
-def chunk_event(data: Mapping[str, Any]) -> bytes:
+def chunk_event(data: BaseModel | Mapping[str, Any]) -> bytes:
     """Encode one chunk of a chat stream; an error is one too."""
-    return b"data: %s\n\n" % _json(data)
-
-
-def _json(data: Mapping[str, Any]) -> bytes:
-    return json.dumps(data, allow_nan=False, separators=(",", ":")).encode()
+    return b"data: %s\n\n" % ascii_json(data)
 
 
 log = logging.getLogger("tosa_vqa")
@@ -61,7 +58,7 @@ class EventStream(Response):
         call: Call,
         first: bytes,
         events: AsyncIterator[bytes],
-        on_error: Callable[[ApiError], bytes],
+        on_error: Callable[[ServiceError], bytes],
         held: AsyncExitStack,
     ) -> None:
         super().__init__(headers=dict(HEADERS))
@@ -76,7 +73,7 @@ class EventStream(Response):
         except ClientDisconnect:
             raise
         except Exception as error:  # the client has been told inside the stream
-            if to_api_error(error).code == "internal":
+            if to_service_error(error).code == "internal":
                 log.error("a stream broke (request %s)", self._call.request_id, exc_info=error)
 
     async def _send_all(self, send: Send) -> None:
@@ -91,7 +88,7 @@ class EventStream(Response):
             raise
         except Exception as error:
             with suppress(ClientDisconnect):
-                await self._end(send, self._on_error(to_api_error(error)))
+                await self._end(send, self._on_error(to_service_error(error)))
             raise
         await self._end(send, b"")
 
@@ -113,7 +110,7 @@ def _body(data: bytes, more: bool = True) -> dict[str, object]:
 async def stream(
     call: Call,
     events: AsyncIterator[bytes],
-    on_error: Callable[[ApiError], bytes],
+    on_error: Callable[[ServiceError], bytes],
     stack: AsyncExitStack,
 ) -> EventStream:
     """Return a stream once its first event is there, so that an early refusal still is an HTTP status."""

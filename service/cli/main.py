@@ -1,11 +1,11 @@
-"""The command line, and the composition root: it alone may use evals, inside the one command that does.
+"""The command line.
 
 Bad input ends with exit code 2 and one sentence; heavy modules are imported by the commands that need them.
+Commands of other packages are found by their entry points, see `service.cli.plugins`.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,9 +30,11 @@ from service.cli.options import (
     read_request,
     takes,
 )
+from service.cli.plugins import PluginGroup
 from service.cli.render import print_answer, print_inspected
 
 app = typer.Typer(
+    cls=PluginGroup,
     help="Ask questions about RGB-D frames; visual tokens are merged while the model looks.",
     no_args_is_help=True,
     add_completion=False,
@@ -59,11 +61,14 @@ def serve(
     from service.server.process import ended_when_asked, leave
 
     if engine is ServeEngine.RAY:
-        from service.ray_serve.cluster import serve_on_ray
+        from service.ray_serve.cluster import RayMissing, serve_on_ray
 
         with clear_refusals():
             settings = load_settings(model=model, depth_model=depth_model, device=device)
-        raise typer.Exit(serve_on_ray(settings, host, port, replicas))
+        try:
+            raise typer.Exit(serve_on_ray(settings, host, port, replicas))
+        except RayMissing as error:
+            fail(str(error))
     with ended_when_asked():
         with clear_refusals():
             settings = load_settings(model=model, depth_model=depth_model, device=device)
@@ -103,24 +108,9 @@ def ask(
         models, prepared = prepare_here(load_models_here(settings), asked, settings, timer)
         answer = respond(models.vlm, prepared, answer_here(models, prepared, timer), timer, "cli")
     if as_json:
-        typer.echo(json.dumps(answer, indent=2))
+        typer.echo(answer.model_dump_json(indent=2, exclude_unset=True))
     else:
         print_answer(answer)
-
-
-@app.command()
-def scene(
-    seed: Annotated[int, typer.Option(help="Which scene.", min=0)],
-    out: Annotated[Path, typer.Option(help="Folder to write to.")],
-) -> None:
-    """Write a synthetic room: rgb.png, depth.png (16-bit, millimetres) and scene.json with questions."""
-    from evals.rooms.export import write_scene
-
-    try:
-        write_scene(seed, out)
-    except OSError as error:
-        fail(os_sentence(error))
-    typer.echo(f"wrote rgb.png, depth.png and scene.json to {out}")
 
 
 @app.command()
@@ -180,7 +170,7 @@ def depth(
         if out is not None:
             depth_picture(read).save(out, "PNG")
     if as_json:
-        typer.echo(json.dumps(seen, indent=2))
+        typer.echo(seen.model_dump_json(indent=2))
     else:
         print_inspected(seen)
 

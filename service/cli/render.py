@@ -4,82 +4,81 @@ from __future__ import annotations
 
 from typing import Any
 
+from service.pipeline.response_models import DepthInspection, DepthUnderstood, DepthUsed, VqaResponse
 
-def print_answer(answer: dict[str, Any]) -> None:
+
+def print_answer(answer: VqaResponse) -> None:
     """Print what the service would answer."""
     from rich.text import Text
 
-    merge, used = answer["merge"], answer["usage"]
+    merge, used = answer.merge, answer.usage
     table = _table()
-    table.add_row("answer", Text(answer["answer"], style="bold"))
-    table.add_row("model", f"{answer['model']['id']} ({answer['model']['revision']})")
-    table.add_row("method", f"{merge['method']}, keep_ratio {merge['keep_ratio']}")
-    for name in ("layers", "options"):
-        if name in merge:
-            table.add_row(name, _in_words(merge[name]))
-    table.add_row("visual tokens", f"{merge['tokens_in']} -> {merge['tokens_out']}")
-    table.add_row("vision FLOPs", f"{merge['vit_flops_ratio']:.2f} of those without merging")
-    table.add_row("depth", _depth_in_words(answer["depth"]))
-    for guess in (answer["depth"] or {}).get("guessed", ()):
-        table.add_row("guessed", guess["sentence"])
-    table.add_row("prompt, answer", f"{used['prompt_tokens']}, {used['completion_tokens']} tokens")
-    for stage, ms in answer["timings_ms"].items():
+    table.add_row("answer", Text(answer.answer, style="bold"))
+    table.add_row("model", f"{answer.model.id} ({answer.model.revision})")
+    table.add_row("method", f"{merge.method}, keep_ratio {merge.keep_ratio}")
+    if merge.layers is not None:
+        table.add_row("layers", ", ".join(map(str, merge.layers)))
+    if merge.options is not None:
+        table.add_row("options", ", ".join(f"{name}={value}" for name, value in merge.options.items()))
+    table.add_row("visual tokens", f"{merge.tokens_in} -> {merge.tokens_out}")
+    table.add_row("vision FLOPs", f"{merge.vit_flops_ratio:.2f} of those without merging")
+    table.add_row("depth", _depth_in_words(answer.depth))
+    for guess in () if answer.depth is None else answer.depth.guessed:
+        table.add_row("guessed", guess.sentence)
+    table.add_row("prompt, answer", f"{used.prompt_tokens}, {used.completion_tokens} tokens")
+    for stage, ms in answer.timings_ms:
         table.add_row(stage, "-" if ms is None else f"{ms:.1f} ms")
     _print(table)
 
 
-def print_inspected(seen: dict[str, Any]) -> None:
+def print_inspected(seen: DepthInspection) -> None:
     """Print what a depth file was understood as."""
     table = _table()
-    table.add_row("file", f"{seen['format']}, {seen['dtype']}, {seen['width']} x {seen['height']}")
+    table.add_row("file", f"{seen.format}, {seen.dtype}, {seen.width} x {seen.height}")
     table.add_row("depth", _understood(seen))
-    table.add_row("range", f"{_range(seen)}, median {_with_unit(seen['median'], seen['unit'])}")
-    table.add_row("unit", "none" if seen["scale"] is None else _scale(seen))
-    table.add_row("valid", f"{seen['valid_ratio']:.1%} of the pixels")
-    for guess in seen["guessed"]:
-        table.add_row("guessed", guess["sentence"])
-    for note in seen["notes"]:
+    table.add_row("range", f"{_range(seen)}, median {_with_unit(seen.median, seen.unit)}")
+    table.add_row("unit", "none" if seen.scale is None else _scale(seen))
+    table.add_row("valid", f"{seen.valid_ratio:.1%} of the pixels")
+    for guess in seen.guessed:
+        table.add_row("guessed", guess.sentence)
+    for note in seen.notes:
         table.add_row("note", note)
-    if seen["same_view"]:
+    if seen.same_view:
         table.add_row("image", "shows the same view")
     _print(table)
 
 
-def _in_words(value: list[int] | dict[str, Any]) -> str:
-    parts = [f"{name}={one}" for name, one in value.items()] if isinstance(value, dict) else map(str, value)
-    return ", ".join(parts)
-
-
-def _depth_in_words(depth: dict[str, Any] | None) -> str:
+def _depth_in_words(depth: DepthUsed | None) -> str:
     if depth is None:
         return "not used"
-    if depth["source"] == "none":
+    if depth.source == "none":
         return "none: row and column only"
-    valid = f"{depth['valid_ratio']:.0%} valid"
-    if depth["source"] == "client":
+    valid = f"{depth.valid_ratio:.0%} valid"
+    if depth.source == "client":
         return f"{_understood(depth)}, {_range(depth)}, {valid}"
-    by = depth["estimator"]
-    remembered = ", remembered" if depth["cached"] else ""
-    return f"{depth['kind']}, estimated by {by['id']} ({by['licence'] or 'no licence named'}){remembered}"
+    by = depth.estimator
+    assert by is not None, "the source is estimate"
+    remembered = ", remembered" if depth.cached else ""
+    return f"{depth.kind}, estimated by {by.id} ({by.licence or 'no licence named'}){remembered}"
 
 
-def _understood(depth: dict[str, Any]) -> str:
-    return depth["kind"] if depth["preset"] is None else f"{depth['kind']}, as {depth['preset']}"
+def _understood(depth: DepthUnderstood) -> str:
+    return f"{depth.kind}" if depth.preset is None else f"{depth.kind}, as {depth.preset}"
 
 
-def _range(depth: dict[str, Any]) -> str:
-    if depth["range"] is None:
+def _range(depth: DepthUnderstood) -> str:
+    if depth.range is None:
         return "ranges differ"
-    nearest, farthest = depth["range"]
-    return f"{nearest:g} to {_with_unit(farthest, depth['unit'])}"
+    nearest, farthest = depth.range
+    return f"{nearest:g} to {_with_unit(farthest, depth.unit)}"
 
 
 def _with_unit(value: float, unit: str | None) -> str:
     return f"{value:g}" if unit is None else f"{value:g} {unit}"
 
 
-def _scale(depth: dict[str, Any]) -> str:
-    return f"{depth['unit']}; {depth['scale']:g} of the file make one"
+def _scale(depth: DepthUnderstood) -> str:
+    return f"{depth.unit}; {depth.scale:g} of the file make one"
 
 
 def _table() -> Any:

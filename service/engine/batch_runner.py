@@ -7,9 +7,9 @@ Knows neither queues nor HTTP.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -18,12 +18,13 @@ from service.engine.batch_queue import Batcher
 from service.engine.jobs import Abandoned, Job
 from service.engine.stop_sequences import StopTexts, cut
 from service.engine.vision_stage import Seen, Watcher, see_frames
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.pipeline.depth_summary import used
 from service.pipeline.models import Models
 from service.pipeline.prepare import Inferred, Prepared
+from service.pipeline.response_models import DepthUsed
 from service.timing import StageTimer
-from vlm import Decoding, Row, TextSoFar, VlmError, answer_text, settle
+from vlm import Decoding, GeneratedSequence, IncrementalDetokenizer, VlmError, answer_text, synchronize
 
 log = logging.getLogger("tosa_vqa")
 
@@ -46,6 +47,7 @@ class BatchRunner:
     """Answer batches of jobs with the models; `beat` is called whenever a piece of work is done.
 
     `later` is asked to take a job back that found no memory, and says False if no other batch holds any.
+    `served` hears of every batch that succeeded: its number of jobs, and the seconds it took.
     """
 
     def __init__(
@@ -55,39 +57,46 @@ class BatchRunner:
         watcher: Watcher,
         beat: Callable[[], None],
         later: Callable[[Job], bool] = lambda _: False,
+        served: Callable[[int, float], None] = lambda _jobs, _seconds: None,
     ) -> None:
         self._models, self._limits, self._watcher = models, limits, watcher
-        self._beat, self._later = beat, later
+        self._beat, self._later, self._served = beat, later, served
 
     def run(self, jobs: Sequence[Job]) -> Iterator[None]:
         """Answer jobs of one group; yields when the prompts have been read and after every token.
 
         Every job that is still wanted gets its answer or its error. Raises only FatalDeviceError.
         """
-        jobs = [job for job in jobs if job.is_open]
-        if not jobs:
-            return
+        batches = [list(jobs)]  # the next one last
+        while batches:
+            batch = [job for job in batches.pop() if job.is_open]
+            if batch and not (yield from self._run_batch(batch)):
+                middle = (len(batch) + 1) // 2
+                batches += [batch[middle:], batch[:middle]]
+
+    def _run_batch(self, jobs: Sequence[Job]) -> Generator[None, None, bool]:
+        """Run a batch once; return whether it is done with, False if its open jobs have to run again."""
         start, failure = perf_counter(), None
         try:
             yield from self._answer(jobs)
         except Abandoned:
-            return
+            return True
         except Exception as error:
             failure = error.with_traceback(None)  # whose frames would keep every tensor
         outcome = "ok" if failure is None else self._settle(jobs, failure)
         images = sum(job.images for job in jobs)
         method = jobs[0].prepared.plan.method
-        self._watcher.batch_ended(method, len(jobs), images, perf_counter() - start, outcome)
+        seconds = perf_counter() - start
+        self._watcher.batch_ended(method, len(jobs), images, seconds, outcome)
         if failure is None:
+            self._served(len(jobs), seconds)
             self._limits.went_well()
-            return
+            return True
         if len(jobs) == 1 and jobs[0].waits:  # taken back
-            return
+            return True
         for job in jobs:
             job.waits = True
-        middle = (len(jobs) + 1) // 2
-        yield from self.run(jobs[:middle])
-        yield from self.run(jobs[middle:])
+        return False
 
     def _answer(self, jobs: Sequence[Job]) -> Iterator[None]:
         for job in jobs:
@@ -95,15 +104,15 @@ class BatchRunner:
         seen = see_frames(self._models, jobs, self._limits.limit, self._watcher, lambda: self._between(jobs))
         for job in jobs:
             if job not in seen:
-                job.fail(ApiError("numerical_error"))
+                job.fail(ServiceError("numerical_error"))
         jobs = list(seen)
         if not jobs:
             return
         decoding = self._read(jobs, seen)
-        voices = [_Voice(job, TextSoFar(self._models.vlm)) for job in jobs]
-        while decoding.live:
+        voices = [_Voice(job, IncrementalDetokenizer(self._models.vlm)) for job in jobs]
+        while decoding.active:
             yield
-            decoding.drop([at for at in decoding.live if not jobs[at].is_open])
+            decoding.cancel([at for at in decoding.active if not jobs[at].is_open])
             for row in decoding.step():
                 costs = jobs[row.index].costs
                 costs.tokens = max(costs.tokens, row.prompt_tokens + len(row.token_ids))
@@ -120,17 +129,17 @@ class BatchRunner:
             [seen[job].features for job in jobs],
             [job.prepared.params for job in jobs],
         )
-        settle(vlm.device)
+        synchronize(vlm.device)
         for job in jobs:
             job.timer.mark("prefill")
             job.costs.tokens = max(job.costs.tokens, job.prepared.prompt.shape[1])
         self._beat()
         return decoding
 
-    def _finish(self, job: Job, row: Row, seen: Seen, batch_size: int) -> None:
+    def _finish(self, job: Job, row: GeneratedSequence, seen: Seen, batch_size: int) -> None:
         job.timer.mark("generate")
-        if row.finish_reason == "not_finite":
-            job.fail(ApiError("numerical_error"))
+        if row.finish_reason == "non_finite":
+            job.fail(ServiceError("numerical_error"))
             return
         text, is_cut = cut(answer_text(self._models.vlm, row.token_ids), job.stop)
         job.send(text)
@@ -146,7 +155,7 @@ class BatchRunner:
             )
         )
 
-    def _depth(self, job: Job, seen: Seen) -> dict[str, Any] | None:
+    def _depth(self, job: Job, seen: Seen) -> DepthUsed | None:
         if job.prepared.source != "estimate":
             return job.prepared.depth
         assert self._models.estimation is not None, "there are estimates"
@@ -156,17 +165,17 @@ class BatchRunner:
         """Say what a failure means: the end for a single job, two smaller batches for several."""
         if _is_fatal(failure):
             for job in jobs:
-                job.fail(ApiError("not_ready", reason="failed", retry_after_s=5))
+                job.fail(ServiceError("not_ready", reason="failed", retry_after_s=5))
             raise FatalDeviceError(str(failure)) from failure
         if _is_out_of_memory(failure):
             return self._out_of_memory(jobs)
         if len(jobs) > 1:
             return "split"
-        expected = isinstance(failure, ApiError | EstimatorError | VlmError)
+        expected = isinstance(failure, ServiceError | EstimatorError | VlmError)
         if not expected:
             log.error("a request failed in the model thread", exc_info=failure)
             self._limits.quarantine(jobs[0])
-        jobs[0].fail(failure if expected else ApiError("internal"))
+        jobs[0].fail(failure if expected else ServiceError("internal"))
         return "failed"
 
     def _out_of_memory(self, jobs: Sequence[Job]) -> str:
@@ -176,7 +185,7 @@ class BatchRunner:
             self._limits.shrink()
         elif not self._later(jobs[0]):
             self._limits.quarantine(jobs[0])
-            jobs[0].fail(ApiError("too_costly"))
+            jobs[0].fail(ServiceError("too_costly"))
         return "out_of_memory"
 
     def _between(self, jobs: Sequence[Job]) -> None:
@@ -188,12 +197,12 @@ class BatchRunner:
 class _Voice:
     """Say the text of one answer as it comes, if anybody listens for it or for a text that ends it."""
 
-    def __init__(self, job: Job, text: TextSoFar) -> None:
+    def __init__(self, job: Job, text: IncrementalDetokenizer) -> None:
         self._job, self._text = job, text
         self._stops = StopTexts(job.stop)
         self._said, self._tokens = "", 0
 
-    def say(self, row: Row) -> bool:
+    def say(self, row: GeneratedSequence) -> bool:
         """Take in the tokens of a row so far; return True once a text that ends the answer has come."""
         if self._job.on_text is not None or self._job.stop:
             self._said += self._stops.push(self._text.push(row.token_ids[self._tokens :]))
@@ -226,7 +235,7 @@ class Unwatched:
 
 
 def answer_here(models: Models, prepared: Prepared, timer: StageTimer | None = None) -> Inferred:
-    """Answer a prepared question now. Raises what its models raise, and ApiError."""
+    """Answer a prepared question now. Raises what its models raise, and ServiceError."""
     job = Job(prepared, timer or StageTimer())
     for _ in BatchRunner(models, Batcher(len(prepared.frames)), Unwatched(), lambda: None).run([job]):
         pass

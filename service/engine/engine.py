@@ -5,9 +5,9 @@ The event loop only waits. It does not know what the work is.
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import partial
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Generic, ParamSpec, Protocol, TypeVar
 
 import torch
 
@@ -25,8 +25,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Telemetry(Watcher, Protocol):
-    """What the engine tells about itself; service.telemetry.Telemetry."""
+class EngineObserver(Watcher, Protocol):
+    """What the engine reports to; service.telemetry.Telemetry."""
 
     def watch(self, name: str, description: str, read: Callable[[], float]) -> None: ...
 
@@ -38,10 +38,10 @@ class Engine:
     """
 
     def __init__(
-        self, settings: Settings, telemetry: Telemetry, on_death: Callable[[BaseException], None]
+        self, settings: Settings, observer: EngineObserver, on_death: Callable[[BaseException], None]
     ) -> None:
         self.admission = Admission(settings.max_queue + settings.max_batch)
-        self._telemetry = telemetry
+        self._observer = observer
         self._batcher = Batcher(settings.max_batch)
         # Every thread that uses torch gets an OpenMP team. With more teams than cores, OpenMP threads sleep
         # between operations instead of spinning, and the model's many small ones take half as long again.
@@ -54,15 +54,15 @@ class Engine:
             ("batch_limit", "Most images of a batch at present", lambda: self._batcher.limit),
             ("heartbeat_age_seconds", "Silence of the model thread", lambda: self.model_thread.silence_s),
         ):
-            telemetry.watch(name, description, read)
+            observer.watch(name, description, read)
 
     async def decode(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run decoding or other preparation in a pool thread."""
-        held = [partial(work, *args, **kwargs)]  # the pool keeps what was cancelled until its turn would come
+        call = _PoolCall(partial(work, *args, **kwargs))
         try:
-            return await asyncio.wrap_future(self._decoders.submit(lambda: held.pop()()))
+            return await asyncio.wrap_future(self._decoders.submit(call.run))
         finally:
-            held.clear()
+            call.release()
 
     async def load(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run work in the model thread that is no request."""
@@ -74,13 +74,20 @@ class Engine:
             ("frame_cache_bytes", "Memory of encoded frames", lambda: models.frames.bytes),
             ("frame_cache_entries", "Encoded frames in memory", lambda: models.frames.entries),
         ):
-            self._telemetry.watch(name, description, read)
+            self._observer.watch(name, description, read)
         self.model_thread.use(
-            BatchRunner(models, self._batcher, self, self.model_thread.beat, self.model_thread.take_back)
+            BatchRunner(
+                models,
+                self._batcher,
+                self._observer,
+                self.model_thread.beat,
+                self.model_thread.take_back,
+                self.admission.served,
+            )
         )
 
     async def answer(self, job: Job) -> Inferred:
-        """Answer a job in one of the next batches. Raises what its models raise, and ApiError."""
+        """Answer a job in one of the next batches. Raises what its models raise, and ServiceError."""
         self.model_thread.submit(job)
         try:
             return await asyncio.wrap_future(job.answer)
@@ -88,23 +95,31 @@ class Engine:
             self.model_thread.forget(job)
             raise
 
-    def batch_ended(self, method: str, rows: int, images: int, seconds: float, outcome: str) -> None:
-        """Learn from a batch what a request costs, and pass it on."""
-        if outcome == "ok":
-            self.admission.served(rows, seconds)
-        self._telemetry.batch_ended(method, rows, images, seconds, outcome)
-
-    def frames_looked_up(self, hits: int, misses: int) -> None:
-        """Pass on how many frames were remembered."""
-        self._telemetry.frames_looked_up(hits, misses)
-
     def close(self, timeout_s: float | None = None) -> bool:
         """Finish what is in hand, drop what waits, end the threads; say whether they have ended."""
         self._decoders.shutdown(wait=False, cancel_futures=True)
         return self.model_thread.close(timeout_s)
 
 
+class _PoolCall(Generic[T]):
+    """Hold a call until it runs or is cancelled: the pool keeps cancelled items until their turn."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work: Callable[[], T] | None = work
+
+    def run(self) -> T:
+        """Make the call. Raises CancelledError after `release`."""
+        work, self._work = self._work, None
+        if work is None:
+            raise CancelledError
+        return work()
+
+    def release(self) -> None:
+        """Drop the call and the memory of its arguments."""
+        self._work = None
+
+
 def _use_one_torch_thread() -> None:
-    """Asking for the number makes torch settle on it now."""
+    """Asking for the number makes torch fix it now."""
     torch.set_num_threads(1)
     torch.get_num_threads()

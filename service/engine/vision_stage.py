@@ -17,7 +17,7 @@ from service.pipeline.depth_summary import Understood, of_estimate
 from service.pipeline.frame_cache import EncodedFrame
 from service.pipeline.frames import Frame, encode_frames, estimate_depth, steer
 from service.pipeline.models import Models
-from vlm import settle
+from vlm import synchronize
 
 Tag = tuple[bytes, int]  # a frame's key, and the number of its job where it must not be shared
 SHARED = -1
@@ -141,7 +141,7 @@ def _encoded(
         for tag, own, is_finite in zip(part, features, finite, strict=True):
             if is_finite:
                 encoded[tag] = EncodedFrame(own, estimated[tag][0] if tag in estimated else None)
-    settle(models.vlm.device)
+    synchronize(models.vlm.device)
     for (key, number), frame in encoded.items():
         if number == SHARED:
             models.frames.put(key, frame)

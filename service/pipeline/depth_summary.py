@@ -1,4 +1,4 @@
-"""What depth was understood as, in plain values for a response; the same words for a file and an estimate."""
+"""What depth was understood as, for a response; the same words for a file and an estimate."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from depth import DepthMap, DepthReport, Guess
+from depth import Assumption, DepthMap, DepthReport
 from depth.estimate import DepthEstimator
 from depth.report import nearest_and_farthest
 from service.pipeline.model_names import public_id
+from service.pipeline.response_models import DepthUnderstood, DepthUsed, Estimator, Guessed
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Understood:
     scale: float | None
     preset: str | None
     valid_ratio: float
-    guesses: tuple[Guess, ...] = ()
+    assumptions: tuple[Assumption, ...] = ()
 
 
 def of_report(report: DepthReport) -> Understood:
@@ -36,7 +37,7 @@ def of_report(report: DepthReport) -> Understood:
         report.scale,
         report.preset,
         report.valid_ratio,
-        report.guesses,
+        report.assumptions,
     )
 
 
@@ -45,19 +46,19 @@ def of_estimate(depth: DepthMap) -> Understood:
     return Understood(depth.kind, depth.unit, *nearest_and_farthest(depth), None, None, depth.valid_ratio)
 
 
-def understood(parts: Sequence[Understood]) -> dict[str, Any]:
-    """Return the fields of responses.DepthUnderstood for the depth of n >= 0 images."""
+def understood(parts: Sequence[Understood]) -> DepthUnderstood:
+    """Say what the depth of n >= 0 images was understood as."""
     units = {(part.kind, part.unit) for part in parts}
-    guesses = dict.fromkeys(guess for part in parts for guess in part.guesses)
-    return {
-        "kind": _shared([part.kind for part in parts], "mixed"),
-        "unit": _shared([part.unit for part in parts]),
-        "range": _range(parts) if len(units) == 1 else None,
-        "scale": _shared([_rounded(part.scale) for part in parts]),
-        "preset": _shared([part.preset for part in parts]),
-        "valid_ratio": round(sum(part.valid_ratio for part in parts) / len(parts), 4) if parts else None,
-        "guessed": [{"field": guess.field, "sentence": guess.sentence} for guess in guesses],
-    }
+    assumptions = dict.fromkeys(assumption for part in parts for assumption in part.assumptions)
+    return DepthUnderstood(
+        kind=_shared([part.kind for part in parts], "mixed"),
+        unit=_shared([part.unit for part in parts]),
+        range=_range(parts) if len(units) == 1 else None,
+        scale=_shared([_rounded(part.scale) for part in parts]),
+        preset=_shared([part.preset for part in parts]),
+        valid_ratio=round(sum(part.valid_ratio for part in parts) / len(parts), 4) if parts else None,
+        guessed=[Guessed(field=one.field, sentence=one.sentence) for one in assumptions],
+    )
 
 
 def used(
@@ -65,14 +66,14 @@ def used(
     parts: Sequence[Understood],
     estimator: DepthEstimator | None = None,
     cached: bool | None = None,
-) -> dict[str, Any]:
-    """Return what responses.DepthUsed describes; `estimator` and `cached` where the source is estimate."""
-    return {
-        "source": source,
-        **understood(parts),
-        "estimator": None if estimator is None else _described(estimator),
-        "cached": cached,
-    }
+) -> DepthUsed:
+    """Say which depth steered the merging; `estimator` and `cached` where the source is estimate."""
+    return DepthUsed(
+        **dict(understood(parts)),
+        source=source,
+        estimator=None if estimator is None else _described(estimator),
+        cached=cached,
+    )
 
 
 def rounded(value: float) -> float:
@@ -80,18 +81,14 @@ def rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _described(estimator: DepthEstimator) -> dict[str, Any]:
-    return {
-        "id": public_id(estimator.id),
-        "revision": estimator.revision,
-        "licence": estimator.licence,
-    }
+def _described(estimator: DepthEstimator) -> Estimator:
+    return Estimator(id=public_id(estimator.id), revision=estimator.revision, licence=estimator.licence)
 
 
-def _range(parts: Sequence[Understood]) -> list[float]:
+def _range(parts: Sequence[Understood]) -> tuple[float, float]:
     nearer, farther = (max, min) if parts[0].kind == "inverse" else (min, max)
-    ends = nearer(part.nearest for part in parts), farther(part.farthest for part in parts)
-    return [rounded(end) for end in ends]
+    nearest, farthest = nearer(part.nearest for part in parts), farther(part.farthest for part in parts)
+    return rounded(nearest), rounded(farthest)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -5,11 +5,11 @@ Does not know how a frame is named or encoded.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, replace
 from threading import Lock
 
 import torch
+from cachetools import LRUCache
 from torch import Tensor
 
 from service.pipeline.depth_summary import Understood
@@ -33,68 +33,34 @@ class FrameCache:
     """Remember frames by key up to `limit_bytes` in all; any thread may call; 0 remembers nothing."""
 
     def __init__(self, limit_bytes: int) -> None:
-        self._limit = limit_bytes
         self._lock = Lock()
-        self._frames: OrderedDict[bytes, EncodedFrame] = OrderedDict()
-        self._bytes = self._hits = self._misses = 0
+        self._frames: LRUCache[bytes, EncodedFrame] = LRUCache(limit_bytes, getsizeof=_size)
 
     def get(self, key: bytes) -> EncodedFrame | None:
         """Return the frame of this key, which thereby is the last to be forgotten, or None."""
         with self._lock:
-            frame = self._frames.get(key)
-            if frame is None:
-                self._misses += 1
-                return None
-            self._hits += 1
-            self._frames.move_to_end(key)
-            return frame
+            return self._frames.get(key)
 
     def put(self, key: bytes, frame: EncodedFrame) -> None:
         """Keep a copy of the frame, and forget others for it; one larger than the limit is not kept."""
-        if _size(frame) > self._limit:
+        if _size(frame) > self._frames.maxsize:
             return
         kept = _owned(frame)
         with self._lock:
-            self._forget(key)
-            while self._bytes + _size(kept) > self._limit:
-                self._forget(next(iter(self._frames)))
+            self._frames.pop(key, None)  # else the old one counts while room is made for the new one
             self._frames[key] = kept
-            self._bytes += _size(kept)
-
-    def clear(self) -> None:
-        """Forget all frames; the counts of hits and misses go on."""
-        with self._lock:
-            self._frames.clear()
-            self._bytes = 0
 
     @property
     def bytes(self) -> int:
         """Return what all frames take, never above the limit."""
         with self._lock:
-            return self._bytes
+            return int(self._frames.currsize)
 
     @property
     def entries(self) -> int:
         """Return how many frames are remembered."""
         with self._lock:
             return len(self._frames)
-
-    @property
-    def hits(self) -> int:
-        """Return how many times a frame was found since the start."""
-        with self._lock:
-            return self._hits
-
-    @property
-    def misses(self) -> int:
-        """Return how many times none was found since the start."""
-        with self._lock:
-            return self._misses
-
-    def _forget(self, key: bytes) -> None:
-        frame = self._frames.pop(key, None)
-        if frame is not None:
-            self._bytes -= _size(frame)
 
 
 def _owned(frame: EncodedFrame) -> EncodedFrame:

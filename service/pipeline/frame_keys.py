@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from enum import StrEnum
 from typing import Any
 
 import torch
@@ -20,8 +21,28 @@ from depth.estimate import DepthEstimator
 from tosa import MergePlan
 from vlm import ImageSettings
 
-SCHEMA = "tosa-vqa frame 1"  # a new number whenever the same fields begin to mean something else
+SCHEMA = "tosa-vqa frame 2"  # a new number whenever the same fields begin to mean something else
 STRIP_PX = 2**18
+
+
+class DepthKind(StrEnum):
+    """Name what spatial tokens are made of."""
+
+    CLIENT = "client"
+    ESTIMATE = "estimate"
+    POSITION = "position"
+
+
+@dataclass(frozen=True)
+class DepthIdentity:
+    """Name the depth that spatial tokens are made of.
+
+    digest: the `spatial_digest` of the client's depth, the `estimate_digest` of an estimator that is loaded;
+    None for row and column alone, and for an estimator that is loaded later.
+    """
+
+    kind: DepthKind
+    digest: bytes | None = None
 
 
 def frame_key(
@@ -33,15 +54,14 @@ def frame_key(
     image_settings: ImageSettings,
     dtype: torch.dtype,
     device_type: str,
-    depth: bytes | str | None,
+    depth: DepthIdentity | None,
     tenant: str | None,
 ) -> bytes:
     """Return the 32 bytes that name the encoding of one frame.
 
     image: RGB and upright, as `decode_image` leaves it, or its `pixels_digest`. depth: what spatial tokens
-    are made of: `spatial_digest` of the client's, `estimate_digest`, "estimate:<id>@<revision>@<size>", or
-    "position" for row and column alone; not looked at where the plan needs none. tenant: the name of the API
-    key, None where nobody has one. Raises ValueError for an image that is not RGB, and if depth is missing.
+    are made of; not looked at where the plan needs none. tenant: the name of the API key, None where nobody
+    has one. Raises ValueError for an image that is not RGB, and if depth is missing.
     """
     if plan.needs_spatial and depth is None:
         raise ValueError("a plan that needs spatial tokens needs to say what they are made of")

@@ -13,7 +13,13 @@ from depth import DepthMap
 from service.pipeline.depth_source import Source, spatial_of
 from service.pipeline.estimation import Estimation, to_wait
 from service.pipeline.frame_cache import EncodedFrame
-from service.pipeline.frame_keys import estimate_digest, frame_key, spatial_digest
+from service.pipeline.frame_keys import (
+    DepthIdentity,
+    DepthKind,
+    estimate_digest,
+    frame_key,
+    spatial_digest,
+)
 from service.pipeline.models import Models
 from tosa import MergePlan
 from vlm import Vlm, encode, features, pixel_values
@@ -62,7 +68,7 @@ def to_frame(models: Models, image: Image.Image, look: Look, spatial: Tensor | N
         image_settings=vlm.image_processor,
         dtype=vlm.dtype,
         device_type=vlm.device.type,
-        depth=_depth_digest(models, look.source, spatial),
+        depth=_depth_identity(models, look.source, spatial),
         tenant=look.tenant,
     )
     encoded = models.frames.get(key) if look.remember else None
@@ -114,13 +120,15 @@ def stacked(vlm: Vlm, frames: Sequence[Frame]) -> tuple[Tensor, Tensor | None]:
     return pixels.to(vlm.device), torch.stack(spatial).to(vlm.device) if spatial else None
 
 
-def _depth_digest(models: Models, source: Source | None, spatial: Tensor | None) -> bytes | str | None:
+def _depth_identity(models: Models, source: Source | None, spatial: Tensor | None) -> DepthIdentity | None:
     match source:
         case "client":
             assert spatial is not None, "the client's depth has been read"
-            return spatial_digest(spatial)
+            return DepthIdentity(DepthKind.CLIENT, spatial_digest(spatial))
         case "none":
-            return "position"
+            return DepthIdentity(DepthKind.POSITION)
         case "estimate":
-            return "estimate" if models.estimation is None else estimate_digest(models.estimation.estimator)
+            loaded = models.estimation
+            digest = None if loaded is None else estimate_digest(loaded.estimator)
+            return DepthIdentity(DepthKind.ESTIMATE, digest)
     return None

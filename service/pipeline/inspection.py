@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import Any
 
 from PIL import Image
 
@@ -12,37 +11,39 @@ from depth import DepthMap, DepthReport, check_alignment, depth_picture, read_de
 from service.budgets import Costs
 from service.pipeline.depth_summary import of_report, rounded, understood
 from service.pipeline.images import decode_image
+from service.pipeline.response_models import DepthInspection
 from service.request.schemas import DepthFields
 
 
 def inspect(
     depth: bytes, image: bytes | None, fields: DepthFields, max_px: int, costs: Costs | None = None
-) -> tuple[DepthMap, dict[str, Any]]:
-    """Return the depth and what responses.Inspected says of it, without request id and picture.
+) -> tuple[DepthMap, DepthInspection]:
+    """Return the depth and what is said of it.
 
-    costs: counts what is decoded. Raises DepthError, and ApiError for the image.
+    costs: counts what is decoded. Raises DepthError, and ServiceError for the image.
     """
     costs = costs or Costs()
     seen = None if image is None else decode_image(image, max_px)
     costs.pixels += 0 if seen is None else seen.width * seen.height
-    read, report = read_depth(depth, max_pixels=max_px, **fields.reading_options())
+    read, report = read_depth(depth, max_pixels=max_px, **fields.format_options())
     costs.pixels += read.values.size
     if seen is not None:
         check_alignment(read, (seen.height, seen.width))
-    return read, {**described(report), "same_view": None if seen is None else True}
+    return read, described(report, same_view=None if seen is None else True)
 
 
-def described(report: DepthReport) -> dict[str, Any]:
+def described(report: DepthReport, same_view: bool | None) -> DepthInspection:
     """Return a report in the words of a response."""
-    return {
-        "format": report.format,
-        "dtype": report.dtype,
-        "height": report.height,
-        "width": report.width,
-        **understood([of_report(report)]),
-        "median": rounded(report.median),
-        "notes": list(report.notes),
-    }
+    return DepthInspection(
+        **dict(understood([of_report(report)])),
+        format=report.format,
+        dtype=report.dtype,
+        height=report.height,
+        width=report.width,
+        median=rounded(report.median),
+        notes=list(report.notes),
+        same_view=same_view,
+    )
 
 
 def picture_of(depth: DepthMap) -> str:

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from service.pipeline.frames import Frame, Look, estimate_depth, stacked, steer,
 from service.pipeline.images import decode_image
 from service.pipeline.models import Models
 from service.pipeline.planning import plan_request
+from service.pipeline.response_models import DepthUsed
 from service.request.schemas import VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer
@@ -43,7 +44,7 @@ class Prepared:
     plan: MergePlan
     frames: tuple[Frame, ...]
     source: Source | None
-    depth: dict[str, Any] | None
+    depth: DepthUsed | None
     remember: bool
 
     @property
@@ -68,7 +69,7 @@ class Inferred:
     finish_reason: Literal["stop", "length"]
     batch_size: int
     cached: bool
-    depth: dict[str, Any] | None
+    depth: DepthUsed | None
 
 
 def prepare(
@@ -83,8 +84,8 @@ def prepare(
     """Plan the merging, then decode and make ready one image after the other, so that only one is in memory.
 
     tenant: whose remembered frames may be used. costs: counts what is decoded, also if the request is then
-    refused. check: called between images, and may raise to stop. Raises ApiError, DepthError, PlanError, and
-    VlmError for a prompt that is too long.
+    refused. check: called between images, and may raise to stop. Raises ServiceError, DepthError, PlanError,
+    and VlmError for a prompt that is too long.
     """
     plan = plan_request(asked.fields, asked.wants_depth, models.vlm.shape)
     source = depth_source(asked, plan, settings)

@@ -6,6 +6,7 @@ from typing import Any
 
 from service.pipeline.model_names import public_id
 from service.pipeline.prepare import Inferred, Prepared
+from service.pipeline.response_models import MergeDone, ModelUsed, Usage, VqaResponse
 from service.timing import StageTimer
 from tosa import METHODS, MergePlan
 from vlm import Vlm
@@ -13,35 +14,32 @@ from vlm import Vlm
 
 def respond(
     vlm: Vlm, prepared: Prepared, inferred: Inferred, timer: StageTimer, request_id: str
-) -> dict[str, Any]:
-    """Return the answer and what happened, as responses.VqaResponse describes it."""
-    return {
-        "answer": inferred.text,
-        "request_id": request_id,
-        "model": model_used(vlm),
-        "merge": merge_done(prepared.plan, len(prepared.frames)),
-        "depth": inferred.depth,
-        "usage": {
-            "prompt_tokens": inferred.prompt_tokens,
-            "completion_tokens": inferred.completion_tokens,
-        },
-        "finish_reason": inferred.finish_reason,
-        "cached": inferred.cached,
-        "batch_size": inferred.batch_size,
-        "timings_ms": timer.timings_ms(),
-    }
+) -> VqaResponse:
+    """Return the answer and what happened."""
+    return VqaResponse(
+        answer=inferred.text,
+        request_id=request_id,
+        model=model_used(vlm),
+        merge=merge_done(prepared.plan, len(prepared.frames)),
+        depth=inferred.depth,
+        usage=Usage(prompt_tokens=inferred.prompt_tokens, completion_tokens=inferred.completion_tokens),
+        finish_reason=inferred.finish_reason,
+        cached=inferred.cached,
+        batch_size=inferred.batch_size,
+        timings_ms=timer.timings_ms(),
+    )
 
 
-def model_used(vlm: Vlm) -> dict[str, str]:
-    """Name the model that answers, as responses.ModelUsed describes it."""
-    return {"id": public_id(vlm.id), "revision": vlm.revision}
+def model_used(vlm: Vlm) -> ModelUsed:
+    """Name the model that answers."""
+    return ModelUsed(id=public_id(vlm.id), revision=vlm.revision)
 
 
-def merge_done(plan: MergePlan, num_images: int) -> dict[str, Any]:
-    """Return what merging did to `num_images` images; what a request may choose only where it acted."""
+def merge_done(plan: MergePlan, num_images: int) -> MergeDone:
+    """Say what merging did to `num_images` images; what a request may choose is set only where it acted."""
     spec, method = plan.spec, METHODS[plan.method]
     chooses_layers = spec.layers is not None or (method.merges and method.layers != "all")
-    acted = {
+    acted: dict[str, Any] = {
         "r": spec.r,
         "r_hw": spec.r_hw,
         "layers": [step.layer for step in plan.steps if step] if chooses_layers else None,
@@ -49,12 +47,12 @@ def merge_done(plan: MergePlan, num_images: int) -> dict[str, Any]:
         "spatial_kernel": spec.spatial_kernel if plan.needs_spatial else None,
         "options": None if plan.options is None else dict(vars(plan.options)),
     }
-    return {
-        "method": plan.method,
-        "keep_ratio": round(plan.keep_ratio, 6),
-        "tokens_in": plan.tokens_in * num_images,
-        "tokens_out": plan.tokens_out * num_images,
-        "vit_flops_ratio": round(plan.flops_ratio, 4),
-        "prop_attn": plan.prop_attn,
+    return MergeDone(
+        method=plan.method,
+        keep_ratio=round(plan.keep_ratio, 6),
+        tokens_in=plan.tokens_in * num_images,
+        tokens_out=plan.tokens_out * num_images,
+        vit_flops_ratio=round(plan.flops_ratio, 4),
+        prop_attn=plan.prop_attn,
         **{name: value for name, value in acted.items() if value is not None},
-    }
+    )

@@ -19,7 +19,6 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from service.cli.errors import fail
 from service.settings import Settings
 
 log = logging.getLogger("tosa_vqa")
@@ -39,13 +38,17 @@ MARK = "TOSA_VQA_RAY_SESSION"
 """Set to a random word in every process of our cluster, by which we find what is left of it."""
 
 
+class RayMissing(Exception):
+    """Say that Ray is not installed, and how to install it."""
+
+
 def serve_on_ray(settings: Settings, host: str, port: int, replicas: int) -> int:
     """Serve on a cluster of our own until SIGTERM or Ctrl-C; a second signal does not wait for what runs.
 
-    Returns the exit code; without Ray the command ends with a sentence.
+    Returns the exit code. Raises RayMissing.
     """
     if find_spec("ray") is None:
-        fail("Ray is not installed: pip install 'tosa-vqa[ray]'")
+        raise RayMissing("Ray is not installed: pip install 'tosa-vqa[ray]'")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(message)s")
     threads = settings.num_threads or max(1, cores() // replicas)
     settings = settings.model_copy(update={"num_threads": threads})

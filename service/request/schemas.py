@@ -16,8 +16,9 @@ from pydantic import (
     StrictStr,
 )
 
+from depth.depth_format import FormatOptions, choose_format
+from depth.errors import MAX_INVALID
 from depth.presets import KINDS, PRESET_NAMES
-from depth.reading import MAX_INVALID, ReadingOptions, choose_reading
 from service.request.coercion import MAX_ENTRIES, few, json_object, number_list, numbers
 from tosa import METHODS, MergeSpec
 from vlm import GenerationParams, Turn
@@ -55,7 +56,7 @@ class DepthFields(BaseModel):
         examples=[[65535]],
     )
 
-    def reading_options(self) -> ReadingOptions:
+    def format_options(self) -> FormatOptions:
         """Return the same as depth/ takes it."""
         return {
             "preset": self.depth_preset,
@@ -64,9 +65,9 @@ class DepthFields(BaseModel):
             "invalid": tuple(self.depth_invalid or ()),
         }
 
-    def check_reading(self) -> None:
+    def check_format(self) -> None:
         """Check that the fields are possible and go together, before any file is read. Raises DepthError."""
-        choose_reading(_ANY_DTYPE, **self.reading_options())
+        choose_format(_ANY_DTYPE, **self.format_options())
 
 
 class InspectFields(DepthFields):
@@ -137,7 +138,7 @@ class MergeFields(BaseModel):
     )
     spatial_kernel: Word = Field(
         default="sinusoidal",
-        description="How likeness falls with distance in the scene: sinusoidal, distance.",
+        description="How similarity falls with distance in the scene: sinusoidal, distance.",
         examples=["distance"],
     )
     options: Annotated[Options | None, BeforeValidator(json_object)] = Field(

@@ -19,8 +19,8 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from service.server.clock import FIRST_BYTE
 from service.server.flow import Flow, Turns
-from service.timing import FIRST_BYTE
 
 HEAD_END = re.compile(rb"\n\r?\n")
 PIECE_BYTES = 4 * 1024
@@ -183,10 +183,10 @@ class Connection(H11Protocol):
         self._timer = None if wait is None else self.loop.call_later(limits[wait], self._transport.close)
 
     def _refuse(self) -> None:
-        from service.errors import ApiError  # a server handles signals before it imports much
+        from service.errors import ServiceError  # a server handles signals before it imports much
 
         request_id = uuid4().hex
-        body = json.dumps(ApiError("bad_request").body(request_id)).encode()
+        body = json.dumps(ServiceError("bad_request").body(request_id)).encode()
         headers = {
             "Content-Type": "application/json",
             "Content-Length": str(len(body)),

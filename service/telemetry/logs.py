@@ -139,9 +139,9 @@ def _shaped(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fields(ending: Ending, trace_id: str | None) -> dict[str, Any]:
-    merges = [answer["merge"] for answer in ending.answers]
-    usages = [answer["usage"] for answer in ending.answers]
-    timings = ending.answers[0]["timings_ms"] if len(ending.answers) == 1 else ending.timings_ms
+    merges = [answer.merge for answer in ending.answers]
+    usages = [answer.usage for answer in ending.answers]
+    timings = ending.answers[0].timings_ms if len(ending.answers) == 1 else ending.timings_ms
     return {
         "request_id": ending.request_id,
         "trace_id": trace_id,
@@ -149,17 +149,17 @@ def _fields(ending: Ending, trace_id: str | None) -> dict[str, Any]:
         "status": ending.status,
         "code": ending.code,
         "where": ending.where,
-        "method": _one([merge["method"] for merge in merges]) or ending.method,
-        "keep_ratio": _one([round(merge["keep_ratio"], 4) for merge in merges]),
-        "tokens_in": _one([merge["tokens_in"] for merge in merges]),
-        "tokens_out": _one([merge["tokens_out"] for merge in merges]),
-        "prompt_tokens": _one([usage["prompt_tokens"] for usage in usages]),
-        "completion_tokens": _one([usage["completion_tokens"] for usage in usages]),
-        "batch_size": _one([answer.get("batch_size") for answer in ending.answers]),
-        "cached": _one([answer.get("cached") for answer in ending.answers]),
+        "method": _one([merge.method for merge in merges]) or ending.method,
+        "keep_ratio": _one([round(merge.keep_ratio, 4) for merge in merges]),
+        "tokens_in": _one([merge.tokens_in for merge in merges]),
+        "tokens_out": _one([merge.tokens_out for merge in merges]),
+        "prompt_tokens": _one([usage.prompt_tokens for usage in usages]),
+        "completion_tokens": _one([usage.completion_tokens for usage in usages]),
+        "batch_size": _one([answer.batch_size for answer in ending.answers]),
+        "cached": _one([answer.cached for answer in ending.answers]),
         "key": ending.key,
         "units": round(ending.units, 3),
-        "stages": {name: ms for name, ms in timings.items() if ms is not None and name != "total"},
+        "stages": timings.stages(),
         "total_ms": round(ending.total_s * 1000, 3),
     }
 

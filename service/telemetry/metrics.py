@@ -5,10 +5,10 @@ Every label comes out of a closed set (labels.py), so no client can add series.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -21,6 +21,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from service.pipeline.response_models import VqaResponse
 from service.settings import Settings
 from service.telemetry.labels import (
     CODES,
@@ -29,7 +30,6 @@ from service.telemetry.labels import (
     PARTS,
     RESULTS,
     ROUTES,
-    STAGE_NAMES,
     STATUSES,
     WHERES,
     key_names,
@@ -38,6 +38,7 @@ from service.telemetry.labels import (
 )
 from service.telemetry.outcome import CLIENT_GONE, Ending
 from service.telemetry.registry import PREFIX, Registry, Watched
+from service.timing import TimingsMs
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -111,29 +112,27 @@ class Metrics:
         """Count that a part of the observation itself failed."""
         self.failures.labels(PARTS(part)).inc()
 
-    def _answered(self, answer: Mapping[str, Any]) -> None:
-        merge, usage, timings = answer["merge"], answer["usage"], answer["timings_ms"]
-        method = METHOD_NAMES(merge["method"])
-        self.answers.labels(method, "yes" if answer.get("cached") else "no").inc()
-        self.visual_in.labels(method).inc(merge["tokens_in"])
-        self.visual_out.labels(method).inc(merge["tokens_out"])
-        self.prompt_tokens.labels(method).inc(usage["prompt_tokens"])
-        self.generated_tokens.labels(method).inc(usage["completion_tokens"])
-        was_remembered = (answer["depth"] or {}).get("cached")
-        if was_remembered is not None:
-            self.estimate_lookups.labels("hit" if was_remembered else "miss").inc()
+    def _answered(self, answer: VqaResponse) -> None:
+        merge, usage, timings = answer.merge, answer.usage, answer.timings_ms
+        method = METHOD_NAMES(merge.method)
+        self.answers.labels(method, "yes" if answer.cached else "no").inc()
+        self.visual_in.labels(method).inc(merge.tokens_in)
+        self.visual_out.labels(method).inc(merge.tokens_out)
+        self.prompt_tokens.labels(method).inc(usage.prompt_tokens)
+        self.generated_tokens.labels(method).inc(usage.completion_tokens)
+        if answer.depth is not None and answer.depth.cached is not None:
+            self.estimate_lookups.labels("hit" if answer.depth.cached else "miss").inc()
         self._spent(timings, method)
-        self._spoke(timings, usage["completion_tokens"], method)
+        self._spoke(timings, usage.completion_tokens, method)
 
-    def _spent(self, timings_ms: Mapping[str, float | None], method: str) -> None:
-        for stage, spent_ms in timings_ms.items():
-            if spent_ms is not None and stage != "total":
-                self.stage_seconds.labels(STAGE_NAMES(stage), method).observe(spent_ms / 1000)
+    def _spent(self, timings: TimingsMs, method: str) -> None:
+        for stage, spent_ms in timings.stages().items():
+            self.stage_seconds.labels(stage, method).observe(spent_ms / 1000)
 
-    def _spoke(self, timings_ms: Mapping[str, float | None], tokens: int, method: str) -> None:
+    def _spoke(self, timings: TimingsMs, tokens: int, method: str) -> None:
         """The end of prefill is the first token; generate is the time of those after it."""
-        total_ms, generate_ms = timings_ms["total"] or 0.0, timings_ms["generate"] or 0.0
-        self.first_token_seconds.labels(method).observe((total_ms - generate_ms) / 1000)
+        generate_ms = timings.generate or 0.0
+        self.first_token_seconds.labels(method).observe((timings.total - generate_ms) / 1000)
         if tokens > 1:
             self.token_seconds.labels(method).observe(generate_ms / 1000 / (tokens - 1))
 

@@ -1,8 +1,9 @@
 """How one request ended, as plain data; it does not know who writes it down, or where."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from service.pipeline.response_models import VqaResponse
+from service.timing import TimingsMs
 
 CLIENT_GONE = "client_gone"
 
@@ -12,10 +13,10 @@ class Ending:
     """Say how a request ended: one for each request with a body, answered or not.
 
     route: the template, /vqa. status: 499 if the client left, code then client_gone; code None for an answer.
-    where: how far it came, one of WHERES. key: name of the API key. answers: VqaResponse bodies, several for
-    a comparison. timings_ms: stages as far as it came. total_s: from the first byte of the request's head to
-    the end of the response. traceparent: the W3C header, as sent. method: what was asked for, where there is
-    no answer to say it. units: what the key was charged.
+    where: how far it came, one of WHERES. key: name of the API key. answers: several for a comparison.
+    timings_ms: stages as far as it came. total_s: from the first byte of the request's head to the end of the
+    response. traceparent: the W3C header, as sent. method: what was asked for, where there is no answer to
+    say it. units: what the key was charged.
     """
 
     route: str
@@ -24,8 +25,8 @@ class Ending:
     code: str | None
     where: str
     key: str | None
-    answers: tuple[Mapping[str, Any], ...]
-    timings_ms: Mapping[str, float | None]
+    answers: tuple[VqaResponse, ...]
+    timings_ms: TimingsMs
     total_s: float
     question: str | None
     traceparent: str | None = None
@@ -35,5 +36,5 @@ class Ending:
     @property
     def methods(self) -> tuple[str, ...]:
         """Return the merging methods of the answers, each once; or the one asked for, if known."""
-        answered = dict.fromkeys(answer["merge"]["method"] for answer in self.answers)
+        answered = dict.fromkeys(answer.merge.method for answer in self.answers)
         return tuple(answered) or (() if self.method is None else (self.method,))

@@ -6,7 +6,6 @@ Only how long each stage took is known, so the stages of a request are drawn end
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from threading import Thread
 from time import time_ns
 from typing import Any
@@ -19,9 +18,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from service.pipeline.response_models import VqaResponse
 from service.telemetry.labels import ROUTES
 from service.telemetry.outcome import Ending
-from service.timing import STAGES
+from service.timing import TimingsMs
 
 EXPORT_TIMEOUT_S = 5
 CLOSE_TIMEOUT_S = 1
@@ -79,29 +79,27 @@ class Traces:
         if len(ending.answers) < 2:
             if ending.answers:
                 span.set_attributes(_about_answer(ending.answers[0]))
-            timings = ending.answers[0]["timings_ms"] if ending.answers else ending.timings_ms
+            timings = ending.answers[0].timings_ms if ending.answers else ending.timings_ms
             _add_stages(self._tracer, span, timings, start_ns)
             return
         for answer in ending.answers:
             part = self._tracer.start_span(
-                f"answer {answer['merge']['method']}",
+                f"answer {answer.merge.method}",
                 set_span_in_context(span, Context()),
                 attributes=_about_answer(answer),
                 start_time=start_ns,
             )
-            start_ns = _add_stages(self._tracer, part, answer["timings_ms"], start_ns)
+            start_ns = _add_stages(self._tracer, part, answer.timings_ms, start_ns)
             part.end(start_ns)
 
 
-def _add_stages(tracer: Tracer, parent: Span, timings_ms: Mapping[str, float | None], start_ns: int) -> int:
+def _add_stages(tracer: Tracer, parent: Span, timings: TimingsMs, start_ns: int) -> int:
     """Draw the stages that ran from `start_ns` on, and return when the last one ended."""
     context = set_span_in_context(parent, Context())
-    for stage in STAGES:
-        spent_ms = timings_ms.get(stage)
-        if spent_ms is not None:
-            span = tracer.start_span(stage, context, start_time=start_ns)
-            start_ns += round(spent_ms * NS / 1000)
-            span.end(start_ns)
+    for stage, spent_ms in timings.stages().items():
+        span = tracer.start_span(stage, context, start_time=start_ns)
+        start_ns += round(spent_ms * NS / 1000)
+        span.end(start_ns)
     return start_ns
 
 
@@ -119,15 +117,17 @@ def _about_request(ending: Ending) -> dict[str, Any]:
     return {name: value for name, value in known.items() if value is not None}
 
 
-def _about_answer(answer: Mapping[str, Any]) -> dict[str, Any]:
-    merge, usage = answer["merge"], answer["usage"]
-    known = {
-        **{f"tosa_vqa.{name}": merge[name] for name in ("method", "keep_ratio", "tokens_in", "tokens_out")},
-        "tosa_vqa.prop_attn": merge["prop_attn"],
-        "tosa_vqa.vit_flops_ratio": merge["vit_flops_ratio"],
-        "tosa_vqa.prompt_tokens": usage["prompt_tokens"],
-        "tosa_vqa.completion_tokens": usage["completion_tokens"],
-        "tosa_vqa.batch_size": answer.get("batch_size"),
-        "tosa_vqa.cached": answer.get("cached"),
+def _about_answer(answer: VqaResponse) -> dict[str, Any]:
+    merge, usage = answer.merge, answer.usage
+    return {
+        "tosa_vqa.method": merge.method,
+        "tosa_vqa.keep_ratio": merge.keep_ratio,
+        "tosa_vqa.tokens_in": merge.tokens_in,
+        "tosa_vqa.tokens_out": merge.tokens_out,
+        "tosa_vqa.prop_attn": merge.prop_attn,
+        "tosa_vqa.vit_flops_ratio": merge.vit_flops_ratio,
+        "tosa_vqa.prompt_tokens": usage.prompt_tokens,
+        "tosa_vqa.completion_tokens": usage.completion_tokens,
+        "tosa_vqa.batch_size": answer.batch_size,
+        "tosa_vqa.cached": answer.cached,
     }
-    return {name: value for name, value in known.items() if value is not None}

@@ -1,4 +1,4 @@
-"""A server whose delay is known, and which misbehaves on request; it measures its own delay."""
+"""A server with a known delay, which misbehaves on request; it measures its own delay."""
 
 from __future__ import annotations
 
@@ -16,27 +16,32 @@ SCHEMA = {"properties": {"cache": {}, "stream": {}}}
 
 
 class Synthetic:
-    """Answer POST /vqa after `delay_s`; `fates` says what becomes of each in turn, the last for all others.
+    """Answer POST /vqa after `delay_s`; `outcomes` is what each request meets, the last one for all others.
 
-    Fates: answer, refuse (before the body is read), drop (no reply), cut (half a reply), hang, stream.
+    Outcomes: answer, refuse (before the body is read), drop (no response), truncate (half a response), hang,
+    stream.
     """
 
-    def __init__(self, delay_s: float = 0.0, fates: tuple[str, ...] = ("answer",), one_by_one: bool = False):
+    def __init__(
+        self, delay_s: float = 0.0, outcomes: tuple[str, ...] = ("answer",), one_by_one: bool = False
+    ):
         self.delay_s = delay_s
-        self.fates = fates
+        self.outcomes = outcomes
         self.seen = 0
-        self.left = 0
+        self.disconnected = 0
+        self.connections = 0
         self.delays_ms: list[float] = []
         self.writers = set[asyncio.StreamWriter]()
         self.lock = asyncio.Lock() if one_by_one else None
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writers.add(writer)
+        self.connections += 1
         try:
             while await self.one(reader, writer):
                 pass
         except (asyncio.IncompleteReadError, ConnectionError):
-            self.left += 1
+            self.disconnected += 1
         finally:
             self.writers.discard(writer)
             writer.close()
@@ -46,38 +51,38 @@ class Synthetic:
         began = perf_counter()
         if head.startswith("GET"):
             text = SCHEMA if "openapi" in head else {"status": "alive"}
-            self.reply(writer, 404 if "metrics" in head else 200, text)
+            self.respond(writer, 404 if "metrics" in head else 200, text)
             return True
-        fate = self.fates[min(self.seen, len(self.fates) - 1)]
+        outcome = self.outcomes[min(self.seen, len(self.outcomes) - 1)]
         self.seen += 1
-        if fate == "refuse":
-            self.reply(
+        if outcome == "refuse":
+            self.respond(
                 writer, 503, {"error": {"code": "overloaded"}}, "Retry-After: 1\r\nConnection: close\r\n"
             )
             writer.write_eof()
-            while await reader.read(2**16):  # closed with unread bytes, the client might lose its answer
+            while await reader.read(2**16):  # closed with unread bytes, the client might lose the response
                 pass
             return False
         await reader.readexactly(int(head.lower().split("content-length:")[1].split("\r\n")[0]))
-        return await self.answer(reader, writer, fate, began)
+        return await self.answer(reader, writer, outcome, began)
 
     async def answer(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fate: str, began: float
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, outcome: str, began: float
     ) -> bool:
-        if fate == "drop":
+        if outcome == "drop":
             return False
-        if fate == "cut":
+        if outcome == "truncate":
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
             return False
-        if fate == "hang":
+        if outcome == "hang":
             await reader.readexactly(1)  # until the client leaves
-        if fate == "stream":
+        if outcome == "stream":
             await self.stream(writer)
             return True
         await self.work()
         spent = (perf_counter() - began) * 1000
         self.delays_ms.append(spent)
-        self.reply(
+        self.respond(
             writer, 200, {"answer": "2", "cached": False, "timings_ms": {"vision": spent, "total": spent}}
         )
         return True
@@ -102,7 +107,7 @@ class Synthetic:
         writer.write(b"0\r\n\r\n")
 
     @staticmethod
-    def reply(writer: asyncio.StreamWriter, status: int, body: object, more: str = "") -> None:
+    def respond(writer: asyncio.StreamWriter, status: int, body: object, more: str = "") -> None:
         data = json.dumps(body).encode()
         kind = f"Content-Length: {len(data)}\r\nContent-Type: application/json\r\n"
         writer.write(f"HTTP/1.1 {status} X\r\n{kind}{more}\r\n".encode() + data)

@@ -8,11 +8,12 @@ from contextlib import closing
 from itertools import pairwise
 from time import perf_counter
 
+import h11
 import pytest
 
-from bench.load.generator import Target, closed_loop, fire_and_leave, open_loop, poisson, steady
-from bench.load.http1 import NoReply, Reply, ReplyReader
-from bench.load.shots import Outcome, Shot, form, post_form
+from bench.load.connection import NoResponse, Response, ResponseReader
+from bench.load.generator import Target, closed_loop, open_loop, poisson, send_and_disconnect, steady
+from bench.load.requests import Request, Sample, form
 from bench.load.summary import by_label, over_time, percentiles, summarise
 from tests.bench.synthetic import Synthetic, running
 from tests.loopback import PATIENCE_S, wait_for
@@ -20,8 +21,8 @@ from tests.loopback import PATIENCE_S, wait_for
 BODY = form({"question": "?"}, {"image": b"x" * 1000})
 
 
-def shots(url: str, number: int, body: bytes = BODY) -> list[Shot]:
-    return [Shot(post_form("/vqa", Target.of(url).name, body))] * number
+def requests(number: int, body: bytes = BODY) -> list[Request]:
+    return [Request("/vqa", body)] * number
 
 
 def loaded(
@@ -30,9 +31,9 @@ def loaded(
     body: bytes = BODY,
     timeout_s: float = PATIENCE_S,
     fresh: bool = False,
-) -> list[Outcome]:
+) -> list[Sample]:
     with running(server) as url, closing(Target.of(url, timeout_s)) as target:
-        return asyncio.run(open_loop(target, shots(url, len(moments), body), moments, fresh))
+        return asyncio.run(open_loop(target, requests(len(moments), body), moments, fresh))
 
 
 @pytest.mark.parametrize("fresh", [False, True])
@@ -53,46 +54,50 @@ def test_a_slow_server_does_not_make_the_requests_behind_it_look_fast() -> None:
 
     # The twin: a client that waits sees nothing of it.
     with running(Synthetic(delay_s=0.02, one_by_one=True)) as url, closing(Target.of(url)) as target:
-        omitting = summarise(asyncio.run(closed_loop(target, shots(url, 40), 1)))
+        omitting = summarise(asyncio.run(closed_loop(target, requests(40), 1)))
     assert omitting["latency_ms"]["p50"] < 100
 
 
-@pytest.mark.parametrize(("fate", "how"), [("drop", "closed"), ("cut", "closed within"), ("hang", "timeout")])
-def test_an_answer_that_does_not_come_is_lost(fate: str, how: str) -> None:
-    seen = summarise(loaded(Synthetic(fates=("answer", fate, "answer")), steady(20, 0.15), timeout_s=3))
+@pytest.mark.parametrize(
+    ("outcome", "reason"), [("drop", "closed without"), ("truncate", "closed within"), ("hang", "timeout")]
+)
+def test_an_answer_that_does_not_come_is_lost(outcome: str, reason: str) -> None:
+    seen = summarise(loaded(Synthetic(outcomes=("answer", outcome, "answer")), steady(20, 0.15), timeout_s=3))
     assert (seen["answered"], seen["lost"], seen["refused"]) == (2, 1, 0)
-    assert next(iter(seen["lost_how"])).startswith(how)
+    assert next(iter(seen["lost_how"])).startswith(reason)
 
 
 def test_a_server_that_is_not_there_loses_everything() -> None:
     with running(Synthetic()) as url:
         pass
-    seen = summarise(asyncio.run(open_loop(Target.of(url), shots(url, 3), [0, 0, 0])))
+    seen = summarise(asyncio.run(open_loop(Target.of(url), requests(3), [0, 0, 0])))
     assert seen["lost"] == 3 and seen["latency_ms"] is None and seen["throughput"] == 0
 
 
 def test_a_refusal_before_the_body_is_read_is_no_lost_answer() -> None:
     large = form({"question": "?"}, {"image": b"x" * 8_000_000})
-    seen = summarise(loaded(Synthetic(fates=("refuse",)), steady(20, 0.5), large))
+    seen = summarise(loaded(Synthetic(outcomes=("refuse",)), steady(20, 0.5), large))
     assert (seen["refused"], seen["lost"], seen["codes"]) == (10, 0, {"overloaded": 10})
     assert seen["without_retry_after"] == 0
 
 
-def test_clients_that_leave_are_neither_answered_nor_lost() -> None:
-    server = Synthetic(fates=("hang",))
+def test_clients_that_disconnect_are_neither_answered_nor_lost() -> None:
+    server = Synthetic(outcomes=("hang",))
 
-    async def leave(url: str) -> list[Outcome]:
-        target, shot = Target.of(url), shots(url, 1)[0]
-        return await asyncio.gather(*(fire_and_leave(target, shot, perf_counter(), 0.05) for _ in range(5)))
+    async def abandon(url: str) -> list[Sample]:
+        target, request = Target.of(url), requests(1)[0]
+        return await asyncio.gather(
+            *(send_and_disconnect(target, request, perf_counter(), 0.05) for _ in range(5))
+        )
 
     with running(server) as url:
-        seen = summarise(asyncio.run(leave(url)))
-        assert seen["left"] == 5 and seen["lost"] == 0
-        wait_for(lambda: server.left == 5)
+        seen = summarise(asyncio.run(abandon(url)))
+        assert seen["disconnected"] == 5 and seen["lost"] == 0
+        wait_for(lambda: server.disconnected == 5)
 
 
 def test_every_event_of_a_stream_has_its_moment() -> None:
-    (seen,) = loaded(Synthetic(delay_s=0.05, fates=("stream",)), [0.0])
+    (seen,) = loaded(Synthetic(delay_s=0.05, outcomes=("stream",)), [0.0])
     moments = seen.event_moments()
     assert len(moments) == 3 and seen.answer() == {"answer": "aaa"}
     assert 0.045 < moments[0] - seen.due_s < PATIENCE_S and all(b > a for a, b in pairwise(moments))
@@ -104,26 +109,60 @@ WHOLE = (
 )
 
 
-def fed(pieces: list[bytes]) -> Reply | None:
-    reader, reply = ReplyReader(), None
+def fed(pieces: list[bytes]) -> Response | None:
+    protocol, response = h11.Connection(h11.CLIENT), None
+    protocol.send(h11.Request(method="GET", target="/", headers=[("Host", "a")]))
+    protocol.send(h11.EndOfMessage())
+    reader = ResponseReader(protocol)
     for moment, piece in enumerate(pieces):
-        reply = reply or reader.feed(piece, float(moment))
-    return reply
+        response = response or reader.feed(piece, float(moment))
+    return response
 
 
-def test_a_reply_may_be_cut_anywhere() -> None:
+def test_a_response_may_be_split_anywhere() -> None:
     for at in range(1, len(WHOLE)):
-        reply = fed([WHOLE[:at], WHOLE[at:]])
-        assert reply is not None and (reply.status, reply.body) == (200, b"hello world")
-        assert reply.headers["x-a"] == "b" and reply.keeps_alive
+        response = fed([WHOLE[:at], WHOLE[at:]])
+        assert response is not None and (response.status, response.body) == (200, b"hello world")
+        assert response.headers["x-a"] == "b"
     one_by_one = fed([bytes([byte]) for byte in WHOLE])
     assert one_by_one is not None and one_by_one.arrivals[-1][1] == len(b"hello world")
+    assert one_by_one.arrivals[0][1] == 1 and one_by_one.ended_s == len(WHOLE) - 1
 
 
-@pytest.mark.parametrize("data", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", WHOLE[:-4]])
-def test_an_end_before_the_end_is_no_reply(data: bytes) -> None:
-    with pytest.raises(NoReply):
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "closed without"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", "closed within"),
+        (WHOLE[:-4], "closed within"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "not HTTP"),
+    ],
+)
+def test_an_early_end_is_no_response(data: bytes, reason: str) -> None:
+    with pytest.raises(NoResponse, match=reason):
         fed([data, b""] if data else [b""])
+
+
+def test_requests_of_one_client_share_a_connection() -> None:
+    server = Synthetic()
+    with running(server) as url, closing(Target.of(url)) as target:
+        samples = asyncio.run(closed_loop(target, requests(20), 1))
+        assert summarise(samples)["answered"] == 20
+        assert (target.opened, server.connections) == (1, 1)
+
+
+def test_fresh_connections_are_not_shared() -> None:
+    server = Synthetic()
+    with running(server) as url, closing(Target.of(url)) as target:
+        asyncio.run(closed_loop(target, requests(5), 1, fresh=True))
+        assert (target.opened, server.connections) == (5, 5)
+
+
+def test_a_connection_that_the_server_closes_is_not_used_again() -> None:
+    server = Synthetic(outcomes=("refuse", "answer", "refuse", "answer"))
+    with running(server) as url, closing(Target.of(url)) as target:
+        seen = summarise(asyncio.run(closed_loop(target, requests(4), 1)))
+    assert (seen["answered"], seen["refused"], seen["lost"], target.opened) == (2, 2, 0, 3)
 
 
 def test_schedules() -> None:
@@ -133,12 +172,12 @@ def test_schedules() -> None:
     assert poisson(100, 20, seed=1) == moments != poisson(100, 20, seed=2)
 
 
-def outcome(label: str, due: float, ended: float, status: int | None = 200) -> Outcome:
-    return Outcome(label, due, due, ended, status, lost=None if status else "closed")
+def sample(label: str, due: float, ended: float, status: int | None = 200) -> Sample:
+    return Sample(label, due, due, ended, status, lost=None if status else "closed")
 
 
 def test_summaries() -> None:
-    seen = [outcome("a", 0, 0.1), outcome("a", 0, 1.0), outcome("b", 1, 2.0, 503), outcome("b", 1, 2.0, None)]
+    seen = [sample("a", 0, 0.1), sample("a", 0, 1.0), sample("b", 1, 2.0, 503), sample("b", 1, 2.0, None)]
     all_seen = summarise(seen, slo_ms=500)
     assert [all_seen[key] for key in ("sent", "answered", "refused", "lost")] == [4, 2, 1, 1]
     assert (all_seen["throughput"], all_seen["goodput"]) == (1.0, 0.5)
@@ -147,11 +186,12 @@ def test_summaries() -> None:
     assert percentiles([]) is None and percentiles([1, 2, 3]) == {"p50": 2, "p90": 2.8, "p99": 2.98, "max": 3}
 
 
-def test_a_key_is_shown_and_the_body_left_alone() -> None:
-    request = post_form("/vqa", "a:1", BODY)
-    signed = Target("a:1", "127.0.0.1", 1, key="secret").signed(request)
-    assert b"\r\nAuthorization: Bearer secret\r\n" in signed and signed.endswith(b"\r\n\r\n" + BODY)
-    assert Target("a:1", "127.0.0.1", 1).signed(request) == request
+def test_a_key_is_sent_as_a_header() -> None:
+    request = Request("/vqa", BODY)
+    signed = dict(Target("a:1", "127.0.0.1", 1, key="secret").head(request).headers)
+    unsigned = dict(Target("a:1", "127.0.0.1", 1).head(request).headers)
+    assert signed.pop(b"authorization") == b"Bearer secret" and signed == unsigned
+    assert (unsigned[b"host"], unsigned[b"content-length"]) == (b"a:1", str(len(BODY)).encode())
 
 
 def test_only_plain_addresses_are_taken() -> None:

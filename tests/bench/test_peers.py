@@ -6,6 +6,7 @@ import ast
 import asyncio
 import copy
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,20 @@ import pytest
 from rich.console import Console
 
 from bench.load.cpu import CpuShares, quietly
-from bench.load.serving import Serving
+from bench.load.serving import ServerFailed, Serving
 from bench.peers import __main__ as command
+from bench.peers import arms
 from bench.peers.arms import ARMS, DIRECT, Arm, Work
 from bench.peers.bars import BARS, judge
 from bench.peers.report import COLUMNS, bar_rows, noisy, overload_rows, print_result, rows
-from bench.peers.turns import Turn, shots_of
+from bench.peers.rounds import ArmRound, requests_of
+from bench.tables import measured as measured_tables
+from evals.environment import describe_environment
+from evals.machine import describe_machine
 from tests.bench.synthetic import Synthetic, running
 
 PEERS = Path(__file__).parents[2] / "bench" / "peers"
+HERE = describe_environment()
 ADAPTERS = ("naive", "executor", "lit", "ray_default")
 
 
@@ -41,8 +47,8 @@ def test_an_adapter_is_short_and_uses_the_model_of_all(name: str) -> None:
 def test_all_get_the_same_threads_and_no_frame_is_remembered() -> None:
     work = Work(torch_threads=3, frames=1)
     assert work.env()["OMP_NUM_THREADS"] == work.env()["TOSA_VQA_NUM_THREADS"] == "3"
-    (shot,) = shots_of(work)
-    assert b'name="cache"\r\n\r\nfalse' in shot.request
+    (request,) = requests_of(work)
+    assert b'name="cache"\r\n\r\nfalse' in request.body
     assert not any({"OMP_NUM_THREADS", "TOSA_VQA_NUM_THREADS"} & arm.env.keys() for arm in ARMS.values())
 
 
@@ -136,6 +142,20 @@ def test_noise_excuses_no_lost_request() -> None:
     assert not verdicts(runs)["requests of ours lost or failed"]
 
 
+def test_the_caption_names_the_environments() -> None:
+    own = {**HERE, "litserve": "0.2.19", "ray": "2.60.0", "uvloop": "9.9", "event_loop": "uvloop"}
+    of_arm = {"litserve": own}
+    runs = [{**run, "commit": "abc", "environment": of_arm.get(run["arm"], HERE)} for run in one_round()]
+    runs.append({"round": 0, "arm": "ray", "commit": "abc", "parts": served(5.0), "environment": own})
+    stamp = {"machine": describe_machine(), "date": "2026-11-29", "model": {"id": "room-tiny"}}
+    caption = measured_tables.peers_caption(
+        {**stamp, "runs": runs, "work": Work().as_json(), "environment": HERE}
+    )
+    assert "Ray Serve, one replica: ray 2.60.0, Python" in caption
+    assert "LitServe, batches of 8: litserve 0.2.19, Python" in caption and "FastAPI" not in caption
+    assert caption.count("uvloop 9.9") == 2 and caption.count("Environment: ") == 1
+
+
 def test_tables_hold_a_row_for_every_server() -> None:
     titles = {name: name for name in (DIRECT, *ARMS)}
     result = {"titles": titles, "runs": one_round(0) + one_round(1), "bars": judge(one_round())}
@@ -166,16 +186,17 @@ def test_what_this_process_burns_is_the_clients() -> None:
     assert shares["client"] * (time.perf_counter() - began) > 0.2 and shares["server"] == 0
 
 
-def test_a_run_goes_on_from_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out, asked = tmp_path / "peers.json", list[str]()
-    monkeypatch.setattr(command, "direct_turn", lambda work: asked.append(DIRECT) or one_round()[0]["parts"])
-    monkeypatch.setattr(command, "turn", lambda arm, work: asked.append(arm.title) or one_round()[3]["parts"])
+def test_a_run_continues_from_what_the_file_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, asked, parts = tmp_path / "peers.json", list[str](), [run["parts"] for run in one_round()]
+    engine, ours = ({"parts": parts[index], "environment": HERE} for index in (0, 3))
+    monkeypatch.setattr(command, "measure_engine", lambda work: asked.append(DIRECT) or engine)
+    monkeypatch.setattr(command, "measure_arm", lambda arm, work: asked.append(arm.title) or ours)
     monkeypatch.setattr(command, "view", lambda index: None)
     for rounds in ("1", "1", "2"):
         words = ["peers", "--rounds", rounds, "--arms", DIRECT, "ours", "--out", str(out)]
         monkeypatch.setattr("sys.argv", words)
         command.main()
-    assert len(asked) == 4  # two turns, none, two turns
+    assert len(asked) == 4  # two arms, none, two arms
     result = json.loads(out.read_text())
     assert [(run["round"], run["arm"]) for run in result["runs"]] == [
         (0, DIRECT),
@@ -184,7 +205,31 @@ def test_a_run_goes_on_from_what_is_there(tmp_path: Path, monkeypatch: pytest.Mo
         (1, "ours"),
     ]
     assert result["bars"] and result["machine"] and all(run["commit"] for run in result["runs"])
+    assert result["environment"] == HERE and all(run["environment"] == HERE for run in result["runs"])
     assert command.kept_runs(out, Work()) and not command.kept_runs(out, Work(torch_threads=2))
+    out.write_text(json.dumps({**result, "environment": {**HERE, "uvloop": "0.0.1"}}))
+    assert not command.kept_runs(out, Work())  # another environment: its rounds are not comparable
+
+
+def test_peers_run_in_an_environment_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python"
+    monkeypatch.setattr(arms, "PEERS_PYTHON", python)
+    for name in ("litserve", "ray"):
+        with pytest.raises(ServerFailed, match=f"{name} has no environment: make peers"):
+            ARMS[name].command()
+    python.touch()
+    for name in ("litserve", "ray"):
+        assert ARMS[name].command()[:2] == [str(python), "-m"]
+    for name in ("naive", "executor", "ours"):
+        assert ARMS[name].command()[0] == sys.executable
+
+
+def test_an_arm_without_its_environment_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arms, "PEERS_PYTHON", tmp_path / "python")
+    run = command.measured("ray", Work(), Console(quiet=True))
+    assert (run["parts"], run["failed"]) == ({}, "did not start")
 
 
 TINY = Work(
@@ -201,20 +246,20 @@ def measured(server: Synthetic, limited: bool) -> dict[str, Any]:
     with running(server) as url:
         process = Serving(url, psutil.Process(), 0.0)
         arm = Arm("synthetic", (), "/livez", "/livez", limited={} if limited else None)
-        a_turn = Turn(arm, TINY, process)
-        return asyncio.run(a_turn.with_limits() if limited else a_turn.without_limits())
+        measuring = ArmRound(arm, TINY, process)
+        return asyncio.run(measuring.with_limits() if limited else measuring.without_limits())
 
 
-def test_a_turn_measures_every_part() -> None:
+def test_a_round_measures_every_part() -> None:
     seen = measured(Synthetic(delay_s=0.01), limited=False)
     assert seen.keys() == {"c1", "c4", "c16", "c64", "probe", "abandoned"}
     assert [seen[f"c{clients}"]["answered"] for clients in (1, 4, 16, 64)] == [2, 4, 16, 64]
     assert seen["probe"]["answered"] >= 1 and 9 < seen["abandoned"]["fresh_ms"] < 60_000
 
 
-def test_a_turn_sees_what_is_refused_under_overload() -> None:
-    fates = ("answer",) * 20 + ("refuse",)
-    seen = measured(Synthetic(delay_s=0.01, fates=fates), limited=True)
+def test_a_round_counts_refusals_under_overload() -> None:
+    outcomes = ("answer",) * 20 + ("refuse",)
+    seen = measured(Synthetic(delay_s=0.01, outcomes=outcomes), limited=True)
     assert seen["limited c16"]["answered"] == 16
     overload = seen["overload"]
     assert overload["refused"] == overload["sent"] - 2 > 10 and overload["lost"] == 0

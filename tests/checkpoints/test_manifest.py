@@ -11,6 +11,7 @@ import pytest
 
 from checkpoints import MANIFEST, ManifestError, weights_hash, write_manifest
 from checkpoints.manifest import digest_of, files_of, read_manifest, refuse_unlisted, verify
+from tests.needs import needs
 
 DIGEST = "0" * 64
 
@@ -49,7 +50,7 @@ def test_a_manifest_lists_every_file_but_itself(folder: Path) -> None:
     assert write_manifest(folder).read_text() == before
 
 
-@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="no sha256sum on this machine")
+@needs("sha256sum")
 def test_the_format_is_that_of_sha256sum(folder: Path) -> None:
     words = ["sha256sum", "--check", "--strict", "--quiet", MANIFEST]
     assert subprocess.run(words, cwd=folder).returncode == 0

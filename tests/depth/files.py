@@ -3,10 +3,13 @@
 import io
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
+
+from depth import DepthMap, DepthReport, read_depth
 
 
 def png16(values: ArrayLike) -> bytes:
@@ -57,3 +60,13 @@ def _png(values: NDArray[np.generic]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(values).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def decode_depth(data: bytes, **options: Any) -> DepthMap:
+    """Read a depth file; options as `read_depth` takes them."""
+    return read_depth(data, **options)[0]
+
+
+def inspect_depth(data: bytes, **options: Any) -> DepthReport:
+    """Say what a depth file is understood as; options as `read_depth` takes them."""
+    return read_depth(data, **options)[1]

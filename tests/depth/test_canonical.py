@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import depth.codes
-from depth import DepthMap, check_alignment, decode_depth, depth_codes, masked_depth, metric_depth
-from tests.depth.files import jpeg, npy, png8, png16
+from depth import DepthMap, check_alignment, depth_codes, masked_depth, metric_depth
+from tests.depth.files import decode_depth, jpeg, npy, png8, png16
 from tosa import METHODS, EncoderShape, MergeSpec, Tokens, make_plan, spatial_tokens
 
 GRIDS = [(12, 12), (9, 16), (27, 27)]

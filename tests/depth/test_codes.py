@@ -21,8 +21,8 @@ def test_near_is_high_and_the_range_is_used() -> None:
 
 
 def test_masked_mean_by_hand() -> None:
-    nearness = np.array([[1.0, 0.0, 0.5, 0.5], [1.0, 1.0, 0.25, 0.0]])
-    metres = np.divide(1, nearness, out=np.zeros_like(nearness), where=nearness > 0)
+    proximity = np.array([[1.0, 0.0, 0.5, 0.5], [1.0, 1.0, 0.25, 0.0]])
+    metres = np.divide(1, proximity, out=np.zeros_like(proximity), where=proximity > 0)
     # Patch means over valid pixels: 1.0 and (0.5 + 0.5 + 0.25) / 3 = 0.4167; percentiles 0.28 and 1.0.
     assert depth_codes(metric_depth(metres), (1, 2), 10).tolist() == [[9, 1]]
 

@@ -8,9 +8,9 @@ import zlib
 import numpy as np
 import pytest
 
-from depth import DepthError, decode_depth
+from depth import DepthError
 from depth.decode import MAX_PIXELS
-from tests.depth.files import chunk, npy, npy_with_header, png16, raw_png
+from tests.depth.files import chunk, decode_depth, npy, npy_with_header, png16, raw_png
 
 ROOM_MM = np.arange(1, 1 + 12 * 16, dtype=np.uint16).reshape(12, 16) * 300
 
@@ -127,6 +127,16 @@ def test_png_with_more_rows_or_a_damaged_stream_is_refused() -> None:
     flipped[50] ^= 1
     assert reason(raw_png(8, 8, row * 9)) == "truncated"
     assert reason(bytes(flipped)) == "truncated"
+
+
+def test_a_pixel_stream_with_a_wrong_sum_is_refused() -> None:
+    stream = zlib.compress(b"\x00" + bytes(range(1, 17)))
+    for end, expected in ((stream[-1:], None), (bytes([stream[-1] ^ 1]), "truncated")):
+        data = png16(np.zeros((1, 8)))[:33] + chunk(b"IDAT", stream[:-1] + end) + chunk(b"IEND", b"")
+        if expected is None:
+            assert decode_depth(data).shape == (1, 8)
+        else:
+            assert reason(data) == expected
 
 
 def test_animated_png_is_refused() -> None:

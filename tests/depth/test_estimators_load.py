@@ -19,6 +19,7 @@ from depth.estimate import estimate
 from depth.estimators import load_depth_estimator
 from depth.estimators.families import FAMILIES
 from tests.depth.estimators import CASES, edit, edit_weights, pictures, refusal, write_checkpoint
+from tests.needs import needs
 
 Small = Callable[..., Path]
 
@@ -201,6 +202,6 @@ def test_a_model_that_gives_nan_is_refused_at_once(small: Small):
     assert "not finite" in str(error)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+@needs("no gpu")
 def test_a_device_that_is_not_there_is_refused(small: Small):
     assert refusal(small(), device="cuda").code == "device_unavailable"

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from depth import DepthMap, decode_depth
+from depth import DepthMap
+from tests.depth.files import decode_depth
 from tests.fuzz.exact import Case, cases, check, compare, excuse
 
 GOOD = Case(np.array([[0, 700, 1234], [65535, 255, 256]], "u2"), "png", {}, {"scale": 1000.0})

@@ -3,6 +3,7 @@
 import io
 import time
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from mmap import mmap
 from random import Random
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import depth.formats.grey
-from depth import DepthError, DepthMap, decode_depth, masked_depth
-from tests.fuzz.campaign import Decode, resident_mib, run
+from depth import DepthError, DepthMap, masked_depth
+from tests.depth.files import decode_depth
+from tests.fuzz.campaign import Decode, run
 from tests.fuzz.mutate import MUTATORS, mutate
 from tests.fuzz.seeds import seeds, shorten
+from tests.needs import needs
 
 FILES = 2500
 
@@ -124,16 +126,23 @@ def test_a_broken_decoder_is_caught(
     assert any(sentence in line for line in summary.lines())
 
 
+@needs("memory of a process")
 def test_a_leak_is_caught() -> None:
-    if resident_mib() == 0:
-        pytest.skip("this system does not say how much memory a process has")
     summary = run(_leaks(), 250, seed=3)
     assert any("memory grew" in failure for failure, _ in summary.failures)
 
 
-@pytest.mark.parametrize("check", ["check_png_complete", "check_jpeg_complete"])
-def test_without_the_gate_missing_pixels_would_pass(check: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(depth.formats.grey, check, lambda *_: None)
+@pytest.mark.parametrize(
+    ("gate", "open_gate"),
+    [
+        ("png.inflated_pixels", lambda stream, _: zlib.decompress(stream)),
+        ("jpeg.check_jpeg_complete", lambda *_: None),
+    ],
+)
+def test_without_the_gate_missing_pixels_would_pass(
+    gate: str, open_gate: Callable[..., bytes | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"depth.formats.{gate}", open_gate)
     summary = run(decode_depth, 600, seed=5)
     assert any("accepted with pixels missing" in failure for failure, _ in summary.failures)
 

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-import depth.formats.grey
-from depth import DepthError, decode_depth, inspect_depth
-from depth.formats.jpeg import check_jpeg_complete
-from tests.depth.files import jpeg, png8, raw_png
+import depth.formats.jpeg
+from depth import DepthError
+from tests.depth.files import decode_depth, inspect_depth, jpeg, png8, raw_png
 from tests.depth.tiffs import tiff
 from tests.fuzz.seeds import seeds
 
@@ -68,7 +67,7 @@ def palette(colours: list[int]) -> bytes:
 def test_grey_in_any_form_is_the_same_relative_depth(data: bytes) -> None:
     decoded, report = decode_depth(data), inspect_depth(data)
     assert (decoded.kind, decoded.unit, report.scale, report.dtype) == ("relative", None, None, "uint8")
-    assert report.guessed == ("kind", "near_end")
+    assert report.guessed == ("kind", "polarity")
     np.testing.assert_array_equal(decode_depth(data, kind="relative").values, GREY)
 
 
@@ -147,9 +146,35 @@ def test_pillow_alone_would_paint_what_is_missing(monkeypatch: pytest.MonkeyPatc
     whole = jpeg(GREY)
     cut = whole[: whole.index(SCAN) + 60] + END
     assert reason(cut) == "truncated"
-    monkeypatch.setattr(depth.formats.grey, "check_jpeg_complete", lambda *_: None)
+    monkeypatch.setattr(depth.formats.jpeg, "check_jpeg_complete", lambda *_: None)
     assert decode_depth(cut).shape == (HEIGHT, WIDTH)
-    monkeypatch.setattr(depth.formats.grey, "check_jpeg_complete", check_jpeg_complete)
+
+
+@pytest.mark.parametrize("options", KINDS, ids=str)
+def test_a_whole_jpeg_is_decoded_once(options: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode_again(*_: object) -> None:
+        raise AssertionError("libjpeg had nothing to warn of")
+
+    monkeypatch.setattr(depth.formats.jpeg, "check_jpeg_complete", decode_again)
+    assert decode_depth(jpeg(GREY, **options)).shape == (HEIGHT, WIDTH)
+    with pytest.raises(DepthError):
+        decode_depth(jpeg(GREY)[:-60] + END)  # the twin: here it has
+
+
+def test_stray_bytes_before_the_end_of_a_jpeg_are_no_damage() -> None:
+    whole = jpeg(GREY)
+    strayed = whole[:-2] + bytes(3) + END  # as cheap cameras write; libjpeg warns
+    np.testing.assert_array_equal(
+        decode_depth(strayed, kind="relative").values, decode_depth(whole, kind="relative").values
+    )
+
+
+def test_without_the_markers_a_missing_scan_would_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = jpeg(GREY, progressive=True)
+    cut = whole[: [match.start() for match in re.finditer(SCAN, whole)][-1]] + END
+    assert reason(cut) == "truncated"
+    monkeypatch.setattr(depth.formats.jpeg, "_check_all_coded", lambda *_: None)
+    assert decode_depth(cut).shape == (HEIGHT, WIDTH)
 
 
 def test_a_missing_stretch_between_restarts_is_refused() -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from depth import DepthError, decode_depth
+from depth import DepthError
 from depth.decode import MAX_PIXELS
 from depth.formats.tiff_blocks import read_tiff
+from tests.depth.files import decode_depth
 from tests.depth.tiffs import DEFLATE, LZW, NONE, OLD_DEFLATE, PACKBITS, compress, tiff, write
 
 RNG = np.random.default_rng(0)

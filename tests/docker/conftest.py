@@ -5,9 +5,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.docker.door import HAPROXY, Door, Names, opened
+from tests.docker.door import Door, Names, opened
 from tests.docker.replica import Stub, serving
 from tests.loopback import free_port, wait_for
+from tests.needs import skip_without
 
 FAST = {"PROXY_BODY_TIMEOUT": "2s"}
 
@@ -20,8 +21,7 @@ def stub() -> Stub:
 @pytest.fixture(scope="package")
 def door(stub: Stub) -> Iterator[Door]:
     """One stub behind the shipped proxy; only the time limit of bodies is shorter."""
-    if HAPROXY is None:
-        pytest.skip("no haproxy on this machine")
+    skip_without("haproxy")
     names, port = Names(["127.0.0.2"]), free_port()
     with ExitStack() as stack:
         stack.callback(names.close)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -17,9 +16,10 @@ import httpx
 
 from bench.overhead.proxy import NameServer as Names
 from tests.loopback import PATIENCE_S, free_port, wait_for
+from tests.needs import program
 
 CONFIGURATION = Path(__file__).parents[2] / "docker" / "proxy" / "haproxy.cfg"
-HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
+HAPROXY = program("haproxy")
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from tests.docker.door import CONFIGURATION, HAPROXY
 from tests.docker.recipes import ROOT
 from tests.docker.test_containers import SERVICES, STAGES
 from tests.loopback import PATIENCE_S, START_S, free_port, wait_for
+from tests.needs import needs
 from tests.vlm.conftest import write_checkpoint
 
 
@@ -78,7 +78,7 @@ def test_the_service_starts_is_healthy_and_stops(tmp_path: Path) -> None:
     assert code(healthcheck(port)) != 0
 
 
-@pytest.mark.skipif(HAPROXY is None or not shutil.which("wget"), reason="no haproxy or wget on this machine")
+@needs("haproxy", "wget")
 def test_the_proxy_starts_is_healthy_and_stops() -> None:
     port, own = free_port(), free_port()
     told = {"/usr/local/etc/haproxy/haproxy.cfg": str(CONFIGURATION)}
@@ -95,7 +95,7 @@ def test_the_proxy_starts_is_healthy_and_stops() -> None:
     assert code(check) != 0
 
 
-@pytest.mark.skipif(HAPROXY is None, reason="no haproxy on this machine")
+@needs("haproxy")
 def test_the_configuration_of_the_proxy_is_valid_and_the_check_can_fail(tmp_path: Path) -> None:
     assert HAPROXY
     assert code([HAPROXY, "-c", "-f", str(CONFIGURATION)]) == 0

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from service.settings import Settings
+from tests import locks
 from tests.docker import recipes
 from tests.docker.door import CONFIGURATION
 from tests.docker.recipes import ROOT, Stage, stages
@@ -77,25 +78,27 @@ def test_the_reader_of_dockerfiles_sees_what_is_wrong() -> None:
     assert recipes.words(recipes.instruction("two", "CMD", bad)) == ["c"]
 
 
-@pytest.mark.parametrize(
-    ("lock", "extra"), [("cuda.txt", None), ("cpu.txt", None), ("ray.txt", "ray"), ("load.txt", "load")]
-)
-def test_locks_hold_all_that_is_asked_for_with_hashes(lock: str, extra: str | None) -> None:
-    have = set(recipes.pinned(lock)) | ({"torch", "torchvision"} if lock != "cuda.txt" else set())
-    assert recipes.required(extra) <= have
+@pytest.mark.parametrize("lock", ["runtime", "ray", "load"])
+def test_images_for_cpus_leave_out_only_what_cuda_needs(lock: str) -> None:
+    text = locks.text(lock)
+    whole, kept = (locks.versions(each) for each in (text, recipes.without_cuda(text, STAGES)))
+    assert kept == {name: version for name, version in whole.items() if not CUDA_ONLY.fullmatch(name)}
+    assert {"torch", "torchvision", "triton"} < whole.keys() - kept.keys()
 
 
-def test_all_images_hold_the_same_versions() -> None:
-    cuda = recipes.pinned("cuda.txt")
-    for lock in ("cpu.txt", "ray.txt", "load.txt"):
-        ours = recipes.pinned(lock)
-        assert {name: ours[name] for name in ours.keys() & cuda.keys()} == {
-            name: version for name, version in cuda.items() if name in ours
-        }
-        assert not any(map(CUDA_ONLY.fullmatch, ours))
-    assert {name for name in cuda if not CUDA_ONLY.fullmatch(name)} <= set(recipes.pinned("cpu.txt"))
-    torch = (recipes.LOCKS / "torch-cpu.txt").read_text(encoding="utf-8").split()
-    assert torch == [f"{name}=={cuda[name]}" for name in ("torch", "torchvision")]
+def test_torch_for_cpus_has_the_same_version() -> None:
+    have = locks.versions(locks.text("runtime"))
+    expected = [f"{name}=={have[name]}" for name in ("torch", "torchvision")]
+    assert locks.text("torch-cpu").split() == expected
+
+
+def test_every_image_is_installed_from_a_lock() -> None:
+    installs = [
+        rest for stage in STAGES for word, rest in stage.steps if word == "RUN" and "pip install" in rest
+    ]
+    for each in installs:
+        assert re.search(r"--require-hashes .*/locks/|/locks/torch-cpu.txt|--no-deps /wheels/", each), each
+    assert len(installs) == 10
 
 
 @pytest.mark.parametrize("name", SERVICES)

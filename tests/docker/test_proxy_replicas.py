@@ -13,10 +13,11 @@ import httpx
 import pytest
 
 from tests.docker.conftest import FAST
-from tests.docker.door import HAPROXY, Door, Names, opened
+from tests.docker.door import Door, Names, opened
 from tests.docker.replica import Stub, serving
 from tests.docker.test_proxy import refusal
 from tests.loopback import free_port, wait_for
+from tests.needs import skip_without
 
 
 @dataclass
@@ -39,8 +40,7 @@ class Fleet:
 
 @pytest.fixture
 def fleet() -> Iterator[Fleet]:
-    if HAPROXY is None:
-        pytest.skip("no haproxy on this machine")
+    skip_without("haproxy")
     names, port = Names(["127.0.0.2", "127.0.0.3"]), free_port()
     addresses = {"one": "127.0.0.2", "two": "127.0.0.3", "three": "127.0.0.4"}
     with ExitStack() as stack:

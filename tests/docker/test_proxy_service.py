@@ -14,10 +14,11 @@ import pytest
 from service.app import create_app
 from service.settings import Settings
 from tests.docker.conftest import FAST
-from tests.docker.door import HAPROXY, Door, Names, exchange, opened
+from tests.docker.door import Door, Names, exchange, opened
 from tests.docker.replica import serving
 from tests.docker.test_proxy import post, refusal, shipped
 from tests.loopback import free_port, wait_for
+from tests.needs import skip_without
 from tests.service.conftest import Question, checkpoint, question
 
 __all__ = ["checkpoint", "question"]
@@ -31,8 +32,7 @@ PRIVATE = {"/metrics", "/docs", "/docs/oauth2-redirect"}
 
 @pytest.fixture(scope="module")
 def served(checkpoint: Path) -> Iterator[Door]:
-    if HAPROXY is None:
-        pytest.skip("no haproxy on this machine")
+    skip_without("haproxy")
     names, port = Names(["127.0.0.2"]), free_port()
     app = create_app(Settings(model=str(checkpoint), depth_model="none", body_timeout_s=1, num_threads=1))
     with ExitStack() as stack:

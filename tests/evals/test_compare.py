@@ -19,7 +19,7 @@ from evals.rooms import VALIDATION, examples
 from evals.rooms.compare import __main__ as command
 from evals.rooms.compare import report, workers
 from evals.rooms.compare.asker import Asker, batches_of, joined, remembering
-from evals.rooms.compare.batched_answers import answer_batch
+from evals.rooms.compare.batched_answers import answer_frames
 from evals.rooms.compare.kept import Kept
 from evals.rooms.compare.latency import by_work, measure
 from evals.rooms.compare.settings import Ablation, Setting, ablations, compared, plan_all
@@ -108,7 +108,7 @@ def test_answers_are_those_of_the_ordinary_path(
         with torch.inference_mode():
             tokens = encode(vlm.tower, pixel_values(vlm, [Image.fromarray(example.frame.rgb)]), plan, spatial)
         texts = [asked.question for asked in example.questions]
-        ordinary.append(answer_batch(vlm, features(vlm, tokens), texts, max_new_tokens=8))
+        ordinary.append(answer_frames(vlm, features(vlm, tokens)[None], [texts], 8)[0])
     assert joined(asker.ask(setting, plan)).answers == ordinary
     assert len({answer for answers in ordinary for answer in answers}) > 4
 
@@ -122,12 +122,12 @@ def test_what_settings_share_is_done_once_and_is_the_same(vlm: Vlm, split: list[
         return plain.blocks[0].attend(x, tokens, size)
 
     plain = adapt(vlm.tower)
-    host = replace(plain, blocks=(replace(plain.blocks[0], attend=counted), *plain.blocks[1:]))
+    adapter = replace(plain, blocks=(replace(plain.blocks[0], attend=counted), *plain.blocks[1:]))
     with torch.inference_mode():
-        host, early = remembering(host, pixels), MergeSpec("cubist", keep_ratio=0.25, layers=(0,))
+        adapter, early = remembering(adapter, pixels), MergeSpec("cubist", keep_ratio=0.25, layers=(0,))
         for spec in (MergeSpec(), MergeSpec("tome", keep_ratio=0.1), early):
             plan = make_plan(spec, vlm.shape)
-            assert torch.equal(encode(host, pixels, plan).x, encode(plain, pixels, plan).x)
+            assert torch.equal(encode(adapter, pixels, plan).x, encode(plain, pixels, plan).x)
     assert len(calls) == 2  # once for all, and for cubist, which merges before it
 
 

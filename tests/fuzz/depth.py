@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from depth import decode_depth
+from tests.depth.files import decode_depth
 from tests.fuzz.campaign import run
 from tests.fuzz.exact import Case, cases, check
 

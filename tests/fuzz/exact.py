@@ -15,7 +15,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from PIL import Image
 
-from depth import DepthError, DepthMap, decode_depth
+from depth import DepthError, DepthMap
+from tests.depth.files import decode_depth
 from tests.depth.tiffs import DEFLATE, LZW, NONE, OLD_DEFLATE, PACKBITS, tiff
 
 DTYPES = {

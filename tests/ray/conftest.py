@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 
 import pytest
 
+from tests.needs import NEEDS
 from tests.ray.cluster import Cluster, running_cluster
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what is marked `ray`, with the reason, unless it was asked for and Ray is there."""
-    if find_spec("ray") is None:
-        reason = "Ray is not installed: pip install 'tosa-vqa[ray]'"
-    elif "ray" not in str(config.getoption("markexpr")):
-        reason = "starts a Ray cluster, which takes half a minute: make test-ray"
-    else:
+    if NEEDS["ray"].is_met() and "ray" in str(config.getoption("markexpr")):
         return
     for item in items:
         if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.skip(reason=reason))
+            item.add_marker(pytest.mark.skip(reason=NEEDS["ray"].reason))
 
 
 @pytest.fixture(scope="session")

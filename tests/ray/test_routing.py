@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,10 +14,9 @@ from pydantic import SecretStr
 
 from service.ray_serve.cluster import MARK, environment
 from service.settings import Settings
+from tests.needs import needs
 from tests.ray.cluster import ROOT
 
-RAY = find_spec("ray") is not None
-WITHOUT = "Ray is not installed: pip install 'tosa-vqa[ray]'"
 FRAMES = [f"frame-{n}" for n in range(600)]
 
 
@@ -48,7 +46,7 @@ def chosen(frame: str, inside: dict[str, int], replicas: list[Replica] = REPLICA
     return [[replica.name for replica in rank] for rank in ranks]
 
 
-@pytest.mark.skipif(not RAY, reason=WITHOUT)
+@needs("ray")
 @pytest.mark.filterwarnings("ignore")  # of Ray's own, when it is imported
 def test_frames_spread_evenly_and_only_those_of_a_dead_replica_move() -> None:
     from service.ray_serve.routing import home_of
@@ -60,7 +58,7 @@ def test_frames_spread_evenly_and_only_those_of_a_dead_replica_move() -> None:
     }
 
 
-@pytest.mark.skipif(not RAY, reason=WITHOUT)
+@needs("ray")
 @pytest.mark.filterwarnings("ignore")  # of Ray's own, when it is imported
 def test_home_is_tried_first_and_any_two_after_it() -> None:
     from service.ray_serve.routing import home_of
@@ -70,7 +68,7 @@ def test_home_is_tried_first_and_any_two_after_it() -> None:
     assert len(set(then)) == 2
 
 
-@pytest.mark.skipif(not RAY, reason=WITHOUT)
+@needs("ray")
 @pytest.mark.filterwarnings("ignore")  # of Ray's own, when it is imported
 def test_a_crowded_home_is_passed_over() -> None:
     home = chosen("frame-1", {})[0][0]
@@ -80,7 +78,7 @@ def test_a_crowded_home_is_passed_over() -> None:
     assert len(chosen("frame-1", {"a": 9, "b": 9, "c": 9})) == 2
 
 
-@pytest.mark.skipif(not RAY, reason=WITHOUT)
+@needs("ray")
 @pytest.mark.filterwarnings("ignore")  # of Ray's own, when it is imported
 def test_what_has_no_name_goes_to_the_less_busy_of_two() -> None:
     assert {tuple(map(len, chosen("", {}))) for _ in range(20)} == {(2,)}
@@ -114,7 +112,7 @@ def test_settings_survive_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
     assert Settings() == settings
 
 
-@pytest.mark.skipif(not RAY, reason=WITHOUT)
+@needs("ray")
 @pytest.mark.filterwarnings("ignore")
 def test_the_shipped_configuration_builds_the_application() -> None:
     import yaml

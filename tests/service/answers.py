@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-ANSWER: dict[str, Any] = {
+from pydantic import BaseModel
+
+from service.api.serialise import json_response
+from service.pipeline.response_models import VqaResponse
+
+BODY: dict[str, Any] = {
     "answer": "2 cubes",
     "request_id": "abc",
     "model": {"id": "tiny", "revision": "0123456789abcdef"},
@@ -34,8 +40,14 @@ ANSWER: dict[str, Any] = {
         "total": 10.5,
     },
 }
+ANSWER = VqaResponse.model_validate(BODY)
 
 
-def answered(**changes: Any) -> dict[str, Any]:
+def sent(body: BaseModel) -> Any:
+    """Return what a client reads of a response."""
+    return json.loads(bytes(json_response(body).body))
+
+
+def answered(**changes: Any) -> VqaResponse:
     """Return an answer with some parts changed."""
-    return {**ANSWER, **changes}
+    return VqaResponse.model_validate({**BODY, **changes})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.api.responses import VqaResponse
+from service.pipeline.response_models import VqaResponse
 from service.telemetry import Ending
+from service.timing import StageTimer, TimingsMs
 
 TIMINGS = {
     "receive": 1.0,
@@ -21,8 +22,8 @@ TIMINGS = {
 }
 
 
-def answer(method: str = "tosa", **changes: Any) -> dict[str, Any]:
-    """A VqaResponse body."""
+def answer(method: str = "tosa", **changes: Any) -> VqaResponse:
+    """An answer."""
     body: dict[str, Any] = {
         "answer": "2",
         "request_id": "abc",
@@ -42,9 +43,7 @@ def answer(method: str = "tosa", **changes: Any) -> dict[str, Any]:
         "cached": False,
         "finish_reason": "stop",
     }
-    body |= changes
-    VqaResponse.model_validate(body)
-    return body
+    return VqaResponse.model_validate(body | changes)
 
 
 def answered(**changes: Any) -> Ending:
@@ -57,7 +56,7 @@ def answered(**changes: Any) -> Ending:
         "where": "done",
         "key": None,
         "answers": (answer(),),
-        "timings_ms": TIMINGS,
+        "timings_ms": TimingsMs.model_validate(TIMINGS),
         "total_s": 0.101,
         "question": "how many cubes ?",
     }
@@ -66,5 +65,5 @@ def answered(**changes: Any) -> Ending:
 
 def refused(code: str = "overloaded", status: int = 503, where: str = "admission", **changes: Any) -> Ending:
     """A question that was not."""
-    nothing = dict.fromkeys(TIMINGS)
+    nothing = StageTimer().timings_ms()
     return answered(code=code, status=status, where=where, answers=(), timings_ms=nothing, **changes)

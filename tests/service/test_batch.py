@@ -17,7 +17,7 @@ import service.engine.vision_stage
 from service.engine.batch_queue import Batcher
 from service.engine.batch_runner import BatchRunner, FatalDeviceError, answer_here
 from service.engine.jobs import Job
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.pipeline.frame_cache import FrameCache
 from service.pipeline.frames import Frame, encode_frames
 from service.pipeline.models import Models
@@ -114,8 +114,8 @@ def test_ten_questions_about_one_frame_encode_it_once(
     run(models, jobs[5:])
     assert encoded == [1]
     assert [job.answer.result(0).cached for job in jobs] == [False] + [True] * 9
-    assert jobs[0].timer.timings_ms()["vision"] is not None
-    assert all(job.timer.timings_ms()["vision"] is None for job in jobs[1:])
+    assert jobs[0].timer.timings_ms().vision is not None
+    assert all(job.timer.timings_ms().vision is None for job in jobs[1:])
     assert (heard.hits, heard.misses) == (4, 1)
     assert texts(jobs) == [alone(models, job.prepared) for job in jobs]
 
@@ -181,7 +181,7 @@ def test_one_poisoned_request_fails_alone(
         with monkeypatch.context() as patch:
             sizes = poisoned(patch, [jobs[place]], lambda: RuntimeError("secret"))
             run(models, jobs, limits)
-        assert isinstance(jobs[place].answer.exception(0), ApiError)
+        assert isinstance(jobs[place].answer.exception(0), ServiceError)
         assert str(jobs[place].answer.exception(0)) == "internal"
         assert limits.is_quarantined(jobs[place])
         honest = [job for job in jobs if job is not jobs[place]]
@@ -329,7 +329,7 @@ def test_after_a_split_answers_still_say_what_was_done_for_them(
     assert (heard.hits, heard.misses) == (0, 4), "looked up once"
     for job in jobs:
         timings = job.timer.timings_ms()
-        queue, vision = timings["queue"], timings["vision"]
+        queue, vision = timings.queue, timings.vision
         assert queue is not None and queue >= 150, "what failed, and the other half, was waiting"
         assert vision is not None and vision < took_ms - 150
 

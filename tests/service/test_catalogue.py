@@ -19,21 +19,16 @@ from service.pipeline.frame_cache import FrameCache
 from service.pipeline.models import Models
 from service.settings import Settings
 from tosa import METHODS, MergeMethod
-from tosa.methods.options import settings_of
+from tosa.methods.options import option, settings_of
 from vlm import Vlm, VlmError, load_vlm
 
 
 @dataclass(frozen=True)
 class ToyOptions:
-    """Settings of a toy.
+    """Settings of a toy."""
 
-    reach: how far it looks,
-        in patches.
-    word: something to say.
-    """
-
-    reach: float = 0.0
-    word: str = "yes"
+    reach: float = option(0.0, "how far it looks, in patches.")
+    word: str = option("yes", "something to say.")
 
 
 def toy(**changes: Any) -> MergeMethod:

@@ -11,16 +11,19 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
-from service.api.chat.response import EXTRAS, PARAMS, ChatStream, completion, error_body, model, models
-from service.api.chat.schemas import ChatErrorResponse
-from service.api.responses import ErrorResponse, VqaResponse
-from service.error_table import ERRORS
-from service.errors import ApiError
+from service.api.chat.response import ChatStream, completion, model, models
+from service.api.chat.schemas import ChatErrorResponse, Extras
+from service.api.errors import PARAMS, error_body
+from service.api.responses import ErrorResponse
+from service.errors import ServiceError
+from service.errors.table import CODES
+from service.pipeline.response_models import VqaResponse
 from service.request.schemas import VqaFields
-from tests.service.answers import ANSWER, answered
+from tests.service.answers import ANSWER, BODY, answered, sent
 from vlm import load_vlm
 
-STREAM = ChatStream("abc", ANSWER["model"], 1_700_000_000, include_usage=True)
+EXTRAS = tuple(Extras.model_fields)
+STREAM = ChatStream("abc", ANSWER.model, 1_700_000_000, include_usage=True)
 
 
 def read(kind: type[BaseModel], body: dict[str, Any]) -> Any:
@@ -29,12 +32,12 @@ def read(kind: type[BaseModel], body: dict[str, Any]) -> Any:
 
 
 def test_the_made_up_answer_is_one() -> None:
-    VqaResponse.model_validate(ANSWER)
+    assert sent(ANSWER) == BODY
 
 
 @pytest.mark.parametrize("why", ["stop", "length"])
 def test_completion(why: str) -> None:
-    body = completion(answered(finish_reason=why), 1_700_000_000)
+    body = sent(completion(answered(finish_reason=why), 1_700_000_000))
     said = read(ChatCompletion, body)
     assert (said.id, said.object, said.created, said.model) == (
         "chatcmpl-abc",
@@ -42,12 +45,12 @@ def test_completion(why: str) -> None:
         1_700_000_000,
         "tiny",
     )
-    assert said.system_fingerprint == ANSWER["model"]["revision"]
+    assert said.system_fingerprint == ANSWER.model.revision
     (choice,) = said.choices
     assert (choice.index, choice.message.role, choice.message.content) == (0, "assistant", "2 cubes")
     assert choice.finish_reason == why
     assert (said.usage.prompt_tokens, said.usage.completion_tokens, said.usage.total_tokens) == (20, 3, 23)
-    assert {name: body[name] for name in EXTRAS} == {name: ANSWER[name] for name in EXTRAS}
+    assert {name: body[name] for name in EXTRAS} == {name: BODY[name] for name in EXTRAS}
 
 
 def test_nothing_of_an_answer_is_lost() -> None:
@@ -63,27 +66,30 @@ def test_chunks_of_a_stream() -> None:
         STREAM.end("stop"),
         STREAM.usage(ANSWER),
     ]
+    chunks = [sent(chunk) for chunk in chunks]
     said = [read(ChatCompletionChunk, chunk) for chunk in chunks]
     assert {(one.id, one.object, one.created, one.model) for one in said} == {
         ("chatcmpl-abc", "chat.completion.chunk", 1_700_000_000, "tiny")
     }
     assert [one.choices[0].delta.role for one in said[:-1]] == ["assistant", None, None, None]
-    assert "".join(one.choices[0].delta.content or "" for one in said[:-1]) == ANSWER["answer"]
+    assert "".join(one.choices[0].delta.content or "" for one in said[:-1]) == ANSWER.answer
     assert [one.choices[0].finish_reason for one in said[:-1]] == [None, None, None, "stop"]
     assert said[-1].choices == [] and said[-1].usage.total_tokens == 23
     assert all(chunk["usage"] is None for chunk in chunks[:-1])
-    assert {name: chunks[-1][name] for name in EXTRAS} == {name: ANSWER[name] for name in EXTRAS}
+    assert {name: chunks[-1][name] for name in EXTRAS} == {name: BODY[name] for name in EXTRAS}
 
 
 def test_usage_is_only_there_if_wanted() -> None:
-    silent = ChatStream("abc", ANSWER["model"], 0, include_usage=False)
-    assert all("usage" not in chunk for chunk in (silent.start(), silent.text("x"), silent.end("length")))
+    silent = ChatStream("abc", ANSWER.model, 0, include_usage=False)
+    assert all(
+        "usage" not in sent(chunk) for chunk in (silent.start(), silent.text("x"), silent.end("length"))
+    )
 
 
 def test_models(checkpoint: Path) -> None:
     vlm = load_vlm(str(checkpoint))
-    listed = models(vlm, 1_700_000_000)
-    assert listed["object"] == "list" and listed["data"] == [model(vlm, 1_700_000_000)]
+    listed = sent(models(vlm, 1_700_000_000))
+    assert listed["object"] == "list" and listed["data"] == [sent(model(vlm, 1_700_000_000))]
     (one,) = (read(Model, body) for body in listed["data"])
     assert (one.id, one.object, one.created, one.owned_by) == ("tiny", "model", 1_700_000_000, "tosa-vqa")
     assert (listed["data"][0]["revision"], listed["data"][0]["max_model_len"]) == (
@@ -96,13 +102,13 @@ def test_models(checkpoint: Path) -> None:
 TYPES = {401: "authentication_error", 429: "rate_limit_error", 400: "invalid_request_error"}
 
 
-@pytest.mark.parametrize("code", list(ERRORS))
+@pytest.mark.parametrize("code", list(CODES))
 def test_errors_have_the_shape_of_their_address(code: str) -> None:
     field = "specs" if code == "unknown_field" else "keep_ratio"
-    refusal = ApiError(code, field=field, choices=("a", "b"), limit=2)
+    refusal = ServiceError(code, field=field, choices=("a", "b"), limit=2)
     ours, theirs = (error_body(refusal, "abc", path)["error"] for path in ("/vqa", "/v1/chat/completions"))
     assert ours == refusal.body("abc")["error"]
-    status = ERRORS[code].status
+    status = CODES[code].status
     assert theirs == {
         "message": ours["message"],
         "type": "server_error" if status >= 500 else TYPES.get(status, "invalid_request_error"),
@@ -128,7 +134,7 @@ def test_unexpected_errors_have_it_too(
 
 def test_errors_name_the_field_where_a_client_wrote_it() -> None:
     def param(field: str | None) -> Any:
-        return error_body(ApiError("bad_request", field=field), "abc", "/v1/x")["error"]["param"]
+        return error_body(ServiceError("bad_request", field=field), "abc", "/v1/x")["error"]["param"]
 
     assert (param(None), param("seed"), param("messages[0].content")) == (None, "seed", "messages[0].content")
     assert (param("image"), param("question"), param("depth_scale")) == (
@@ -136,6 +142,6 @@ def test_errors_name_the_field_where_a_client_wrote_it() -> None:
         "messages",
         "depth.scale",
     )
-    unknown = error_body(ApiError("unknown_field", field="keep_ratio"), "abc", "/v1/x")["error"]
+    unknown = error_body(ServiceError("unknown_field", field="keep_ratio"), "abc", "/v1/x")["error"]
     assert unknown["param"] == "keep_ratio"  # it stood where it does not belong
     assert PARAMS.keys() - {"image"} <= VqaFields.model_fields.keys()

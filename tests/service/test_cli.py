@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,12 +14,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from depth import decode_depth
-from service.api.responses import VqaResponse
 from service.cli.main import app
 from service.cli.options import DEPTH_OPTIONS, MERGE_OPTIONS
+from service.pipeline.response_models import VqaResponse
 from service.request.coercion import option
 from service.request.schemas import VqaFields
+from tests.depth.files import decode_depth
 from tests.service.files import DEPTH, IMAGE
 from tosa import METHODS, MergeSpec, make_plan
 from vlm.load import load_shape
@@ -116,10 +118,10 @@ def test_options_of_the_command_line_have_types() -> None:
 
 def test_ask_refuses(frame: Path, checkpoint: Path) -> None:
     ask = ("ask", "--image", frame / "rgb.png", "--question", "how many ?", "--model", checkpoint)
-    assert "Choose from: none, tome, tosa" in refused(*ask, "--method", "zip")
+    assert "unknown method 'zip'; known: none, tome, tosa" in refused(*ask, "--method", "zip")
     assert "needs depth" in refused(*ask, "--method", "tosa", "--depth-model", "none")
     assert "each image" in refused(*ask, "--method", "tosa", "--depth-source", "client")
-    assert "The limit is 2." in refused(*ask, "--method", "tome", "--r", 1, "--layers", "0,3")
+    assert "from 0 to 2, got (0, 3)." in refused(*ask, "--method", "tome", "--r", 1, "--layers", "0,3")
     assert "name=value" in refused(*ask, "--method", "saint", "--option", "tau")
     assert "tau: cosine" in refused(*ask, "--method", "saint", "--option", "tau=high")
     assert "Choose from: tau, gamma" in refused(*ask, "--method", "saint", "--option", "tao=1")
@@ -175,7 +177,6 @@ def test_plan_needs_no_weights(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_plan_writes_a_plot(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("matplotlib")
     words = ("plan", "--method", "tome", "--keep-ratio", 0.5, "--model", checkpoint)
     assert run(*words, "--plot", tmp_path / "out.png").exit_code == 0
     with Image.open(tmp_path / "out.png") as plot:
@@ -188,7 +189,7 @@ def test_plan_writes_a_plot(checkpoint: Path, tmp_path: Path, monkeypatch: pytes
 def test_plan_refuses(checkpoint: Path) -> None:
     plan = ("plan", "--model", checkpoint, "--method")
     assert "smallest" in refused(*plan, "tome", "--keep-ratio", 0.01)
-    assert "Choose from: none, tome" in refused(*plan, "zip")
+    assert "unknown method 'zip'; known: none, tome" in refused(*plan, "zip")
     assert "not a folder" in refused("plan", "--model", "/no/such/model")
     assert "config.json" in refused("plan", "--model", checkpoint.parent)
 
@@ -209,3 +210,32 @@ def test_scene_refuses_a_folder_it_cannot_make(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "file" in refused("scene", "--seed", 3, "--out", tmp_path / "file")
     assert "--seed" in refused("scene", "--seed", -1, "--out", tmp_path)
+
+
+def test_commands_of_other_packages_are_imported_only_when_asked_for(tmp_path: Path) -> None:
+    program = """
+import sys
+from service.cli.main import app
+heavy = ("evals.scene_command", "evals.rooms.export", "numpy", "torch")
+for words in (["plan", "--help"], ["--help"], ["scene", "--help"]):
+    try:
+        app(words)
+    except SystemExit as end:
+        assert end.code == 0, end.code
+    print("imported", [name for name in heavy if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    imported = [line for line in done.stdout.splitlines() if line.startswith("imported")]
+    loaded = "imported ['evals.scene_command']"
+    assert imported == ["imported []", loaded, loaded], done.stdout + done.stderr
+
+
+def test_help_lists_the_commands_of_every_package() -> None:
+    text = run("--help", COLUMNS=200).stdout
+    for name in ("serve", "ask", "overlay", "depth", "plan", "manifest", "scene"):
+        assert re.search(rf"^\W*{name} ", text, re.MULTILINE), name
+    assert "Write a synthetic room" in text and "Write SHA256SUMS" in text
+
+
+def test_a_command_nobody_has_is_refused() -> None:
+    assert "No such command" in refused("scenery")

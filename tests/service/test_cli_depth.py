@@ -14,7 +14,7 @@ from PIL import Image
 
 import service.pipeline.estimation
 import service.timing
-from service.api.responses import VqaResponse
+from service.pipeline.response_models import VqaResponse
 from service.timing import StageTimer
 from tests.depth.files import npy
 from tests.service.files import DEPTH, IMAGE, encode

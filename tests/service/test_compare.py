@@ -10,15 +10,18 @@ import pytest
 from starlette.testclient import TestClient
 
 from depth import DepthError
-from service.api.compare import ANSWER_PARTS, Comparison, comparison, parse_comparison
-from service.api.responses import CompareResponse, VqaResponse
-from service.errors import ApiError
+from service.api.compare import Comparison, comparison, parse_comparison
+from service.api.responses import CompareResponse
+from service.errors import ServiceError
+from service.errors.translation import to_service_error
+from service.pipeline.response_models import Answered, VqaResponse
 from service.request.schemas import MERGE_FIELDS
 from service.settings import Settings
-from tests.service.answers import ANSWER, answered
+from tests.service.answers import ANSWER, BODY, answered, sent
 from tests.service.chats import uri
 from tests.service.conftest import Question, running
 from tests.service.files import DEPTH, IMAGE
+from tosa import UnknownMethod
 
 SETTINGS = Settings(max_images=3, max_compared=4)
 SPECS = [{"method": "none"}, {"method": "tome", "keep_ratio": 0.5}, {"method": "tosa", "r": [2, 0]}]
@@ -53,10 +56,10 @@ def _part(name: str, data: bytes, more: str = "") -> bytes:
     return head.encode() + data + b"\r\n"
 
 
-def refused(form: str, **changes: Any) -> ApiError:
-    with pytest.raises(ApiError) as caught:
+def refused(form: str, **changes: Any) -> ServiceError:
+    with pytest.raises((ServiceError, UnknownMethod)) as caught:
         parse(form, **changes)
-    return caught.value
+    return to_service_error(caught.value)
 
 
 def test_one_question_for_each_spec(form: str) -> None:
@@ -67,7 +70,7 @@ def test_one_question_for_each_spec(form: str) -> None:
         (one.fields.seed, one.fields.depth_scale, one.fields.stream) == (7, 5000, False)
         for one in asked.asked
     )
-    assert list(asked.specs) == SPECS
+    assert list(map(sent, asked.specs)) == SPECS
     assert all(one.images[0] is asked.asked[0].images[0] for one in asked.asked)  # the bytes are there once
     assert asked.asked[0].images == (IMAGE,) and asked.asked[0].depths == (DEPTH,)
 
@@ -87,12 +90,12 @@ def test_a_spec_may_set_every_merge_field(form: str) -> None:
         "order": "merge",
     }
     assert set(spec) == set(MERGE_FIELDS)
-    assert parse(form, specs=[spec]).specs == (spec,)
+    assert [sent(one) for one in parse(form, specs=[spec]).specs] == [spec]
 
 
 def test_null_means_not_sent(form: str) -> None:
     asked = parse(form, specs=[{"method": None, "r": None}, {}])
-    assert asked.specs == ({}, {}) and asked.asked[0] == asked.asked[1]
+    assert [sent(one) for one in asked.specs] == [{}, {}] and asked.asked[0] == asked.asked[1]
 
 
 @pytest.mark.parametrize(
@@ -165,31 +168,30 @@ def test_specs_of_a_form_that_are_no_json(specs: str) -> None:
 def test_answers_side_by_side(form: str) -> None:
     asked = parse(form)
     merged = answered(answer="3 cubes")
-    plain = answered(merge={**ANSWER["merge"], "method": "none"})
-    body = comparison(
-        "abc", ANSWER["model"], asked, [plain, ApiError("keep_ratio_out_of_range", limit=0.5), merged]
-    )
-    assert (body["request_id"], body["model"], body["question"]) == ("abc", ANSWER["model"], "how many ?")
+    plain = answered(merge={**BODY["merge"], "method": "none"})
+    refusal = ServiceError("keep_ratio_out_of_range", limit=0.5)
+    body = sent(comparison("abc", ANSWER.model, asked, [plain, refusal, merged]))
+    assert (body["request_id"], body["model"], body["question"]) == ("abc", BODY["model"], "how many ?")
     assert (body["baseline"], body["agree"]) == (0, [True, None, False])
     first, second, third = body["results"]
     assert [one["spec"] for one in body["results"]] == SPECS
-    assert first == {"spec": SPECS[0], **{name: plain[name] for name in ANSWER_PARTS}}
-    assert set(second) == {"spec", "error"} and second["error"]["limit"] == 0.5
+    assert first == {"spec": SPECS[0], **{name: sent(plain)[name] for name in Answered.model_fields}}
+    assert second == {"spec": SPECS[1], **refusal.body("abc")}
     assert third["answer"] == "3 cubes"
     VqaResponse.model_validate({**body, **third})  # nothing of an answer is lost
 
 
 def test_without_a_baseline_nothing_agrees(form: str) -> None:
-    refusal = ApiError("internal")
+    refusal = ServiceError("internal")
     for results in ([ANSWER] * 3, [refusal, ANSWER, ANSWER]):
-        body = comparison("abc", ANSWER["model"], parse(form), results)
-        assert (body["baseline"], body["agree"]) == (None, [None] * 3)
+        body = comparison("abc", ANSWER.model, parse(form), results)
+        assert (body.baseline, body.agree) == (None, [None] * 3)
 
 
 def test_a_comparison_without_any_answer_is_refused(form: str) -> None:
-    refusals = [ApiError("bad_image"), ApiError("internal"), ApiError("internal")]
-    with pytest.raises(ApiError) as caught:
-        comparison("abc", ANSWER["model"], parse(form), refusals)
+    refusals = [ServiceError("bad_image"), ServiceError("internal"), ServiceError("internal")]
+    with pytest.raises(ServiceError) as caught:
+        comparison("abc", ANSWER.model, parse(form), refusals)
     assert caught.value is refusals[0]
 
 

@@ -15,11 +15,11 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from depth.estimate_cache import EstimateCache
-from service.api.responses import VqaResponse
 from service.api.state import ServiceState
 from service.pipeline.estimation import Estimation
 from service.pipeline.frame_cache import FrameCache
 from service.pipeline.models import Models
+from service.pipeline.response_models import VqaResponse
 from tests.depth.estimators import Fake
 from tests.depth.files import npy, png8, png16
 from tests.service.conftest import Question, running
@@ -163,7 +163,7 @@ def test_an_estimate_that_fails_says_so_and_is_logged(
     asked = question.but(depths=(), method="tosa")
     with estimating(client, lambda _: np.full((4, 4), np.nan)):
         check(asked.post(client, form), 500, "estimate_failed", "depth")
-    assert "the depth estimator fake gave values that are not finite" in caplog.text
+    assert "the depth estimator gave values that are not finite" in caplog.text
     assert ask(client, asked, form)["depth"]["source"] == "estimate"
 
 
@@ -230,7 +230,7 @@ def test_named_holes_are_masked(client: TestClient, question: Question, form: st
 def test_a_guess_about_a_grey_picture_is_said(client: TestClient, question: Question, form: str) -> None:
     depth = ask(client, question.but(depths=(png8(MILLIMETRES // 40),)), form)["depth"]
     assert (depth["kind"], depth["unit"], depth["scale"]) == ("relative", None, None)
-    assert [guess["field"] for guess in depth["guessed"]] == ["kind", "near_end"]
+    assert [guess["field"] for guess in depth["guessed"]] == ["kind", "polarity"]
     assert all(guess["sentence"].endswith(".") for guess in depth["guessed"])
 
 

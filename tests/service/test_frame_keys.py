@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,12 +19,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import service.pipeline.frame_keys as frame_keys
-from depth import decode_depth
 from service.pipeline.depth_source import spatial_of
-from service.pipeline.frame_keys import estimate_digest, frame_key, pixels_digest, spatial_digest, written
+from service.pipeline.frame_keys import (
+    DepthIdentity,
+    DepthKind,
+    estimate_digest,
+    frame_key,
+    pixels_digest,
+    spatial_digest,
+    written,
+)
 from service.pipeline.images import decode_image
 from tests.depth.estimators import Fake
-from tests.depth.files import npy, png16, raw_png
+from tests.depth.files import decode_depth, npy, png16, raw_png
 from tests.service.files import DEPTH, IMAGE, PIXELS, encode
 from tosa import METHODS, EncoderShape, MergePlan, MergeSpec, MergeStep, make_plan, spatial_tokens
 from vlm import ImageSettings, Vlm, load_vlm
@@ -33,6 +40,11 @@ from vlm import encode as encode_pictures
 SHAPE = EncoderShape(num_layers=4, grid=(4, 4), hidden_size=32, mlp_size=48)
 SETTINGS = ImageSettings(56, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 1 / 255, 3)
 MAX_PX = 1_000_000
+POSITION = DepthIdentity(DepthKind.POSITION)
+
+
+def client(digest: bytes) -> DepthIdentity:
+    return DepthIdentity(DepthKind.CLIENT, digest)
 
 
 def plan(method: str = "tome", **spec: Any) -> MergePlan:
@@ -65,7 +77,9 @@ def naive_key(**changes: Any) -> bytes:
     for value in inputs(**changes).values():
         if isinstance(value, Image.Image):
             value = value.tobytes()
-        digest.update(value if isinstance(value, bytes) else str(value).encode())
+        parts = [value.kind, value.digest or ""] if isinstance(value, DepthIdentity) else [value]
+        for part in parts:
+            digest.update(part if isinstance(part, bytes) else str(part).encode())
     return digest.digest()
 
 
@@ -75,15 +89,15 @@ def test_the_format_is_the_one_that_was_pinned() -> None:
     assert spatial_digest(torch.arange(6.0).view(2, 3)).hex() == PINNED["spatial"]
     assert estimate_digest(Fake(np.asarray)).hex() == PINNED["estimate"]
     assert key(image=image).hex() == PINNED["tome"]
-    assert key(image=image, plan=plan("tosa"), depth=bytes(32), tenant="lab").hex() == PINNED["tosa"]
+    assert key(image=image, plan=plan("tosa"), depth=client(bytes(32)), tenant="lab").hex() == PINNED["tosa"]
 
 
 PINNED = {
     "pixels": "8cfba2f34b481cdce419e8210541205403db99817e4c571e4f36fec539657758",
     "spatial": "3b4b9e6ec4ce95abc76bccde0b23ba5223fbffb78ce38c189da3c5192a6a8a23",
     "estimate": "e0a77d0040d13f3c6f4229a8dcca0de5ee03f32868b90e0767a10a67790e9af6",
-    "tome": "4f2bf6288fbccd526b876548ff95e68c6368bae74a36c8d9cdd683d6973466c3",
-    "tosa": "7013aebec286b6dfdbf1d08f797e47e1c426f5cfb58c3bbb1ee31c4e16992a52",
+    "tome": "1cfc149f59c2462929ebd6993df9b9298412f315f1ddaef09b5b82cb85e3b70b",
+    "tosa": "77d264c9d033f04aac59f736280b90afc8cf52e70135bfdd13ceb8d75bbdaf29",
 }
 
 
@@ -105,13 +119,14 @@ def test_a_key_is_a_whole_digest_and_the_same_for_the_same() -> None:
         {"plan": plan(order="merge")},
         {"plan": plan(layers=(0, 1))},
         {"plan": make_plan(MergeSpec("tome", keep_ratio=0.5), replace(SHAPE, hidden_size=64))},
-        {"plan": plan("tosa"), "depth": "position"},
-        {"plan": plan("tosa", alpha=0.5), "depth": "position"},
-        {"plan": plan("tosa", spatial_kernel="distance"), "depth": "position"},
-        {"plan": plan("tosa"), "depth": b"position"},
-        {"plan": plan("tosa"), "depth": "estimate:a@1@252"},
-        {"plan": plan("tosa"), "depth": "estimate:a@1@518"},
-        {"plan": plan("cubist", options={"depth_weight": 0.5}), "depth": "position"},
+        {"plan": plan("tosa"), "depth": POSITION},
+        {"plan": plan("tosa", alpha=0.5), "depth": POSITION},
+        {"plan": plan("tosa", spatial_kernel="distance"), "depth": POSITION},
+        {"plan": plan("tosa"), "depth": client(b"position")},
+        {"plan": plan("tosa"), "depth": DepthIdentity(DepthKind.ESTIMATE)},
+        {"plan": plan("tosa"), "depth": DepthIdentity(DepthKind.ESTIMATE, b"position")},
+        {"plan": plan("tosa"), "depth": DepthIdentity(DepthKind.ESTIMATE, b"a@1@518")},
+        {"plan": plan("cubist", options={"depth_weight": 0.5}), "depth": POSITION},
         {"vlm_id": "room-small"},
         {"revision": "0123456789abcdee"},
         {"dtype": torch.bfloat16},
@@ -141,12 +156,12 @@ PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "moved boundary": ({"vlm_id": "a/b1", "revision": "23"}, {"vlm_id": "a/b", "revision": "123"}),
     "nobody is a name": ({"tenant": None}, {"tenant": "None"}),
     "text is bytes": (
-        {"plan": plan("tosa"), "depth": "estimate:a@1@9"},
-        {"plan": plan("tosa"), "depth": b"estimate:a@1@9"},
+        {"plan": plan("tosa"), "depth": DepthIdentity(DepthKind.ESTIMATE, cast(bytes, "a@1@9"))},
+        {"plan": plan("tosa"), "depth": DepthIdentity(DepthKind.ESTIMATE, b"a@1@9")},
     ),
     "depth is tenant": (
-        {"plan": plan("tosa"), "depth": "position", "tenant": "a"},
-        {"plan": plan("tosa"), "depth": "positiona", "tenant": ""},
+        {"plan": plan("tosa"), "depth": POSITION, "tenant": "a"},
+        {"plan": plan("tosa"), "depth": DepthIdentity(DepthKind.POSITION, b"a"), "tenant": ""},
     ),
 }
 
@@ -221,7 +236,7 @@ def test_how_an_image_is_cut_for_hashing_does_not_show(
 def depth_key(method: str, depth: bytes, **spec: Any) -> bytes:
     """Name a frame with the depth of a file, as a request would."""
     chosen = plan(method, **spec)
-    return key(plan=chosen, depth=spatial_digest(spatial_of(chosen, [decode_depth(depth)])))
+    return key(plan=chosen, depth=client(spatial_digest(spatial_of(chosen, [decode_depth(depth)]))))
 
 
 STEPS = np.kron(np.random.default_rng(0).integers(300, 9000, (4, 4)), np.ones((12, 16)))
@@ -295,8 +310,8 @@ def altered(value: Any) -> Any:
 @pytest.mark.parametrize("name", [field.name for field in fields(MergePlan) if field.name != "spec"])
 def test_every_field_of_a_plan_counts(name: str) -> None:
     usual = plan("tosa")
-    assert key(plan=replace(usual, **{name: altered(getattr(usual, name))}), depth="position") != key(
-        plan=usual, depth="position"
+    assert key(plan=replace(usual, **{name: altered(getattr(usual, name))}), depth=POSITION) != key(
+        plan=usual, depth=POSITION
     )
 
 

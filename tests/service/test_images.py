@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.pipeline.images import decode_image
-from tests.depth.files import png8, raw_png
+from tests.depth.files import chunk, png8, raw_png
 from tests.service.files import IMAGE, PIXELS, encode, png_promising
 
 MAX_PX = 1_000_000
 
 
 def refusal(data: bytes, max_px: int = MAX_PX) -> str:
-    with pytest.raises(ApiError) as error:
+    with pytest.raises(ServiceError) as error:
         decode_image(data, max_px)
     return error.value.code
 
@@ -58,6 +58,13 @@ def test_exif_orientation_is_applied() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: show it rotated by 90 degrees clockwise
     turned = decode_image(encode(PIXELS, "PNG", exif=exif), MAX_PX)
+    np.testing.assert_array_equal(np.asarray(turned), np.rot90(PIXELS, -1))
+
+
+def test_orientation_in_the_texts_of_a_png_is_applied() -> None:
+    packet = b'<x xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    text = chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + packet)
+    turned = decode_image(IMAGE[:33] + text + IMAGE[33:], MAX_PX)
     np.testing.assert_array_equal(np.asarray(turned), np.rot90(PIXELS, -1))
 
 
@@ -128,7 +135,7 @@ def test_the_first_picture_of_a_stereo_camera_is_read() -> None:
 def test_damaged_files_raise_nothing_but_our_refusal(kind: str, at: int, noise: bytes) -> None:
     good = encode(PIXELS, kind)
     at %= len(good)
-    with contextlib.suppress(ApiError):
+    with contextlib.suppress(ServiceError):
         decode_image(good[:at] + noise + good[at + len(noise) :], MAX_PX)
 
 

@@ -98,7 +98,7 @@ def test_leaving_while_tokens_come(
     steps, is_free, step = list[int](), threading.Event(), Decoding.step
 
     def slow(self: Decoding) -> Any:
-        steps.append(len(self.live))
+        steps.append(len(self.active))
         assert len(steps) < 2 or is_free.wait(PATIENCE_S)
         return step(self)
 
@@ -120,7 +120,7 @@ def test_leaving_in_the_middle_of_a_stream(
     steps, is_free, step = list[int](), threading.Event(), Decoding.step
 
     def slow(self: Decoding) -> Any:
-        steps.append(len(self.live))
+        steps.append(len(self.active))
         assert len(steps) < 6 or is_free.wait(PATIENCE_S)
         return step(self)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.api.responses import DepthUsed, MergeDone
+from service.pipeline.response_models import DepthUsed, MergeDone
 from tests.service.conftest import Question
 from tosa import METHODS, MergeSpec, make_plan
 from tosa.methods.options import settings_of

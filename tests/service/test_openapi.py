@@ -18,7 +18,8 @@ from service.api.chat.request import parse_chat
 from service.api.chat.schemas import ChatCompletion as OurCompletion
 from service.api.chat.schemas import ChatCompletionChunk, ChatErrorResponse, ServedModels
 from service.api.openapi import CHAT_BODY, VQA_BODY, inlined
-from service.api.responses import CompareResponse, Inspected, VqaResponse
+from service.api.responses import CompareResponse, Inspected
+from service.pipeline.response_models import VqaResponse
 from service.request.schemas import VqaFields, VqaRequest
 from service.settings import Settings
 from tests.service.conftest import Question

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from depth import decode_depth, depth_codes
+from depth import depth_codes
 from depth.estimate import estimate
 from depth.estimators import load_depth_estimator
 from service.engine.batch_runner import answer_here
@@ -24,7 +24,7 @@ from service.pipeline.prepare import Prepared, prepare, see
 from service.request.schemas import VqaFields, VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer
-from tests.depth.files import png16
+from tests.depth.files import decode_depth, png16
 from tests.service.files import DEPTH, IMAGE
 from tosa import MergeSpec, make_plan, spatial_tokens
 from vlm import (

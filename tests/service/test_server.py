@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from service.api.responses import VqaResponse
+from service.pipeline.response_models import VqaResponse
 from tests.loopback import PATIENCE_S, START_S, free_port, wait_for
 from tests.service.conftest import Question
 

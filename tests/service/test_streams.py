@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.api.responses import VqaResponse
+from service.pipeline.response_models import VqaResponse
 from tests.loopback import PATIENCE_S, wait_for
 from tests.service.conftest import Question
 from tests.service.live import Live, live, raw_question, read_until

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.pipeline.response_models import MergeDone, VqaResponse
 from service.settings import Settings
 from service.telemetry import Ending, Telemetry
 from service.telemetry.labels import CODES, METHOD_NAMES, OUTCOMES, ROUTES, STAGE_NAMES, WHERES
 from service.telemetry.registry import PREFIX
+from service.timing import STAGES, TimingsMs
 from tests.service.endings import TIMINGS, answer, answered, refused
 
 
@@ -102,7 +104,7 @@ def test_a_refusal_after_waiting_shows_where_its_time_went(telemetry: Telemetry)
         where="queue",
         answers=(),
         method="tome",
-        timings_ms={"queue": 500.0, "decode": None, "total": 500.0},
+        timings_ms=TimingsMs.model_validate({**dict.fromkeys(STAGES), "queue": 500.0, "total": 500.0}),
     )
     telemetry.ended(late)
     assert value(telemetry, "stage_seconds_sum", stage="queue", method="tome") == 0.5
@@ -168,7 +170,7 @@ def test_a_gauge_that_raises_is_left_out_and_said_once(
 def test_what_cannot_be_written_down_fails_no_request(
     telemetry: Telemetry, caplog: pytest.LogCaptureFixture
 ) -> None:
-    telemetry.ended(answered(answers=({"merge": None},)))
+    telemetry.ended(answered(answers=(VqaResponse.model_construct(),)))
     failed = value(telemetry, "observation_failures_total", part="metrics")
     assert failed == 1 and "metrics could not be written" in caplog.text
     telemetry.ended(answered())
@@ -182,9 +184,8 @@ def _noise(chance: random.Random) -> Any:
 
 
 def _noisy(chance: random.Random) -> Ending:
-    body = answer()
-    body["merge"] = {**body["merge"], "method": _noise(chance) or "-"}
-    body["timings_ms"] = {**TIMINGS, str(_noise(chance)): 1.0}
+    merge = MergeDone.model_construct(**{**dict(answer().merge), "method": _noise(chance) or "-"})
+    body = answer().model_copy(update={"merge": merge})
     values = {name: _noise(chance) for name in ("route", "code", "where", "key", "method", "request_id")}
     status = chance.choice([0, 99, 200, 422, 599, 700, -1])
     return answered(**values, status=status, answers=chance.choice([(), (body,)]))
@@ -193,7 +194,7 @@ def _noisy(chance: random.Random) -> Ending:
 def test_a_hundred_thousand_random_values_make_no_series() -> None:
     telemetry = Telemetry(Settings.model_validate({"api_keys": "robot=a-long-secret-1"}))
     chance = random.Random(5)
-    for _ in range(20_000):  # five labels of each are random
+    for _ in range(20_000):  # four labels of each are random
         telemetry._metrics.ended(_noisy(chance))
     for _ in range(1_000):
         telemetry.batch_ended(str(_noise(chance)), 1, 1, 0.1, str(_noise(chance)))

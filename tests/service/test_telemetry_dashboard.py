@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,9 +16,11 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.pipeline.response_models import VqaResponse
 from service.settings import Settings
 from service.telemetry import Telemetry
 from service.telemetry.labels import CODES, OUTCOMES, STAGE_NAMES, STATUSES
+from tests.needs import needs
 from tests.service.conftest import Question
 from tests.service.endings import answer, answered, refused
 
@@ -65,7 +66,7 @@ def full_exposition() -> str:
     telemetry.ended(answered(key="robot", answers=(answer(depth=depth),)))
     telemetry.ended(refused("overloaded"))
     telemetry.ended(refused("client_gone", 499))
-    telemetry.ended(answered(answers=({},)))  # cannot be written down
+    telemetry.ended(answered(answers=(VqaResponse.model_construct(),)))  # cannot be written down
     telemetry.batch_ended("tosa", 1, 1, 0.1, "ok")
     telemetry.frames_looked_up(1, 1)
     return telemetry.exposition()[0].decode()
@@ -173,7 +174,7 @@ def test_alerts_say_what_to_do() -> None:
         assert {"summary", "action"} <= alert["annotations"].keys(), alert["alert"]
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@needs("promtool")
 def test_promtool_has_no_objection() -> None:
     config = DOCKER / "prometheus" / "prometheus.yml"
     subprocess.run(["promtool", "check", "config", config], check=True, capture_output=True, timeout=600)

@@ -13,19 +13,15 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service.settings import Settings
 from service.telemetry import Telemetry, TracesUnavailable, configure_logging
 from service.telemetry.endpoint import full_address, trace_id_of
+from service.telemetry.traces import Traces
 from tests.loopback import free_port
 from tests.service.endings import TIMINGS, answer, answered, refused
-
-pytest.importorskip("opentelemetry.sdk", reason="needs tosa-vqa[otel]")
-
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
-from service.telemetry.traces import Traces
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from starlette.testclient import TestClient
 
-from service.api.responses import VqaResponse
+from service.pipeline.response_models import VqaResponse
 from tests.service.conftest import Question
 from tosa import METHODS
 
@@ -28,6 +28,14 @@ STAGES = [
     *("receive", "queue", "decode", "preprocess", "estimate", "depth"),
     *("vision", "prefill", "generate", "total"),
 ]
+
+
+def test_what_is_sent_is_the_model_and_nothing_else(
+    client: TestClient, question: Question, form: str
+) -> None:
+    for asked in (question, question.but(method="none"), question.but(depths=(), depth="estimate")):
+        sent = asked.post(client, form).content
+        assert VqaResponse.model_validate_json(sent).model_dump_json(exclude_unset=True).encode() == sent
 
 
 def test_answer_has_the_documented_fields(client: TestClient, question: Question, form: str) -> None:

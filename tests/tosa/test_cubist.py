@@ -27,7 +27,7 @@ from tosa import (
     unmerge,
 )
 from tosa.adjacent import join_neighbours, line_assignment
-from tosa.grid import Grid, axis_spans, unit
+from tosa.grid import Grid, axis_windows, unit
 from tosa.methods.cubist import CubistOptions
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -84,14 +84,14 @@ def slow_cubist(x: Tensor, grid: Grid, window: Grid | None, r_hw: Grid) -> list[
 
 def shorten(line: list[Cell], window: int | None, removed: int) -> list[Cell]:
     out, start = [], 0
-    for length, gone in axis_spans(len(line), window, removed):
+    for length, gone in axis_windows(len(line), window, removed):
         out += shorten_stretch(line[start : start + length], gone)
         start += length
     return out
 
 
 def shorten_stretch(cells: list[Cell], removed: int) -> list[Cell]:
-    edges = [likeness(a.values, b.values) for a, b in pairwise(cells)] + [-math.inf]
+    edges = [similarity(a.values, b.values) for a, b in pairwise(cells)] + [-math.inf]
     offers = sorted((-max(edges[q - 1], edges[q]), q) for q in range(1, len(cells), 2))
     groups = {place: [cell] for place, cell in enumerate(cells)}
     for _, q in offers[:removed]:
@@ -99,7 +99,7 @@ def shorten_stretch(cells: list[Cell], removed: int) -> list[Cell]:
     return [join(groups[place]) for place in sorted(groups)]
 
 
-def likeness(a: list[float], b: list[float]) -> float:
+def similarity(a: list[float], b: list[float]) -> float:
     return sum(p * q for p, q in zip(a, b, strict=True)) / math.hypot(*a) / math.hypot(*b)
 
 
@@ -173,9 +173,9 @@ def test_the_sign_stays_and_equals_go_to_the_survivor() -> None:
 
 
 def test_equal_likeness_goes_to_the_left_then_by_index() -> None:
-    likeness = torch.ones(1, 1, 6)
-    assert join_neighbours(likeness, ((7, 2),)).tolist() == [[[0, 0, 2, 2, 4, 5, 6]]]
-    assert join_neighbours(likeness, ((4, 1), (3, 1))).tolist() == [[[0, 0, 2, 3, 4, 4, 6]]]
+    similarity = torch.ones(1, 1, 6)
+    assert join_neighbours(similarity, ((7, 2),)).tolist() == [[[0, 0, 2, 2, 4, 5, 6]]]
+    assert join_neighbours(similarity, ((4, 1), (3, 1))).tolist() == [[[0, 0, 2, 3, 4, 4, 6]]]
 
 
 def test_similarities_are_float32_for_half_precision() -> None:
@@ -190,7 +190,7 @@ def test_similarities_are_float32_for_half_precision() -> None:
 
 
 def chosen(x: Tensor) -> Tensor:
-    """Merge 3 of each row of 8, by likeness as precise as x is."""
+    """Merge 3 of each row of 8, by similarity as precise as x is."""
     rows = x.unflatten(1, (8, 8))
     edges = torch.cosine_similarity(rows[:, :, :-1], rows[:, :, 1:], dim=-1)
     return line_assignment(join_neighbours(edges, ((8, 3),)), ((8, 3),), num_prefix=0, along="rows").dest

@@ -1,18 +1,16 @@
 """The small encoder compiled to machine code, once: what graphs are taken of is in graph_rules.py."""
 
-import shutil
 import warnings
 
 import pytest
 import torch
 
+from tests.needs import needs
 from tests.tosa.cases import CASES, images, scene
 from tests.tosa.graph_rules import Encoder
 
-COMPILER = shutil.which("g++") or shutil.which("clang++")
 
-
-@pytest.mark.skipif(COMPILER is None, reason="torch's inductor needs a C++ compiler, and there is none")
+@needs("c++")
 @torch.inference_mode()
 def test_an_encoder_compiles_to_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch._inductor.config

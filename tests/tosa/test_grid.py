@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tosa import METHODS, EncoderShape, MergeSpec, MergeStep, PlanError, Tokens, make_plan, recover, unmerge
-from tosa.grid import Grid, axis_spans, nearest_grid, shrink, unit
+from tosa.grid import Grid, axis_windows, nearest_grid, shrink, unit
 from tosa.methods.expedite import ExpediteOptions
 
 GRID_METHODS = [name for name, method in METHODS.items() if method.keeps_grid and method.merges]
@@ -32,18 +32,18 @@ def test_spans_cover_the_axis_and_fit_the_smaller_window(
 ) -> None:
     longest = length if window is None else min(length, window)
     removed = data.draw(st.integers(0, longest - 1))
-    spans = axis_spans(length, window, removed)
-    assert sum(span for span, _ in spans) == length
-    assert spans[0] == (longest, removed)
-    for span, gone in spans:
+    windows = axis_windows(length, window, removed)
+    assert sum(span for span, _ in windows) == length
+    assert windows[0] == (longest, removed)
+    for span, gone in windows:
         assert 1 <= span - gone <= longest - removed
         assert removed > longest // 2 or gone <= span // 2
 
 
 def test_sam_fills_up_its_last_windows() -> None:
     """64 x 64 tokens in windows of 14: four whole ones and one with 8 rows that loses its share."""
-    assert axis_spans(64, 14, 7) == ((14, 7),) * 4 + ((8, 4),)
-    assert axis_spans(64, 14, 2) == ((14, 2),) * 4 + ((8, 1),)
+    assert axis_windows(64, 14, 7) == ((14, 7),) * 4 + ((8, 4),)
+    assert axis_windows(64, 14, 2) == ((14, 2),) * 4 + ((8, 1),)
     assert shrink((64, 64), (14, 14), (7, 2)) == ((32, 55), (7, 12))
     assert number_of_windows((64, 64), (14, 14)) == number_of_windows((32, 55), (7, 12)) == 25
 
@@ -124,11 +124,11 @@ def test_plans_keep_windows_and_come_nearest(
         plan = make_plan(spec, shape)
     except PlanError as error:
         assert error.code == "keep_ratio_too_small" and target < smallest
-        assert error.smallest is not None and error.smallest > keep_ratio
-        reached = make_plan(replace(spec, keep_ratio=error.smallest), shape).tokens_out
+        assert error.limit is not None and error.limit > keep_ratio
+        reached = make_plan(replace(spec, keep_ratio=error.limit), shape).tokens_out
         assert reached >= smallest if cut_windows(shape) else reached == smallest
         with pytest.raises(PlanError):
-            make_plan(replace(spec, keep_ratio=round(error.smallest - 1e-4, 4)), shape)
+            make_plan(replace(spec, keep_ratio=round(error.limit - 1e-4, 4)), shape)
         return
     assert target >= smallest
     assert plan.grids is not None and plan.windows is not None

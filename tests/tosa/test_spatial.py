@@ -19,14 +19,14 @@ from tosa import (
 )
 
 
-def likeness(z: Tensor, kernel: str, levels: int | None = None) -> Tensor:
+def similarity(z: Tensor, kernel: str, levels: int | None = None) -> Tensor:
     """Cosine of every patch with every other: z [h, w] -> [h*w, h*w]."""
     code = F.normalize(spatial_tokens(z[None], kernel=kernel, levels=levels), dim=-1)[0]
     return code @ code.mT
 
 
 def is_monotone(line: Tensor) -> bool:
-    """Say whether likeness falls with every step along a line [n, n], wherever one starts."""
+    """Say whether similarity falls with every step along a line [n, n], wherever one starts."""
     n = len(line)
     rightwards = all(line[i, j] > line[i, j + 1] + 1e-6 for i in range(n) for j in range(i, n - 1))
     return rightwards and all(line[i, j] > line[i, j - 1] + 1e-6 for i in range(n) for j in range(1, i + 1))
@@ -88,8 +88,8 @@ AXES = {
 
 @pytest.mark.parametrize("axis", AXES)
 def test_distance_is_monotone_on_every_axis(axis: str) -> None:
-    assert is_monotone(likeness(AXES[axis], "distance", levels=27))
-    assert not is_monotone(likeness(AXES[axis], "sinusoidal"))
+    assert is_monotone(similarity(AXES[axis], "distance", levels=27))
+    assert not is_monotone(similarity(AXES[axis], "sinusoidal"))
 
 
 def test_distance_tells_far_from_near_on_each_axis_alone() -> None:
@@ -107,7 +107,7 @@ def test_distance_tells_far_from_near_on_each_axis_alone() -> None:
 
 def test_neighbours_are_nearer_than_anything_else() -> None:
     same_depth = torch.full((7, 9), 3)
-    near = likeness(same_depth, "distance").view(7, 9, 7, 9)
+    near = similarity(same_depth, "distance").view(7, 9, 7, 9)
     rows, columns = torch.meshgrid(torch.arange(7), torch.arange(9), indexing="ij")
     for row in range(7):
         for column in range(9):

@@ -14,7 +14,7 @@ from tosa import MergeSpec, make_plan
 from training.batches import Recipe, RoomBatches
 from training.model import DenseHeads, build_config, build_model, build_tokenizer
 from training.stage4_furnished import HIGH, LOW, at_grid, draw_spec, furnished_loss, grown
-from vlm.hosts import adapt
+from vlm.adapters import adapt
 
 WORDS = "model.language_model.embed_tokens.weight"
 
@@ -44,8 +44,8 @@ def test_known_words_keep_their_rows_and_new_ones_get_one(
 def test_every_part_learns(tokenizer: PreTrainedTokenizerFast, spec: MergeSpec, recipe: Recipe) -> None:
     model, heads = build_model(build_config(tokenizer), seed=0), DenseHeads()
     batch = RoomBatches(replace(recipe, scenes=1, per_scene=4), tokenizer, range(1))[0]
-    host = at_grid(model.model.vision_tower, recipe.grid)
-    loss, measures = furnished_loss(model, heads, host, batch, make_plan(spec, host.shape), False)
+    adapter = at_grid(model.model.vision_tower, recipe.grid)
+    loss, measures = furnished_loss(model, heads, adapter, batch, make_plan(spec, adapter.shape), False)
     loss.backward()
     assert loss.isfinite() and measures
     idle = {name for name, weight in model.named_parameters() if weight.grad is None}
@@ -56,12 +56,12 @@ def test_every_part_learns(tokenizer: PreTrainedTokenizerFast, spec: MergeSpec, 
 def test_fresh_heads_do_not_move_the_tower(tokenizer: PreTrainedTokenizerFast) -> None:
     model, heads = build_model(build_config(tokenizer), seed=0), DenseHeads()
     batch = RoomBatches(replace(LOW, scenes=1, per_scene=4), tokenizer, range(1))[0]
-    host = at_grid(model.model.vision_tower, LOW.grid)
+    adapter = at_grid(model.model.vision_tower, LOW.grid)
     weight = model.model.vision_tower.encoder.layers[0].mlp.fc1.weight
     gradients = []
     for heads_alone in (True, False):
         model.zero_grad()
-        furnished_loss(model, heads, host, batch, make_plan(MergeSpec(), host.shape), heads_alone)[
+        furnished_loss(model, heads, adapter, batch, make_plan(MergeSpec(), adapter.shape), heads_alone)[
             0
         ].backward()
         assert weight.grad is not None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tosa import EncoderShape, MergeMethod, MergePlan, MergeSpec, MergeStep, Tokens, make_plan
-from tosa.grid import axis_spans, shrink
+from tosa.grid import axis_windows, shrink
 
 
 def crop(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
@@ -49,7 +49,7 @@ def crop_plan(shape: EncoderShape, r_hw: tuple[int, int]) -> MergePlan:
 def _kept(length: int, window: int | None, removed: int) -> tuple[Tensor, Tensor]:
     """Give the kept indices of an axis, and for every index the kept one (by rank) that stands for it."""
     kept, owner, start = list[int](), list[int](), 0
-    for span, gone in axis_spans(length, window, removed):
+    for span, gone in axis_windows(length, window, removed):
         first = len(kept)
         kept += range(start, start + span - gone)
         owner += [first + min(i, span - gone - 1) for i in range(span)]

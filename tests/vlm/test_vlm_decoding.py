@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vlm import Decoding, GenerationParams, Row, Vlm, VlmError, decoding, prompt_ids
+from vlm import Decoding, GeneratedSequence, GenerationParams, Vlm, VlmError, decoding, prompt_ids
 from vlm.language import embed, new_cache, next_logits
 
 MERGED = 5  # visual tokens of a picture
@@ -59,8 +59,8 @@ def start(vlm: Vlm, requests: Sequence[Request]) -> Decoding:
     return Decoding(vlm, prompts, [r.features() for r in requests], [r.params for r in requests])
 
 
-def finish(decoding: Decoding) -> tuple[Row, ...]:
-    while decoding.live:
+def finish(decoding: Decoding) -> tuple[GeneratedSequence, ...]:
+    while decoding.active:
         decoding.step()
     return decoding.rows
 
@@ -158,7 +158,7 @@ def test_a_mask_is_used_only_where_something_is_padded(
 def test_rows_that_end_leave_the_batch_and_the_cache(vlm: Vlm):
     running = start(vlm, [replace(NEEDLE, params=GenerationParams(n)) for n in (1, 3, 2)])
     widths, cached = [], []
-    while running.live:
+    while running.active:
         widths.append([row.index for row in running.step()])
         layer: Any = running._cache.layers[0]
         cached.append(0 if layer.keys is None else len(layer.keys))
@@ -173,12 +173,12 @@ def test_dropped_rows_change_nobody(model: Vlm, gone: list[int], after: int):
     running = start(model, EVERYONE)
     for _ in range(after):
         running.step()
-    were_live = running.live
-    running.drop([*gone, 99])
-    assert set(running.live) == set(were_live) - set(gone)
+    were_active = running.active
+    running.cancel([*gone, 99])
+    assert set(running.active) == set(were_active) - set(gone)
     rows = finish(running)
     for row, request in zip(rows, EVERYONE, strict=True):
-        if row.index in gone and row.index in were_live:
+        if row.index in gone and row.index in were_active:
             assert (len(row.token_ids), row.finish_reason) == (after, "cancelled")
         else:
             assert (row.token_ids, row.finish_reason) == alone(model, request)
@@ -186,20 +186,20 @@ def test_dropped_rows_change_nobody(model: Vlm, gone: list[int], after: int):
 
 def test_dropping_everyone_ends_it(vlm: Vlm):
     running = start(vlm, EVERYONE)
-    running.drop(running.live)
-    assert (running.live, running.step()) == ((), [])
+    running.cancel(running.active)
+    assert (running.active, running.step()) == ((), [])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("place", range(3))
-def test_a_row_that_is_not_finite_ends_alone(model: Vlm, place: int, value: float):
+def test_a_row_that_is_non_finite_ends_alone(model: Vlm, place: int, value: float):
     requests = [NEEDLE, NEIGHBOURS[2], NEIGHBOURS[6]]
     features = [request.features() for request in requests]
     features[place][0, 1, 2] = value
     prompts = [request.prompt(model) for request in requests]
     rows = finish(Decoding(model, prompts, features, [request.params for request in requests]))
     for row, request in zip(rows, requests, strict=True):
-        expected = ([], "not_finite") if row.index == place else alone(model, request)
+        expected = ([], "non_finite") if row.index == place else alone(model, request)
         assert (row.token_ids, row.finish_reason) == expected
 
 
@@ -214,7 +214,7 @@ def test_a_row_may_stop_being_finite_later(vlm: Vlm, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(decoding, "next_logits", spoiled)
     first, second = answers(vlm, [NEEDLE, NEEDLE])
     assert first == expected
-    assert second == (expected[0][:2], "not_finite")
+    assert second == (expected[0][:2], "non_finite")
 
 
 def test_each_row_has_the_room_of_its_own_prompt(load: Callable[..., Vlm]):

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from evals.rooms.compare.batched_answers import answer_batch
+from evals.rooms.compare.batched_answers import answer_frames
 from tosa import MergeSpec, make_plan
 from vlm import (
     GenerationParams,
@@ -147,11 +147,11 @@ def test_threads_asking_different_things_equal_serial(vlm: Vlm, read: Read, pict
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_what_is_not_finite_is_no_answer(vlm: Vlm, temperature: float):
+def test_what_is_non_finite_is_no_answer(vlm: Vlm, temperature: float):
     prompt = prompt_ids(vlm, QUESTIONS[0], [4])
     with pytest.raises(VlmError) as error:
         generate(vlm, prompt, torch.full((1, 5, 32), float("nan")), params(temperature))
-    assert error.value.code == "not_finite"
+    assert error.value.code == "non_finite"
 
 
 def test_a_last_token_is_not_cancelled(vlm: Vlm, read: Read, pictures: list[Image.Image]):
@@ -199,5 +199,5 @@ def test_a_batch_of_questions_gets_the_answers_of_one_by_one(
     with torch.inference_mode():
         tokens = encode(vlm.tower, pixel_values(vlm, images), plan)
     single = [generate(vlm, *read(vlm, images, question, plan.spec), params()).text for question in QUESTIONS]
-    assert answer_batch(vlm, features(vlm, tokens), QUESTIONS, max_new_tokens=24) == single
+    assert answer_frames(vlm, features(vlm, tokens)[None], [QUESTIONS], 24)[0] == single
     assert len(set(single)) == len(single)

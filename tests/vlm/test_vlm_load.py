@@ -16,6 +16,7 @@ from torch import Tensor
 
 import checkpoints.files
 import vlm.load
+from tests.needs import needs
 from tosa import MergeSpec
 from vlm import VlmError, generate, load_vlm
 
@@ -211,6 +212,6 @@ def test_remote_code_is_never_run(checkpoint: Checkpoint):
     assert code_of(folder) == "broken_checkpoint"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+@needs("no gpu")
 def test_a_device_that_is_not_there_is_refused(checkpoint: Checkpoint):
     assert code_of(checkpoint(), device="cuda") == "device_unavailable"

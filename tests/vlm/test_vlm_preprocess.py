@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -20,6 +22,27 @@ def test_a_square_picture_equals_the_image_processor_of_transformers(
     theirs = AutoImageProcessor.from_pretrained(folder)([pictures], return_tensors="pt")["pixel_values"]
     assert theirs.shape == (3, 1, 3, 56, 56)  # several pictures of one sample: one view each
     torch.testing.assert_close(pixel_values(load_vlm(folder), pictures), theirs[:, 0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(57, 55), (112, 30), (17, 200), (640, 480), (20, 20)])
+@pytest.mark.parametrize("resample", [Image.Resampling.BICUBIC, Image.Resampling.BILINEAR])
+def test_any_picture_equals_the_whole_view_of_the_image_processor(
+    checkpoint: Callable[..., Path], size: tuple[int, int], resample: Image.Resampling
+):
+    folder, vlm = checkpoint(), load_vlm(checkpoint())
+    vlm = replace(vlm, image_processor=replace(vlm.image_processor, resample=resample))
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    picture = Image.fromarray(noise)
+    processor = AutoImageProcessor.from_pretrained(folder, resample=resample)
+    theirs = processor([picture], return_tensors="pt")["pixel_values"][0, :1]  # what follows are tiles
+    torch.testing.assert_close(pixel_values(vlm, [picture]), theirs, rtol=0, atol=1e-6)
+
+
+def test_a_kernel_that_torchvision_does_not_have_is_pillows(vlm: Vlm):
+    box = replace(vlm, image_processor=replace(vlm.image_processor, resample=Image.Resampling.BOX))
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (112, 112, 3), dtype=np.uint8))
+    halved = noise.resize((56, 56), Image.Resampling.BOX)
+    torch.testing.assert_close(pixel_values(box, [noise]), pixel_values(vlm, [halved]), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("size", [(56, 56), (112, 30), (17, 200)])

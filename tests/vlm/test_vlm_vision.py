@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import LlavaOnevisionConfig, SiglipVisionConfig, SiglipVisionModel
 
-from tests.vlm.hosts import snapshot
+from tests.vlm.adapters import snapshot
 from tosa import METHODS, EncoderShape, MergeSpec, Tokens, make_plan, spatial_tokens
 from tosa.spec import Order
 from vlm import Vlm, VlmError, encode, encoder_shape

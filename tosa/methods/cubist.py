@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from tosa.adjacent import join_neighbours, line_assignment
-from tosa.grid import Spans
-from tosa.layout import on_smaller_grid, step_spans
+from tosa.grid import AxisWindows
+from tosa.layout import on_smaller_grid, step_windows
 from tosa.methods.method import MergeMethod
-from tosa.methods.options import options_of, require_number
+from tosa.methods.options import option, options_of, require_number
 from tosa.reduction import apply, max_magnitude
 from tosa.spec import MergeStep
 from tosa.tokens import Tokens
@@ -19,11 +19,13 @@ from tosa.tokens import Tokens
 
 @dataclass(frozen=True)
 class CubistOptions:
-    """depth_weight: share of the spatial likeness in that of two neighbours, from 0 to 0.999; above 0 the
-    method needs spatial tokens.
-    """
+    """Settings of CubistMerge."""
 
-    depth_weight: float = 0.0
+    depth_weight: float = option(
+        0.0,
+        "share of the spatial similarity in that of two neighbours, from 0 to 0.999; above 0 the method "
+        "needs spatial tokens.",
+    )
 
     def __post_init__(self) -> None:
         require_number("depth_weight", self.depth_weight, 0.0, 0.999)
@@ -40,26 +42,26 @@ def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
     options = options_of(step, CubistOptions)
     if options.depth_weight and tokens.spatial is None:
         raise ValueError("depth_weight needs spatial tokens: start the tokens with spatial=spatial_tokens(z)")
-    rows, columns = step_spans(tokens, step, halves=True)
+    rows, columns = step_windows(tokens, step, halves=True)
     merged = _shorten(tokens, columns, "rows", options.depth_weight)
     merged = _shorten(merged, rows, "columns", options.depth_weight)
     return on_smaller_grid(merged, tokens, step)
 
 
-def _shorten(tokens: Tokens, spans: Spans, along: str, depth_weight: float) -> Tokens:
+def _shorten(tokens: Tokens, windows: AxisWindows, along: str, depth_weight: float) -> Tokens:
     """Merge within all rows, or within all columns."""
     assert tokens.grid is not None
     height, width = tokens.grid
-    removed = sum(gone for _, gone in spans)
+    removed = sum(gone for _, gone in windows)
     if removed == 0:
         return tokens
-    likeness = _neighbours(tokens.x, tokens, along)
+    similarity = _neighbours(tokens.x, tokens, along)
     if depth_weight:
         assert tokens.spatial is not None
         spatial = _neighbours(tokens.spatial, tokens, along)
-        likeness = (1 - depth_weight) * likeness + depth_weight * spatial
-    target = join_neighbours(likeness, spans)
-    merged = apply(tokens, line_assignment(target, spans, tokens.num_prefix, along), max_magnitude)
+        similarity = (1 - depth_weight) * similarity + depth_weight * spatial
+    target = join_neighbours(similarity, windows)
+    merged = apply(tokens, line_assignment(target, windows, tokens.num_prefix, along), max_magnitude)
     height, width = (height, width - removed) if along == "rows" else (height - removed, width)
     return replace(merged, grid=(height, width))
 

@@ -9,10 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tosa.clustering import cluster
-from tosa.grid import Spans, remaining
-from tosa.layout import Run, after_prefix, cell_assignment, cut, on_smaller_grid, runs, step_spans, uncut
+from tosa.grid import AxisWindows, remaining
+from tosa.layout import (
+    EqualWindows,
+    after_prefix,
+    cell_assignment,
+    equal_windows,
+    on_smaller_grid,
+    step_windows,
+    window_partition,
+    window_unpartition,
+)
 from tosa.methods.method import MergeMethod
-from tosa.methods.options import options_of, require_integer, require_number
+from tosa.methods.options import BadOption, option, options_of, require_integer, require_number
 from tosa.reduction import apply
 from tosa.spec import MergeStep
 from tosa.tokens import Blend, Tokens
@@ -20,16 +29,14 @@ from tosa.tokens import Blend, Tokens
 
 @dataclass(frozen=True)
 class ExpediteOptions:
-    """iterations: rounds of clustering.
-    temperature: how sharply squared distances choose, for features 1280 wide (scaled by 1280 / width).
-    neighbourhood: rows and columns of centroids that a token may choose from, odd.
-    top_k: tokens that each patch is rebuilt from on the way back.
-    """
+    """Settings of Expedite."""
 
-    iterations: int = 5
-    temperature: float = 0.01
-    neighbourhood: int = 5
-    top_k: int = 20
+    iterations: int = option(5, "rounds of clustering.")
+    temperature: float = option(
+        0.01, "how sharply squared distances choose, for features 1280 wide (scaled by 1280 / width)."
+    )
+    neighbourhood: int = option(5, "rows and columns of centroids that a token may choose from, odd.")
+    top_k: int = option(20, "tokens that each patch is rebuilt from on the way back.")
 
     def __post_init__(self) -> None:
         require_integer("iterations", self.iterations, 1, 20)
@@ -37,7 +44,7 @@ class ExpediteOptions:
         require_integer("neighbourhood", self.neighbourhood, 1, 31)
         require_integer("top_k", self.top_k, 1, 100)  # memory grows with it, patch by patch
         if self.neighbourhood % 2 == 0:
-            raise ValueError(f"neighbourhood must be odd, got {self.neighbourhood}")
+            raise BadOption(f"neighbourhood must be odd, got {self.neighbourhood}")
 
 
 def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
@@ -52,12 +59,12 @@ def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
     The metric is not read. Raises ValueError without a grid.
     """
     options = options_of(step, ExpediteOptions)
-    spans = step_spans(tokens, step)
+    windows = step_windows(tokens, step)
     carried = [tokens.x] if tokens.spatial is None else [tokens.x, tokens.spatial]
     with torch.autocast(tokens.x.device.type, enabled=False):
-        nearest, index, weight, *means = _cluster_windows(tokens, carried, spans, options)
+        nearest, index, weight, *means = _cluster_windows(tokens, carried, windows, options)
     x, *spatial = (_behind_prefix(*pair, tokens.num_prefix) for pair in zip(carried, means, strict=True))
-    cells = cell_assignment(tokens, *spans)
+    cells = cell_assignment(tokens, *windows)
     dest = after_prefix(nearest.flatten(1), tokens.num_prefix, len(x))
     assignment = replace(cells, dest=dest, merged=None)
     merged = apply(replace(tokens, spatial=None), assignment, lambda values, size, groups: x)
@@ -70,7 +77,7 @@ def _behind_prefix(old: Tensor, mean: Tensor, prefix: int) -> Tensor:
 
 
 def _cluster_windows(
-    tokens: Tokens, carried: list[Tensor], spans: tuple[Spans, Spans], options: ExpediteOptions
+    tokens: Tokens, carried: list[Tensor], windows: tuple[AxisWindows, AxisWindows], options: ExpediteOptions
 ) -> list[Tensor]:
     """Cluster all windows and lay the results on grids.
 
@@ -78,8 +85,10 @@ def _cluster_windows(
     before, then the means [B, H', W', C] of what is carried.
     """
     bands = []
-    for rows in runs(spans[0]):
-        band = [_region(tokens, carried, rows, columns, spans, options) for columns in runs(spans[1])]
+    for rows in equal_windows(windows[0]):
+        band = [
+            _region(tokens, carried, rows, columns, windows, options) for columns in equal_windows(windows[1])
+        ]
         bands.append([torch.cat(parts, dim=2) for parts in zip(*band, strict=True)])
     return [torch.cat(parts, dim=1) for parts in zip(*bands, strict=True)]
 
@@ -87,9 +96,9 @@ def _cluster_windows(
 def _region(
     tokens: Tokens,
     carried: list[Tensor],
-    rows: Run,
-    columns: Run,
-    spans: tuple[Spans, Spans],
+    rows: EqualWindows,
+    columns: EqualWindows,
+    windows: tuple[AxisWindows, AxisWindows],
     options: ExpediteOptions,
 ) -> list[Tensor]:
     """Cluster the windows of one size."""
@@ -97,7 +106,9 @@ def _region(
     assert grid is not None
 
     def on_windows(values: Tensor) -> Tensor:
-        return cut(values[:, tokens.num_prefix :].unflatten(1, grid), rows.before, columns.before)
+        return window_partition(
+            values[:, tokens.num_prefix :].unflatten(1, grid), rows.before, columns.before
+        )
 
     values = [on_windows(each).float() for each in carried]
     clusters = cluster(
@@ -111,19 +122,25 @@ def _region(
     )
     best = clusters.logits.topk(min(options.top_k, clusters.logits.shape[-1]), dim=-1)
     padding = (0, options.top_k - best.indices.shape[-1])  # a small window has fewer than top_k
-    number = _numbers(spans, rows, columns, len(tokens.x), values[0].device)
+    number = _numbers(windows, rows, columns, len(tokens.x), values[0].device)
     index = number.gather(1, F.pad(best.indices, padding).flatten(1)).unflatten(1, (-1, options.top_k))
     per_token = [number.gather(1, clusters.nearest), index, F.pad(best.values.softmax(dim=-1), padding)]
-    return [uncut(each, rows.before, columns.before) for each in per_token] + [
-        uncut(clusters.share @ each, rows.after, columns.after) for each in values
+    return [window_unpartition(each, rows.before, columns.before) for each in per_token] + [
+        window_unpartition(clusters.share @ each, rows.after, columns.after) for each in values
     ]
 
 
-def _numbers(spans: tuple[Spans, Spans], rows: Run, columns: Run, batch: int, device: torch.device) -> Tensor:
+def _numbers(
+    windows: tuple[AxisWindows, AxisWindows],
+    rows: EqualWindows,
+    columns: EqualWindows,
+    batch: int,
+    device: torch.device,
+) -> Tensor:
     """Number the centroids of each window through the whole grid: int64 [B * windows, M]."""
-    height, width = remaining(spans[0]), remaining(spans[1])
+    height, width = remaining(windows[0]), remaining(windows[1])
     grid = torch.arange(height * width, device=device).view(1, height, width)
-    return cut(grid, rows.after, columns.after).repeat(batch, 1)
+    return window_partition(grid, rows.after, columns.after).repeat(batch, 1)
 
 
 def _compose(before: Tokens, index: Tensor, weight: Tensor, num_out: int) -> Blend | None:

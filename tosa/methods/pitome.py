@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from tosa.matching import Assignment, best_edges, dot, falling, join, unit_rows
+from tosa.matching import Assignment, argsort_desc, best_edges, dot, join, unit_rows
 from tosa.methods.method import MergeMethod
-from tosa.methods.options import options_of, require_number, require_word
+from tosa.methods.options import option, options_of, require_number, require_word
 from tosa.reduction import apply, weighted_mean
 from tosa.spec import MergeStep
 from tosa.tokens import Tokens, take
@@ -20,18 +20,19 @@ from tosa.tokens import Tokens, take
 
 @dataclass(frozen=True)
 class PitomeOptions:
-    """Settings of PiToMe.
+    """Settings of PiToMe."""
 
-    variant: "pitome" merges among the 2r tokens of highest energy, each second one into one of the others,
-        and protects all other tokens; "bsm" splits all tokens by energy and merges the r most similar pairs.
-    margin: cosine similarity, in [-1, 1], above which a token counts as a neighbour, at the first layer; it
-        falls linearly towards 0 after the last one.
-    alpha: how much tokens below the margin lower the energy, at least 0.
-    """
-
-    variant: str = "pitome"
-    margin: float = 0.9
-    alpha: float = 1.0
+    variant: str = option(
+        "pitome",
+        '"pitome" merges among the 2r tokens of highest energy, each second one into one of the others, and '
+        'protects all other tokens; "bsm" splits all tokens by energy and merges the r most similar pairs.',
+    )
+    margin: float = option(
+        0.9,
+        "cosine similarity, in [-1, 1], above which a token counts as a neighbour, at the first layer; it "
+        "falls linearly towards 0 after the last one.",
+    )
+    alpha: float = option(1.0, "how much tokens below the margin lower the energy, at least 0.")
 
     def __post_init__(self) -> None:
         require_word("variant", self.variant, ("pitome", "bsm"))
@@ -47,7 +48,7 @@ def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
     """Merge step.r tokens, at most half of the patch tokens, by energy and cosine similarity of metric."""
     options = options_of(step, PitomeOptions)
     rows = unit_rows(metric[:, tokens.num_prefix :])
-    order = falling(energy(rows, options.margin_at(step), options.alpha))
+    order = argsort_desc(energy(rows, options.margin_at(step), options.alpha))
     r = min(step.r, rows.shape[1] // 2)
     match = _all_pairs if options.variant == "bsm" else _top_pairs
     return apply(tokens, match(rows, order, r, tokens.num_prefix), weighted_mean)

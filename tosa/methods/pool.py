@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from tosa.layout import cell_assignment, on_smaller_grid, step_spans
+from tosa.layout import cell_assignment, on_smaller_grid, step_windows
 from tosa.methods.method import MergeMethod
 from tosa.reduction import apply, weighted_mean
 from tosa.spec import MergeStep
@@ -16,7 +16,7 @@ def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
 
     Sides that halve give blocks of 2 x 2. The metric is not read. Raises ValueError without a grid.
     """
-    rows, columns = step_spans(tokens, step)
+    rows, columns = step_windows(tokens, step)
     merged = apply(tokens, cell_assignment(tokens, rows, columns), weighted_mean)
     return on_smaller_grid(merged, tokens, step)
 

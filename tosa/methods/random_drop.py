@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tosa.matching import leave
+from tosa.matching import keep_only
 from tosa.methods.method import MergeMethod
-from tosa.methods.options import options_of, require_integer
+from tosa.methods.options import option, options_of, require_integer
 from tosa.reduction import drop
 from tosa.spec import MergeStep
 from tosa.tokens import Tokens
@@ -22,12 +22,9 @@ _WORD = 2**32 - 1
 
 @dataclass(frozen=True)
 class RandomOptions:
-    """Settings of random dropping.
+    """Settings of random dropping."""
 
-    seed: which draw, from 0 to 2^32 - 1.
-    """
-
-    seed: int = 0
+    seed: int = option(0, "which draw, from 0 to 2^32 - 1.")
 
     def __post_init__(self) -> None:
         require_integer("seed", self.seed, 0, _WORD)
@@ -45,7 +42,7 @@ def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
     r = min(step.r, patches // 2)
     gone, kept = drawn[:r], drawn[r:].sort().values
     kept, gone = ((tokens.num_prefix + index).expand(batch, -1) for index in (kept, gone))
-    return drop(tokens, leave(kept, gone, tokens.num_prefix))
+    return drop(tokens, keep_only(kept, gone, tokens.num_prefix))
 
 
 def _draw(seed: int, layer: int, count: int, device: torch.device) -> Tensor:

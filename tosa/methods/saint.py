@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tosa.matching import cosine, falling, leave
+from tosa.matching import argsort_desc, cosine, keep_only
 from tosa.methods.method import MergeMethod
-from tosa.methods.options import options_of, require_number
+from tosa.methods.options import option, options_of, require_number
 from tosa.reduction import drop
 from tosa.spec import MergeStep
 from tosa.tokens import Tokens
@@ -21,14 +21,13 @@ from tosa.tokens import Tokens
 
 @dataclass(frozen=True)
 class SaintOptions:
-    """Settings of SAINT.
+    """Settings of SAINT."""
 
-    tau: cosine similarity, in [-1, 1], from which two tokens are neighbours.
-    gamma: how much closeness beyond tau counts against the number of neighbours, from 0 (not at all) to 30.
-    """
-
-    tau: float = 0.75
-    gamma: float = 10.0
+    tau: float = option(0.75, "cosine similarity, in [-1, 1], from which two tokens are neighbours.")
+    gamma: float = option(
+        10.0,
+        "how much closeness beyond tau counts against the number of neighbours, from 0 (not at all) to 30.",
+    )
 
     def __post_init__(self) -> None:
         require_number("tau", self.tau, -1, 1)
@@ -38,17 +37,17 @@ class SaintOptions:
 def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
     """Drop the step.r tokens, every second patch token being a candidate, with the highest score.
 
-    Output order: prefix | other candidates by falling score | the rest.
+    Output order: prefix | other candidates by descending score | the rest.
     """
     options = options_of(step, SaintOptions)
     prefix = tokens.num_prefix
     similarity = cosine(metric[:, prefix:], 0)
     batch, candidates, others = similarity.shape
-    order = falling(redundancy(similarity, options.tau, options.gamma))
+    order = argsort_desc(redundancy(similarity, options.tau, options.gamma))
     r = min(step.r, (candidates + others) // 2)
     odd = (prefix + 1 + 2 * torch.arange(others, device=order.device)).expand(batch, -1)
     even = prefix + 2 * order
-    return drop(tokens, leave(torch.cat([even[:, r:], odd], dim=1), even[:, :r], prefix))
+    return drop(tokens, keep_only(torch.cat([even[:, r:], odd], dim=1), even[:, :r], prefix))
 
 
 def redundancy(similarity: Tensor, tau: float, gamma: float) -> Tensor:

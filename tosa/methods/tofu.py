@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tosa.matching import bipartite, cosine
 from tosa.methods.method import MergeMethod
-from tosa.methods.options import options_of, require_integer
+from tosa.methods.options import option, options_of, require_integer
 from tosa.reduction import apply, drop, mlerp
 from tosa.spec import MergeStep
 from tosa.tokens import Tokens
@@ -16,13 +16,13 @@ from tosa.tokens import Tokens
 
 @dataclass(frozen=True)
 class TofuOptions:
-    """Settings of ToFu.
+    """Settings of ToFu."""
 
-    switch_layer: the first layer that fuses; the ones before it drop. None is half of the layers that run;
-        0 always fuses, and any number beyond the last layer always drops.
-    """
-
-    switch_layer: int | None = None
+    switch_layer: int | None = option(
+        None,
+        "the first layer that fuses; the ones before it drop. None is half of the layers that run; 0 always "
+        "fuses, and any number beyond the last layer always drops.",
+    )
 
     def __post_init__(self) -> None:
         if self.switch_layer is not None:

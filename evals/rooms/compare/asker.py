@@ -18,7 +18,7 @@ from evals.rooms.purity import patch_ids, purity
 from evals.rooms.splits import Example
 from evals.rooms.steering import spatial_from
 from tosa import MergePlan, Tokens
-from vlm import Host, Vlm, adapt, encode, features, pixel_values
+from vlm import ViTAdapter, Vlm, adapt, encode, features, pixel_values
 
 MAX_NEW_TOKENS = 8
 TOGETHER = 8  # frames that the language model reads at once; answers could depend on it in the last bit
@@ -39,7 +39,7 @@ class _Seen:
     example: Example
     pixels: Tensor
     ids: Tensor
-    host: Host
+    adapter: ViTAdapter
 
 
 class Asker:
@@ -49,8 +49,8 @@ class Asker:
         self, vlm: Vlm, split: Sequence[Example], batches: Sequence[Sequence[int]], estimator: str
     ) -> None:
         self._vlm, self._split, self._estimator = vlm, split, estimator
-        host = adapt(vlm.tower)
-        self._batches = [[_see(vlm, host, split[frame]) for frame in batch] for batch in batches]
+        adapter = adapt(vlm.tower)
+        self._batches = [[_see(vlm, adapter, split[frame]) for frame in batch] for batch in batches]
         self._sources: dict[tuple[str, str], Callable[[Example], Tensor]] = {}
         self._spatial: dict[tuple[str, str, int], Tensor] = {}
 
@@ -63,7 +63,7 @@ class Asker:
         outcome, read = Outcome(), list[Tensor]()
         for seen in batch:
             steering = self._steering(setting, seen.example) if plan.needs_spatial else None
-            tokens = encode(seen.host, seen.pixels, plan, steering)
+            tokens = encode(seen.adapter, seen.pixels, plan, steering)
             read.append(features(self._vlm, tokens))
             outcome.purity.append(purity(tokens.source[0].numpy(), seen.ids.numpy()))
         questions = [[asked.question for asked in seen.example.questions] for seen in batch]
@@ -96,18 +96,18 @@ def joined(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 @torch.inference_mode()
-def _see(vlm: Vlm, host: Host, example: Example) -> _Seen:
+def _see(vlm: Vlm, adapter: ViTAdapter, example: Example) -> _Seen:
     pixels = pixel_values(vlm, [Image.fromarray(example.frame.rgb)])
     ids = torch.from_numpy(patch_ids(example.frame, vlm.shape.grid))
-    return _Seen(example, pixels, ids, remembering(host, pixels))
+    return _Seen(example, pixels, ids, remembering(adapter, pixels))
 
 
-def remembering(host: Host, pixels: Tensor) -> Host:
-    """Return a host for these pictures only, which does once what every setting begins with.
+def remembering(adapter: ViTAdapter, pixels: Tensor) -> ViTAdapter:
+    """Return an adapter for these pictures only, which does once what every setting begins with.
 
     That is the embedding and, unless tokens merge before it, the attention of the first layer.
     """
-    first, embedded, attended = host.blocks[0], host.embed(pixels), list[tuple[Tensor, Tensor]]()
+    first, embedded, attended = adapter.blocks[0], adapter.embed(pixels), list[tuple[Tensor, Tensor]]()
 
     def attend(x: Tensor, tokens: Tokens, size: Tensor | None) -> tuple[Tensor, Tensor]:
         if tokens.x is not embedded or size is not None:
@@ -116,4 +116,6 @@ def remembering(host: Host, pixels: Tensor) -> Host:
             attended.append(first.attend(x, tokens, size))
         return attended[0]
 
-    return replace(host, embed=lambda _: embedded, blocks=(replace(first, attend=attend), *host.blocks[1:]))
+    return replace(
+        adapter, embed=lambda _: embedded, blocks=(replace(first, attend=attend), *adapter.blocks[1:])
+    )

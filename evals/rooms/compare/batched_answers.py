@@ -10,15 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vlm.decoding import left_pad
 from vlm.language import embed, new_cache, next_logits
 from vlm.model import Vlm
 from vlm.prompt import answer_text, prompt_ids
-
-
-def answer_batch(vlm: Vlm, features: Tensor, questions: Sequence[str], max_new_tokens: int = 32) -> list[str]:
-    """Answer every question about the pictures behind features [n, M, D], as `generate` would one by one."""
-    (answers,) = answer_frames(vlm, features[None], [questions], max_new_tokens)
-    return answers
 
 
 @torch.inference_mode()
@@ -42,26 +37,19 @@ def answer_frames(
     frame = [number for number, asked in enumerate(questions) for _ in asked]
     cache.batch_select_indices(torch.tensor(frame, device=vlm.device))
 
-    tails, real = _left_pad([prompt[shared:] for prompt in prompts])
+    inputs, real = left_pad([embed(vlm, prompt[None, shared:]) for prompt in prompts])
+    answers = prompts[0].new_empty(len(prompts), 0)
+    real = answers.new_ones(inputs.shape[:2]) if real is None else real
     attended = torch.cat((real.new_ones(len(prompts), shared), real), dim=1)
-    ids, answers = tails, tails.new_empty(len(prompts), 0)
     for _ in range(max_new_tokens):
-        positions = attended.cumsum(dim=1)[:, -ids.shape[1] :] - 1
-        ids = next_logits(vlm, embed(vlm, ids), cache, attended, positions).argmax(dim=-1, keepdim=True)
-        answers = torch.cat((answers, ids), dim=1)
+        positions = attended.cumsum(dim=1)[:, -inputs.shape[1] :] - 1
+        ids = next_logits(vlm, inputs, cache, attended, positions).argmax(dim=-1, keepdim=True)
+        inputs, answers = embed(vlm, ids), torch.cat((answers, ids), dim=1)
         attended = torch.cat((attended, attended.new_ones(len(prompts), 1)), dim=1)
         if all(vlm.eos_token_ids.intersection(answer) for answer in answers.tolist()):
             break
     texts = iter(_text(vlm, answer) for answer in answers.tolist())
     return [[next(texts) for _ in asked] for asked in questions]
-
-
-def _left_pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return ids [B, T] padded on the left, and 1 where they are real."""
-    width = max(map(len, rows))
-    ids = torch.stack([torch.cat((row.new_zeros(width - len(row)), row)) for row in rows])
-    real = torch.stack([torch.arange(width, device=row.device) >= width - len(row) for row in rows])
-    return ids, real.long()
 
 
 def _text(vlm: Vlm, answer: list[int]) -> str:

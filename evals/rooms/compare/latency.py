@@ -32,7 +32,7 @@ from vlm import (
     generate,
     pixel_values,
     prompt_ids,
-    settle,
+    synchronize,
 )
 
 WARM_UP = 2
@@ -93,12 +93,12 @@ def _time(vlm: Vlm, host: Any, request: _Request, plan: MergePlan) -> tuple[floa
     """Give the milliseconds of vision, and of vision, reading and answering together."""
     began = time.perf_counter()
     tokens = encode(host, request.pixels, plan, request.spatial if plan.needs_spatial else None)
-    settle(vlm.device)
+    synchronize(vlm.device)
     seen = time.perf_counter()
     projected = features(vlm, tokens)
     prompt = prompt_ids(vlm, request.question, [plan.tokens_out])
     generate(vlm, prompt, projected, GenerationParams(max_new_tokens=MAX_NEW_TOKENS))
-    settle(vlm.device)
+    synchronize(vlm.device)
     return (seen - began) * 1000, (time.perf_counter() - began) * 1000
 
 

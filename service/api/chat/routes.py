@@ -10,8 +10,9 @@ from fastapi.responses import Response
 
 from service.api.body import content_type
 from service.api.chat.request import ChatRequest, check_model, parse_chat
-from service.api.chat.response import ChatStream, completion, error_body, model, models
+from service.api.chat.response import ChatStream, completion, model, models
 from service.api.chat.schemas import ChatCompletion, ChatErrorResponse, ServedModel, ServedModels
+from service.api.errors import error_body
 from service.api.lifecycle import (
     answer,
     in_thread,
@@ -27,8 +28,9 @@ from service.api.request_context import Call
 from service.api.sse import DONE, chunk_event, stream
 from service.api.state import ServiceState
 from service.engine.jobs import Job
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.pipeline.response import model_used
+from service.pipeline.response_models import VqaResponse
 
 router = APIRouter()
 REFUSALS: dict[int | str, dict[str, Any]] = {kind: {"model": ChatErrorResponse} for kind in ("4XX", "5XX")}
@@ -47,7 +49,7 @@ async def chat(request: Request) -> Response:
     async with AsyncExitStack() as stack:
         call = await stack.enter_async_context(visit(request, "/v1/chat/completions"))
         if content_type(request)[1]:
-            raise ApiError("unsupported_media_type")
+            raise ServiceError("unsupported_media_type")
         state.models()
         body = await receive(call, request, stack)
         chat, job = await in_thread(call, state, lambda: _parse_chat(call, state, body))
@@ -61,7 +63,7 @@ async def chat(request: Request) -> Response:
 
 
 @router.get("/v1/models", response_model=ServedModels, responses=REFUSALS)
-async def list_models(request: Request) -> dict[str, Any]:
+async def list_models(request: Request) -> ServedModels:
     """List the model that answers, as OpenAI's API does."""
     state = service_state(request)
     state.keys.identify(request.headers)
@@ -69,7 +71,7 @@ async def list_models(request: Request) -> dict[str, Any]:
 
 
 @router.get("/v1/models/{name:path}", response_model=ServedModel, responses=REFUSALS)
-async def show_model(request: Request, name: ModelName) -> dict[str, Any]:
+async def show_model(request: Request, name: ModelName) -> ServedModel:
     """Describe the model that answers."""
     state = service_state(request)
     state.keys.identify(request.headers)
@@ -84,7 +86,7 @@ def _parse_chat(call: Call, state: ServiceState, body: bytes) -> tuple[ChatReque
 
 
 async def _chat_events(
-    call: Call, state: ServiceState, said: AsyncIterator[str | dict[str, Any]], include_usage: bool
+    call: Call, state: ServiceState, said: AsyncIterator[str | VqaResponse], include_usage: bool
 ) -> AsyncIterator[bytes]:
     chunks = ChatStream(call.request_id, model_used(state.models().vlm), int(time()), include_usage)
     is_first = True
@@ -95,11 +97,11 @@ async def _chat_events(
         if isinstance(piece, str):
             yield chunk_event(chunks.text(piece))
             continue
-        yield chunk_event(chunks.end(piece["finish_reason"]))
+        yield chunk_event(chunks.end(piece.finish_reason))
         if include_usage:
             yield chunk_event(chunks.usage(piece))
     yield DONE
 
 
-def _error_chunk(call: Call) -> Callable[[ApiError], bytes]:
+def _error_chunk(call: Call) -> Callable[[ServiceError], bytes]:
     return lambda refusal: chunk_event(error_body(refusal, call.request_id, call.route))

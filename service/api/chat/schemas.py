@@ -1,12 +1,11 @@
-"""What clients of OpenAI's API get back, as schemas; response.py makes the values."""
+"""What clients of OpenAI's API get back; response.py makes the values."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel
-
-from service.api.responses import DepthUsed, MergeDone, TimingsMs, Usage, told
+from service.pipeline.response_models import DepthUsed, MergeDone, ResponseModel, Usage, told
+from service.timing import TimingsMs
 
 
 class ChatUsage(Usage):
@@ -15,7 +14,9 @@ class ChatUsage(Usage):
     total_tokens: int = told("Both together.", 162)
 
 
-class _Extras(BaseModel):
+class Extras(ResponseModel):
+    """Hold the parts of our own answer that go along unchanged."""
+
     merge: MergeDone = told("What merging did.")
     depth: DepthUsed | None = told("Which depth steered the merging; null where the scene did not.")
     timings_ms: TimingsMs = told("Time of each stage in milliseconds.")
@@ -24,14 +25,14 @@ class _Extras(BaseModel):
     request_id: str = told("Name of the request, as in X-Request-ID.", "robot-7.0042")
 
 
-class _Head(BaseModel):
+class _Head(ResponseModel):
     id: str = told("Name of the answer, made of the request's.", "chatcmpl-robot-7.0042")
     created: int = told("When it was made, in seconds since 1970.", 1_790_000_000)
     model: str = told("The model that answered.", "room-tiny")
     system_fingerprint: str = told("Revision of the model, or a digest of its weights.", "0123456789abcdef")
 
 
-class Said(BaseModel):
+class Said(ResponseModel):
     """Hold the answer."""
 
     role: Literal["assistant"] = told("Who speaks.", "assistant")
@@ -39,7 +40,7 @@ class Said(BaseModel):
     refusal: None = told("Always null: this model refuses nothing.", None)
 
 
-class Choice(BaseModel):
+class Choice(ResponseModel):
     """Hold the only choice there is."""
 
     index: int = told("Always 0.", 0)
@@ -48,7 +49,7 @@ class Choice(BaseModel):
     finish_reason: Literal["stop", "length"] = told("length: cut off at max_completion_tokens.", "stop")
 
 
-class ChatCompletion(_Head, _Extras):
+class ChatCompletion(_Head, Extras):
     """Answer a conversation; merge and what follows is ours, the rest as OpenAI has it."""
 
     object: Literal["chat.completion"] = told("Kind of this object.", "chat.completion")
@@ -56,7 +57,7 @@ class ChatCompletion(_Head, _Extras):
     usage: ChatUsage = told("Tokens of the language model.")
 
 
-class Delta(BaseModel):
+class Delta(ResponseModel):
     """Hold what is new."""
 
     role: Literal["assistant"] | None = told("Who speaks; in the first chunk.", "assistant", default=None)
@@ -64,7 +65,7 @@ class Delta(BaseModel):
     refusal: None = told("Always null; in the first chunk.", None, default=None)
 
 
-class ChunkChoice(BaseModel):
+class ChunkChoice(ResponseModel):
     """Hold the only choice there is."""
 
     index: int = told("Always 0.", 0)
@@ -87,7 +88,7 @@ class ChatCompletionChunk(_Head):
     request_id: str | None = told("With usage: name of the request.", "robot-7.0042", default=None)
 
 
-class ChatErrorDetail(BaseModel):
+class ChatErrorDetail(ResponseModel):
     """Say why a request was refused; `choices` and `limit` only where they help."""
 
     message: str = told("One sentence for people.", "There is no such merging method.")
@@ -99,13 +100,13 @@ class ChatErrorDetail(BaseModel):
     limit: int | float | None = told("The bound that was passed.", 8, default=None)
 
 
-class ChatErrorResponse(BaseModel):
+class ChatErrorResponse(ResponseModel):
     """Refuse a request in the shape that clients of OpenAI's API read."""
 
     error: ChatErrorDetail = told("Why the request was refused.")
 
 
-class ServedModel(BaseModel):
+class ServedModel(ResponseModel):
     """Describe the model that answers."""
 
     id: str = told("Name of the model, as requests may give it.", "room-tiny")
@@ -116,7 +117,7 @@ class ServedModel(BaseModel):
     max_model_len: int = told("Longest prompt and answer together, in tokens.", 2048)
 
 
-class ServedModels(BaseModel):
+class ServedModels(ResponseModel):
     """List the model that answers."""
 
     object: Literal["list"] = told("Kind of this object.", "list")

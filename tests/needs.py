@@ -1,0 +1,73 @@
+"""What some tests need beyond the lock, and how to get it: every skip comes from here."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+
+def program(name: str) -> str | None:
+    """Return where a program is; those for administrators too."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+
+
+@dataclass(frozen=True)
+class Need:
+    """One thing that a machine may lack."""
+
+    what: str
+    how: str
+    is_met: Callable[[], bool]
+
+    @property
+    def reason(self) -> str:
+        return f"needs {self.what}: {self.how}"
+
+
+def _debian(name: str, package: str | None = None) -> Need:
+    return Need(name, f"apt-get install {package or name}", lambda: program(name) is not None)
+
+
+def _has_cuda() -> bool:
+    import torch  # takes seconds, and most tests that need something do not need this
+
+    return torch.cuda.is_available()
+
+
+NEEDS = {
+    "haproxy": _debian("haproxy"),
+    "promtool": _debian("promtool", "prometheus"),
+    "curl": _debian("curl"),
+    "wget": _debian("wget"),
+    "sha256sum": _debian("sha256sum", "coreutils"),
+    "c++": Need("a C++ compiler", "apt-get install g++", lambda: bool(program("g++") or program("clang++"))),
+    "ray": Need("Ray", "make test-ray", lambda: find_spec("ray") is not None),
+    "locust": Need("Locust", "make test-load", lambda: find_spec("locust") is not None),
+    "docker": Need("a Docker engine", "install and start Docker", lambda: program("docker") is not None),
+    "gpu": Need("a CUDA device", "run on a machine with one", _has_cuda),
+    "no gpu": Need("no CUDA device", "CUDA_VISIBLE_DEVICES= make test", lambda: not _has_cuda()),
+    "memory of a process": Need("/proc", "run on Linux", lambda: Path("/proc/self/statm").exists()),
+}
+
+
+def needs(*names: str) -> pytest.MarkDecorator:
+    """Mark a test that is skipped where the first thing missing of these is missing."""
+    missing = [NEEDS[name].reason for name in names if not NEEDS[name].is_met()]
+    return pytest.mark.skipif(bool(missing), reason=missing[0] if missing else "")
+
+
+def skip_without(name: str, is_met: bool | None = None) -> None:
+    """Skip the test that runs where a thing is missing; `is_met` is for what only a fixture can find out."""
+    if not (NEEDS[name].is_met() if is_met is None else is_met):
+        pytest.skip(NEEDS[name].reason)
+
+
+def told(reasons: Iterable[str]) -> list[str]:
+    """Return one line for each reason to skip, the commonest first, with the number of tests."""
+    return [f"{number:5}  {reason}" for reason, number in Counter(reasons).most_common()]

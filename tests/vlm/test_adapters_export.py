@@ -1,0 +1,59 @@
+"""Real encoders as graphs: exported whole, and compiled without compiling anew for new pictures."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.utils import counters
+
+from tests.vlm.adapters import adapter_for, pixels_for, tiny
+from tosa import MergeSpec, make_plan
+from vlm import encode
+
+PAIRS = [(name, method) for name in ("deit", "dinov3", "siglip") for method in ("tome", "cubist")]
+PAIRS.append(("sam, cut windows", "cubist"))
+
+
+class Encoder(torch.nn.Module):
+    """The model is a part of it, so that its weights are parameters of what is exported."""
+
+    def __init__(self, name: str, method: str) -> None:
+        super().__init__()
+        self.model: Any = tiny(name)
+        self.adapter = adapter_for(name)
+        self.plan = make_plan(MergeSpec(method, keep_ratio=0.5), self.adapter.shape)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        tokens = encode(self.adapter, pixels, self.plan)
+        return tokens.x, tokens.size, tokens.source
+
+
+@pytest.mark.parametrize(("name", "method"), PAIRS)
+@torch.no_grad()
+def test_an_encoder_exports(name: str, method: str) -> None:
+    encoder, pixels = Encoder(name, method).eval(), pixels_for(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, about how it traces
+        program = torch.export.export(encoder, (pixels,)).module()
+    for exported, plain in zip(program(pixels.flip(0)), encoder(pixels.flip(0)), strict=True):
+        torch.testing.assert_close(exported, plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "method"), [("deit", "tome"), ("dinov3", "cubist")])
+@torch.inference_mode()
+def test_new_pictures_compile_nothing_anew(name: str, method: str) -> None:
+    torch.compiler.reset()
+    counters.clear()
+    encoder, pixels = Encoder(name, method).eval(), pixels_for(name)
+    compiled = torch.compile(encoder.forward, backend="eager", fullgraph=True)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for shift in range(3):
+            moved = pixels.roll(shift, dims=-1)
+            for ours, plain in zip(compiled(moved), encoder(moved), strict=True):
+                torch.testing.assert_close(ours, plain, rtol=0, atol=1e-5)
+    assert counters["stats"]["unique_graphs"] == 1
+    assert not counters["graph_break"]

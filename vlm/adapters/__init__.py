@@ -1,0 +1,48 @@
+"""Adapters: what is inside a loaded vision transformer, named for the encoder loop in `vlm.vision`.
+
+A library is imported only for a model that comes from it. Nothing is patched, copied or kept on a model.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from vlm.adapters.adapter import Block, ViTAdapter, count_layers, first_layers
+from vlm.model import VlmError
+
+# (library, class) -> (module of the adapter, its function)
+ADAPTERS = {
+    ("transformers", "SiglipVisionModel"): ("siglip", "adapt_siglip"),
+    ("transformers", "Siglip2VisionModel"): ("siglip", "adapt_siglip2"),
+    ("transformers", "CLIPVisionModel"): ("clip", "adapt_clip"),
+    ("timm", "VisionTransformer"): ("timm_vit", "adapt_vit"),
+    ("timm", "Eva"): ("eva", "adapt_eva"),
+    ("timm", "VisionTransformerSAM"): ("sam", "adapt_sam"),
+}
+
+
+def adapt(model: Any, feature_layer: int = -1, image_size: tuple[int, int] | None = None) -> ViTAdapter:
+    """Name the parts of a loaded vision transformer for `encode`; cheap enough to do at every call.
+
+    feature_layer: index of the hidden state wanted; -1 runs all layers, -2 all but the last. Any but the
+    last is what its layer leaves behind: the final norm, and SAM's neck, are left out.
+    image_size: (height, width) in px of the pictures to come; None means the size the model was built for.
+    The adapter stays valid while the model keeps its weights and its device.
+    Raises VlmError: unsupported_tower for a model that no adapter knows or an option that none supports,
+    wrong_image_size for pictures the model cannot take, unsupported_model for a layer it does not have.
+    """
+    for kind in type(model).__mro__:
+        entry = ADAPTERS.get((kind.__module__.partition(".")[0], kind.__name__))
+        if entry is not None:
+            module, function = entry
+            adapt_model = getattr(import_module(f"vlm.adapters.{module}"), function)
+            adapter: ViTAdapter = adapt_model(model, image_size)
+            return first_layers(adapter, count_layers(adapter.shape.num_layers, feature_layer))
+    supported = ", ".join(f"{library} {name}" for library, name in ADAPTERS)
+    kind = type(model)
+    message = f"{kind.__module__}.{kind.__qualname__} is not supported; supported are {supported}"
+    raise VlmError("unsupported_tower", message)
+
+
+__all__ = ["ADAPTERS", "Block", "ViTAdapter", "adapt"]

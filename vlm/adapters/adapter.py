@@ -1,0 +1,98 @@
+"""What the encoder loop needs of a vision transformer: a shape, an embedding, and blocks cut in four parts.
+
+Knows no library; the adapters beside it name the parts of a loaded model, which nobody here writes to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from tosa import EncoderShape, Tokens
+from tosa.grid import Grid as Grid
+from vlm.model import VlmError
+
+TensorMap = Callable[[Tensor], Tensor]
+Attend = Callable[[Tensor, Tokens, Tensor | None], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Name the parts of one layer: x += attend(norm1(x)); x += mlp(norm2(x)).
+
+    attend(x [B, N, C], tokens, size [B, N] or None) returns what attention adds [B, N, C] and the keys
+    [B, heads, N, head_dim]; `tokens` says where the tokens stand (grid, window, position), its x is not
+    used. The keys are those after key normalisation and before any rotary rotation: content, not place.
+    LayerScale, stochastic depth and a norm behind the branch are part of attend and of mlp.
+    """
+
+    norm1: TensorMap
+    attend: Attend
+    norm2: TensorMap
+    mlp: TensorMap
+
+
+@dataclass(frozen=True)
+class ViTAdapter:
+    """Describe a loaded vision transformer to `encode`. Holds no weights of its own.
+
+    shape: of the layers in `blocks` and of the input size it was made for.
+    embed: pixel_values [B, 3, H, W] -> [B, prefix + patches, C]; VlmError for another input size.
+    finish: the norm behind the last layer, token by token, as the library's own forward features have it;
+        nothing where later layers are left out.
+    neck: what follows on the full grid, [B, C, rows, columns] -> [B, C', rows, columns] (SAM); or None.
+    """
+
+    shape: EncoderShape
+    embed: TensorMap
+    blocks: tuple[Block, ...]
+    finish: TensorMap
+    neck: TensorMap | None = None
+
+
+def same(x: Tensor) -> Tensor:
+    """Stand in for a norm that a block does not have."""
+    return x
+
+
+def count_layers(total: int, feature_layer: int) -> int:
+    """Turn the index of a hidden state into the number of layers that run.
+
+    Hidden state k is what k layers leave behind, so -1 runs all layers and -2 all but the last.
+    """
+    layers = feature_layer if feature_layer >= 0 else total + 1 + feature_layer
+    if not 1 <= layers <= total:
+        raise VlmError("unsupported_model", f"feature layer {feature_layer} does not exist in {total} layers")
+    return layers
+
+
+def first_layers(adapter: ViTAdapter, num_layers: int) -> ViTAdapter:
+    """Stop after so many layers, before what only follows the last one."""
+    shape = adapter.shape
+    if num_layers == shape.num_layers:
+        return adapter
+    global_layers = tuple(layer for layer in shape.global_layers if layer < num_layers)
+    window = None if len(global_layers) == num_layers else shape.window
+    shape = replace(shape, num_layers=num_layers, global_layers=global_layers, window=window)
+    return replace(adapter, shape=shape, blocks=adapter.blocks[:num_layers], finish=same, neck=None)
+
+
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """Cut [B, N, heads * D] into [B, heads, N, D]."""
+    return x.unflatten(2, (num_heads, -1)).transpose(1, 2)
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """Undo `split_heads`."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def unsupported(what: str, reason: str) -> VlmError:
+    return VlmError("unsupported_tower", f"{what} cannot be adapted: {reason}")
+
+
+def wrong_size(name: str, image_size: tuple[int, int], takes: str) -> VlmError:
+    height, width = image_size
+    return VlmError("wrong_image_size", f"{name} got pictures of {height} x {width} px but takes {takes}")

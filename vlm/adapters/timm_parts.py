@@ -1,0 +1,73 @@
+"""What the vision transformers of timm have in common: input sizes, fused projections, gated MLP widths.
+
+Imports nothing of timm: it only reads modules it is given.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from vlm.adapters.adapter import Grid, TensorMap, join_heads, unsupported, wrong_size
+
+
+def input_grid(model: Any, image_size: tuple[int, int] | None, dynamic: bool) -> Grid:
+    """Return the patch grid of pictures of this size (height, width), None meaning the built size.
+
+    dynamic: the model resizes its positions to the input; else any other size is refused.
+    """
+    embed, name = model.patch_embed, type(model).__name__
+    if image_size is None or image_size == embed.img_size:
+        if embed.grid_size is None:
+            raise unsupported(name, "it was built without an image size: say which is to come")
+        return embed.grid_size
+    if not dynamic:
+        height, width = embed.img_size
+        raise wrong_size(name, image_size, f"{height} x {width} px (dynamic_img_size is off)")
+    rows, columns = embed.feat_ratio(as_scalar=False)
+    if not embed.dynamic_img_pad and (image_size[0] % rows or image_size[1] % columns):
+        raise wrong_size(name, image_size, f"multiples of {rows} x {columns} px")
+    return embed.dynamic_feat_size(image_size)
+
+
+def require_grid(model: Any, grid: Grid, dynamic: bool, pixel_values: Tensor) -> None:
+    """Refuse pictures of another size than the adapter was made for."""
+    image_size = (pixel_values.shape[-2], pixel_values.shape[-1])
+    if input_grid(model, image_size, dynamic) != grid:
+        takes = f"{grid[0]} x {grid[1]} patches: adapt the model for this size"
+        raise wrong_size(type(model).__name__, image_size, takes)
+
+
+def require_same_forward(model: Any, base: type[Any]) -> None:
+    """Refuse a subclass that computes something else, and patches dropped at random while training."""
+    name = type(model).__name__
+    if type(model).forward_features is not base.forward_features:
+        raise unsupported(name, f"it has its own forward_features, unlike {base.__name__}")
+    if model.training and getattr(model.patch_drop, "prob", 0.0) > 0:
+        raise unsupported(name, "patch dropout is on while training")
+
+
+def split_qkv(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut a fused projection [B, N, 3 * heads * D] into q, k, v [B, heads, N, D]."""
+    q, k, v = qkv.unflatten(2, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
+    return q, k, v
+
+
+def project(module: Any, attended: Tensor, x: Tensor) -> Tensor:
+    """Finish attention [B, heads, N, D] -> [B, N, C]: scale norm, gate computed from x, projection."""
+    joined = module.norm(join_heads(attended))
+    if module.gate is not None:
+        joined = joined * module.gate(x).sigmoid()
+    return module.proj_drop(module.proj(joined))
+
+
+def mlp_branch(mlp: TensorMap, scale: TensorMap, drop_path: TensorMap, x: Tensor) -> Tensor:
+    """Run the MLP and what stands behind it: LayerScale or a norm, and stochastic depth."""
+    return drop_path(scale(mlp(x)))
+
+
+def mlp_size(mlp: Any) -> int:
+    """Return the width of the plain MLP that costs as much: a gated one has two input projections."""
+    first = mlp.fc1.out_features if hasattr(mlp, "fc1") else mlp.fc1_g.out_features + mlp.fc1_x.out_features
+    return (first + mlp.fc2.in_features) // 2

@@ -1,0 +1,65 @@
+"""timm's VisionTransformer as an adapter: DeiT, AugReg, DINOv2, CLIP, SigLIP and more of the same blocks.
+
+Prefix tokens are whatever the model counts as such: class, distillation, registers.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from timm.layers.attention import Attention
+from timm.models.vision_transformer import Block as PreNormBlock
+from timm.models.vision_transformer import ResPostBlock, VisionTransformer
+from torch import Tensor
+
+from tosa import EncoderShape, Tokens, attention
+from vlm.adapters import timm_parts
+from vlm.adapters.adapter import Block, Grid, TensorMap, ViTAdapter, same, unsupported
+from vlm.adapters.timm_parts import mlp_branch
+
+
+def adapt_vit(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
+    """Adapt blocks of either norm placement, with LayerScale, q/k norm, scale norms and gates, or raise."""
+    timm_parts.require_same_forward(model, VisionTransformer)
+    grid = timm_parts.input_grid(model, image_size, model.dynamic_img_size)
+    blocks = tuple(map(_block, model.blocks))
+    shape = EncoderShape(
+        num_layers=len(blocks),
+        grid=grid,
+        num_prefix=model.num_prefix_tokens,
+        hidden_size=model.embed_dim,
+        mlp_size=timm_parts.mlp_size(model.blocks[0].mlp),
+        name=type(model).__name__,
+    )
+    return ViTAdapter(shape, partial(_embed, model, grid), blocks, model.norm)
+
+
+def _embed(model: Any, grid: Grid, pixel_values: Tensor) -> Tensor:
+    timm_parts.require_grid(model, grid, model.dynamic_img_size, pixel_values)
+    return model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(pixel_values))))
+
+
+def _block(layer: Any) -> Block:
+    kind = type(layer)
+    if kind is not PreNormBlock and kind is not ResPostBlock:
+        raise unsupported("VisionTransformer", f"{kind.__name__} is neither Block nor ResPostBlock")
+    if type(layer.attn) is not Attention:
+        raise unsupported("VisionTransformer", f"its attention is {type(layer.attn).__name__}")
+    if kind is ResPostBlock:
+        return _cut(layer, same, layer.norm1, same, layer.norm2)
+    return _cut(layer, layer.norm1, layer.ls1, layer.norm2, layer.ls2)
+
+
+def _cut(layer: Any, norm1: TensorMap, scale1: TensorMap, norm2: TensorMap, scale2: TensorMap) -> Block:
+    attend = partial(_attend, layer.attn, scale1, layer.drop_path1)
+    return Block(norm1, attend, norm2, partial(mlp_branch, layer.mlp, scale2, layer.drop_path2))
+
+
+def _attend(
+    module: Any, scale: TensorMap, drop_path: TensorMap, x: Tensor, tokens: Tokens, size: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    q, k, v = timm_parts.split_qkv(module.qkv(x), module.num_heads)
+    q, k = module.q_norm(q), module.k_norm(k)
+    attended = timm_parts.project(module, attention(q, k, v, size), x)
+    return drop_path(scale(attended)), k
