@@ -33,7 +33,7 @@ from service.request.schemas import AskFields, VqaFields
 from service.request.validation import check_fields
 
 BENCHMARKS: tuple[Benchmark, ...] = (OPENEQA, GQA, VQAV2, VQAV2_COUNTING, SCANQA, SQA3D, VSIBENCH)
-"""The benchmarks there are; each becomes a command of its name."""
+"""The benchmarks; each becomes a command of its name."""
 
 WHO_OPTIONS: Mapping[str, Any] = {
     "url": Annotated[str | None, typer.Option(help="Ask this running server, http://host:port.")],
@@ -60,7 +60,7 @@ def main() -> None:
 def command_line(benchmarks: Iterable[Benchmark]) -> typer.Typer:
     """Make a command of each benchmark."""
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-    app.callback(help=__doc__)(lambda: None)  # so that one benchmark alone is a command, too
+    app.callback(help=__doc__)(lambda: None)  # so that a single benchmark is a subcommand, too
     for benchmark in benchmarks:
         add(app, benchmark)
     return app

@@ -1,4 +1,4 @@
-"""GQA, test-dev balanced: its official file, its exact match by type. Knows no model and no server.
+"""GQA, test-dev balanced: its official file, its exact match by type.
 
 Source: Hudson and Manning, GQA, CVPR 2019; scores as in the official eval.py, those that need nothing but the
 questions: its consistency, validity, plausibility and grounding need more answers or more files.
@@ -31,7 +31,7 @@ NO_STEP = ("exist", "query: name", "choose name")
 """Operations that do not count as a step of reasoning."""
 
 
-class Setting(StrEnum):
+class PromptStyle(StrEnum):
     """How questions are asked: with LLaVA's suffix, or as ToSA's release does."""
 
     OFFICIAL = "official"
@@ -39,7 +39,7 @@ class Setting(StrEnum):
 
 
 LOAD_OPTIONS: Mapping[str, Any] = {
-    "setting": Annotated[Setting | None, typer.Option(help="Whose prompt: official, or tosa; official.")],
+    "setting": Annotated[PromptStyle | None, typer.Option(help="Whose prompt: official, or tosa; official.")],
     "images": Annotated[Path | None, typer.Option(help=f"GQA's images; DATA/{IMAGES}.")],
     "depths": DepthsOption,
 }
@@ -53,7 +53,7 @@ class Operation(BaseModel):
 
 
 class Types(BaseModel):
-    """What kind of question it is."""
+    """The kinds of a question."""
 
     structural: str
     semantic: str
@@ -73,7 +73,10 @@ class Question(BaseModel):
 
 
 def load(
-    data: Path, setting: Setting = Setting.OFFICIAL, images: Path | None = None, depths: Path | None = None
+    data: Path,
+    setting: PromptStyle = PromptStyle.OFFICIAL,
+    images: Path | None = None,
+    depths: Path | None = None,
 ) -> list[Entry[Question]]:
     """Read the balanced questions of `data`. Raises DatasetError."""
     path = data / QUESTIONS
@@ -91,7 +94,7 @@ def load(
 
 
 def score(entries: Sequence[Entry[Question]], texts: Sequence[str]) -> Scores:
-    """Give the official accuracy in percent: overall, by type, by number of steps and of words."""
+    """Return the official accuracy in percent: overall, by type, by number of steps and of words."""
     asked = [entry.truth for entry in entries]
     pairs = list(zip(asked, texts, strict=True))
     values = [float(prediction(text) == one.answer) for one, text in pairs]
@@ -121,7 +124,7 @@ def prediction(text: str) -> str:
 
 
 def is_right_for_tosa(text: str, answer: str) -> bool:
-    """Say whether ToSA's release counts an answer: up to its first period, it is a part of the true one.
+    """Whether ToSA's release counts an answer as right: up to its first period, it is part of the true one.
 
     An empty answer, which is part of every other, is wrong here.
     """
@@ -168,9 +171,9 @@ def finish(entries: Sequence[Entry[Question]], texts: Sequence[str], folder: Pat
 
 
 def _item(
-    id_: str, question: Question, setting: Setting, image: Path, maps: Mapping[Path, tuple[Path, ...]]
+    id_: str, question: Question, setting: PromptStyle, image: Path, maps: Mapping[Path, tuple[Path, ...]]
 ) -> Item:
-    if setting is Setting.TOSA:
+    if setting is PromptStyle.TOSA:
         return Item(id_, prompt(question.question), (image,), maps[image], max_new_tokens=MAX_NEW_TOKENS)
     return Item(id_, f"{question.question}\n{SUFFIX}", (image,), maps[image])
 
