@@ -128,14 +128,14 @@ def is_right_for_tosa(text: str, answer: str) -> bool:
 
     An empty answer, which is part of every other, is wrong here.
     """
-    said = text.split(".")[0].lower()
-    return bool(said) and said in answer.lower()
+    start = text.split(".")[0].lower()
+    return bool(start) and start in answer.lower()
 
 
 def steps(question: Question) -> int:
     """Count the steps of reasoning, without the last, which only asks."""
-    said = [f"{one.operation}: {one.argument}" for one in question.semantic]
-    return sum(not any(word in one for word in NO_STEP) for one in said)
+    steps = [f"{one.operation}: {one.argument}" for one in question.semantic]
+    return sum(not any(excluded in step for excluded in NO_STEP) for step in steps)
 
 
 def distribution(asked: Sequence[Question], texts: Sequence[str]) -> float | None:
@@ -144,17 +144,17 @@ def distribution(asked: Sequence[Question], texts: Sequence[str]) -> float | Non
     Lower is better; None if no question is in a group.
     """
     true: dict[str, Counter[str]] = defaultdict(Counter)
-    said: dict[str, Counter[str]] = defaultdict(Counter)
+    predicted: dict[str, Counter[str]] = defaultdict(Counter)
     for one, text in zip(asked, texts, strict=True):
         group = one.groups.get("global")
         if group is not None:
             true[group][one.answer] += 1
-            said[group][prediction(text)] += 1
+            predicted[group][prediction(text)] += 1
     if not true:
         return None
     sizes = {group: counts.total() for group, counts in true.items()}
     chi = {
-        group: sum((said[group][answer] - n) ** 2 / n for answer, n in counts.items())
+        group: sum((predicted[group][answer] - n) ** 2 / n for answer, n in counts.items())
         for group, counts in true.items()
     }
     return round(sum(chi[group] * sizes[group] for group in true) / sum(sizes.values()) / 100, 4)

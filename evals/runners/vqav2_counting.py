@@ -79,8 +79,8 @@ def number(text: str) -> str:
 
     The number words are those of VQAv2's own script, none to ten.
     """
-    said = text.split(".")[0].strip().lower()
-    return NUMBERS.get(said, said)
+    start = text.split(".")[0].strip().lower()
+    return NUMBERS.get(start, start)
 
 
 def finish(entries: Sequence[Entry[Count]], texts: Sequence[str], folder: Path) -> Scores:

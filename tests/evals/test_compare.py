@@ -1,4 +1,4 @@
-"""The comparison: what it asks, that asking together changes no answer, how it resumes, what it reports."""
+"""The comparison: its variants, batching that changes no answer, resuming, and the report."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_every_source_of_depth_codes_a_frame(vlm: Vlm, split: list[Example], dep
 
 @pytest.fixture(scope="module")
 def evaluator(vlm: Vlm, split: list[Example]) -> Evaluator:
-    """One for several settings: what they share is remembered."""
+    """Share one evaluator, as runs do, so that cached values are tested, too."""
     return Evaluator(vlm, split, batches_of(len(split)), ESTIMATOR)
 
 
@@ -233,7 +233,7 @@ def test_latency_has_a_control_and_a_time_for_every_plan(vlm: Vlm, split: list[E
 
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch, vlm: Vlm) -> list[str]:
-    """Ask without processes of their own; return the names of what was asked."""
+    """Evaluate in this process; return the names of the evaluated variants."""
     asked: list[str] = []
 
     def evaluate(job: workers.Job, variants: list[Variant], processes: int) -> Any:
