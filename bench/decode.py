@@ -72,7 +72,7 @@ def measure(models: Models, settings: Settings, rounds: int) -> list[dict[str, A
         for timing, (_, _, asked) in zip(timings, questions, strict=True):
             timer = StageTimer(time.thread_time)
             prepare(models, asked, settings, timer)
-            timing.append(timer.timings_ms())
+            timing.append(timer.timings_ms().model_dump())
     return [
         {
             "method": method,

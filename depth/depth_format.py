@@ -10,11 +10,10 @@ from typing import TypedDict
 
 import numpy as np
 
-from depth.errors import DepthError
+from depth.errors import MAX_INVALID, DepthError
 from depth.presets import KINDS, Kind, Preset, find_preset
 
 AUTO = "auto"
-MAX_INVALID = 16
 MILLIMETRES, METRES = 1000.0, 1.0
 
 

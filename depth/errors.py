@@ -1,10 +1,11 @@
-"""The one error of this package: a code, the field at fault, a fixed sentence; never a library's own text."""
+"""The one error of this package: code, sentence, field, limit, choices; never a library's own text."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from depth.presets import NAMES
+from depth.presets import KINDS, NAMES, PRESET_NAMES
 
+MAX_INVALID = 16
 _SEND = "Send a 16-bit grey PNG or TIFF, or a two-dimensional NPY array."
 
 REASONS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -15,7 +16,8 @@ REASONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "npy_header": (
             "bad_depth",
-            "The NPY header was refused: send one two-dimensional array as numpy.save writes it.",
+            "The NPY header of the depth file was refused: send one two-dimensional array as "
+            "numpy.save writes it.",
         ),
         "tiff_layout": (
             "bad_depth",
@@ -28,18 +30,21 @@ REASONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "exr": (
             "depth_exr",
-            "OpenEXR is not read: save its Z channel as a float32 NPY array or a float TIFF, in metres.",
+            "OpenEXR is not read as depth: save its Z channel as a float32 NPY array or a float TIFF, "
+            "in metres.",
         ),
         "npz": ("depth_npz", "NPZ archives are not read: save the one depth array with numpy.save, as NPY."),
         "multi_page": ("depth_multi_page", "The depth file holds more than one frame or page: send one."),
         "dtype": (
             "depth_dtype",
-            "This number format is not read: send uint8, uint16, int32, float16, float32 or float64; a PNG "
+            "This number format of the depth file is not read: send uint8, uint16, int32, float16, "
+            "float32 or float64; a PNG "
             "has 8 or 16 bits, a TIFF 8 or 16 bits or floats.",
         ),
         "preset_eight_bit": (
             "depth_dtype",
-            "Files of this preset have 16 bits or are float, and this one has 8: the distances were lost "
+            "Depth files of this preset have 16 bits or are float, and this one has 8: the distances "
+            "were lost "
             "when it was saved. " + _SEND,
         ),
         "metric_eight_bit": (
@@ -57,7 +62,8 @@ REASONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "constant": (
             "depth_constant",
-            "Every valid pixel has the same value, as when 16 bits are saturated to 8: there is no depth in "
+            "Every valid pixel of the depth map has the same value, as when 16 bits are saturated to "
+            "8: there is no depth in "
             "it. Send the values as the sensor gave them.",
         ),
         "all_invalid": (
@@ -67,7 +73,7 @@ REASONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "looks_like_millimetres": (
             "depth_implausible",
-            "As metres these distances are too far for a camera; they look like millimetres: "
+            "As metres these depths are too far for a camera; they look like millimetres: "
             "send depth_scale=1000.",
         ),
         "looks_like_metres": (
@@ -80,7 +86,14 @@ REASONS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "These distances are nearer than a centimetre everywhere or too far for a camera: send "
             "depth_scale (units per metre) or another depth_preset; without a unit depth_kind=relative.",
         ),
-        "too_large": ("depth_too_large", "The depth map has more pixels than this server accepts."),
+        "too_large": (
+            "depth_too_large",
+            "The depth map has more pixels than this server accepts, which is {limit}.",
+        ),
+        "tiff_row": (
+            "depth_too_large",
+            "One strip or tile of this depth TIFF has more than {limit} bytes: write it in smaller ones.",
+        ),
         "aspect": (
             "depth_shape_mismatch",
             "Depth and image must show the same view: their aspect ratios differ by more than 2 %.",
@@ -88,7 +101,7 @@ REASONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "preset": ("unknown_depth_preset", f"There is no such depth_preset. Known: {NAMES}."),
         "realsense_scale": (
             "unknown_depth_preset",
-            "realsense:<scale> takes what get_depth_scale() returns, metres per unit: realsense:0.001.",
+            "depth_preset realsense:<scale> takes what get_depth_scale() returns, in m: realsense:0.001.",
         ),
         "scale": ("bad_depth_scale", "depth_scale is units per metre and must be a finite number above 0."),
         "scale_of_relative": (
@@ -98,7 +111,7 @@ REASONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "kind": ("bad_depth_kind", "depth_kind is metric, inverse or relative."),
         "invalid": (
             "bad_depth_invalid",
-            "depth_invalid is a list of at most 16 numbers, in the file's own units.",
+            "depth_invalid is a list of at most {limit} numbers, in the file's own units.",
         ),
         "unit_twice": (
             "depth_unit_twice",
@@ -115,11 +128,20 @@ _FIELDS = {
 }
 
 
-class DepthError(ValueError):
-    """Refuse a depth input; `reason` is a key of REASONS, `code` is stable, `field` what is at fault."""
+_CHOICES: Mapping[str, tuple[str, ...]] = {"preset": PRESET_NAMES, "kind": KINDS}
+_LIMITS = {"invalid": MAX_INVALID}
 
-    def __init__(self, reason: str) -> None:
+
+class DepthError(ValueError):
+    """Refuse a depth input; `reason` is a key of REASONS, `code` is stable, `field` what is at fault.
+
+    `limit` is the bound that was passed, `choices` are the words that are accepted, where there are any.
+    """
+
+    def __init__(self, reason: str, *, limit: int | None = None) -> None:
         self.reason = reason
-        self.code, message = REASONS[reason]
+        self.code, sentence = REASONS[reason]
         self.field = _FIELDS.get(self.code, "depth")
-        super().__init__(message)
+        self.limit = _LIMITS.get(reason, limit)
+        self.choices = _CHOICES.get(reason)
+        super().__init__(sentence.format(limit=self.limit))

@@ -20,8 +20,13 @@ class EstimatorError(Exception):
     """Say in one sentence why an estimator cannot be loaded or did not give depth.
 
     `code` is stable and machine readable: model_not_found, unsupported_model, licence_refused,
-    no_safetensors, broken_checkpoint, device_unavailable, invalid_size, estimate_failed.
+    no_safetensors, broken_checkpoint, device_unavailable, invalid_size, estimate_failed. Only the sentence of
+    estimate_failed is free of names and paths.
     """
+
+    field = "depth"
+    limit: float | None = None
+    choices: tuple[str, ...] | None = None
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -62,9 +67,9 @@ def estimate(estimator: DepthEstimator, images: Sequence[Image.Image]) -> list[D
         return []
     maps = estimator.predict(images)
     if maps.ndim != 3 or len(maps) != len(images):
-        raise _failed(estimator, f"gave an array of shape {maps.shape} for {len(images)} images")
+        raise _failed(f"gave an array of shape {maps.shape} for {len(images)} images")
     if not np.isfinite(maps).all():
-        raise _failed(estimator, "gave values that are not finite; float16 can overflow, float32 does not")
+        raise _failed("gave values that are not finite (float16 can overflow, float32 does not)")
     return [_depth_map(estimator, values) for values in maps]
 
 
@@ -73,10 +78,12 @@ def _depth_map(estimator: DepthEstimator, values: NDArray[np.float32]) -> DepthM
         try:
             return metric_depth(values)
         except DepthError as error:  # its sentence speaks of a file that somebody sent
-            raise _failed(estimator, "gave no distance above 0 for any pixel") from error
+            raise _failed("gave no distance above 0 for any pixel") from error
     inverse = np.maximum(values, np.float32(0))
     return DepthMap(inverse, "inverse", None, np.ones(inverse.shape, np.bool_))
 
 
-def _failed(estimator: DepthEstimator, what: str) -> EstimatorError:
-    return EstimatorError("estimate_failed", f"the depth estimator {estimator.id} {what}")
+def _failed(what: str) -> EstimatorError:
+    return EstimatorError(
+        "estimate_failed", f"the depth estimator {what}: send a depth map, or ask without depth."
+    )

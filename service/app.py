@@ -10,18 +10,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from depth import DepthError
 from depth.estimate import EstimatorError
-from service.api.chat.response import error_body
 from service.api.chat.routes import router as chat_router
+from service.api.errors import error_body, headers_of, status_of
 from service.api.middleware import RequestId
 from service.api.routes import router
 from service.api.state import ServiceState
-from service.errors import ApiError
+from service.errors import ServiceError
+from service.errors.translation import LIBRARY_ERRORS, to_service_error
 from service.settings import Settings
-from service.translation import to_api_error
-from tosa import PlanError
-from vlm import VlmError
 
 log = logging.getLogger("tosa_vqa")
 
@@ -49,16 +46,15 @@ def create_app(
     app.include_router(router)
     app.include_router(chat_router)
     app.add_middleware(RequestId)
-    ours = (ApiError, DepthError, EstimatorError, PlanError, VlmError)
-    for kind in (*ours, RequestValidationError, HTTPException):
+    for kind in (ServiceError, *LIBRARY_ERRORS, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _refuse)
     return app
 
 
 async def _refuse(request: Request, error: Exception) -> JSONResponse:
-    refusal, request_id = to_api_error(error), request.state.request_id
+    refusal, request_id = to_service_error(error), request.state.request_id
     if isinstance(error, EstimatorError):
         log.error("%s (request %s)", error, request_id)
-    headers = error.headers if isinstance(error, HTTPException) else refusal.headers  # Allow, with a 405
+    headers = error.headers if isinstance(error, HTTPException) else headers_of(refusal)  # Allow, with a 405
     body = error_body(refusal, request_id, request.scope["path"])
-    return JSONResponse(body, refusal.kind.status, headers)
+    return JSONResponse(body, status_of(refusal), headers)

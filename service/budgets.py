@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.settings import Settings
 
 
@@ -54,7 +54,7 @@ class Budgets:
 
     @contextmanager
     def place(self, key: str | None, number: int = 1) -> Iterator[None]:
-        """Hold places of the key. Raises ApiError (budget_exceeded) with the time until they may be free."""
+        """Hold places of the key. Raises ServiceError (budget_exceeded) with the time to wait."""
         if key is None:
             yield
             return
@@ -96,9 +96,11 @@ class Budgets:
         with self._lock:
             debt_ns = 0 if self._units_per_minute is None else self._debt_ns(key)
             if debt_ns > 0:
-                raise ApiError("budget_exceeded", retry_after_s=-(-debt_ns // SECOND_NS))
+                raise ServiceError("budget_exceeded", retry_after_s=-(-debt_ns // SECOND_NS))
             if self._max_inside is not None and self._inside[key] + number > self._max_inside:
-                raise ApiError("budget_exceeded", limit=self._max_inside, retry_after_s=1)
+                raise ServiceError(
+                    "budget_exceeded", reason="at_once", limit=self._max_inside, retry_after_s=1
+                )
             self._inside[key] += number
 
     def _debt_ns(self, key: str) -> int:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.settings import Settings
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -49,14 +49,14 @@ class KeyRing:
         """Return the name of the key that the headers carry, None where no keys are set.
 
         Authorization: Bearer and X-API-Key, in any case; what is sent of them must be one and the same key.
-        Raises ApiError (unauthorized).
+        Raises ServiceError (unauthorized).
         """
         if not self._digests:
             return None
         names = {self._name_of(secret) for secret in _sent(headers)}
         name = names.pop() if len(names) == 1 else None
         if name is None:
-            raise _unauthorized()
+            raise ServiceError("unauthorized")
         return name
 
     def __repr__(self) -> str:
@@ -116,9 +116,3 @@ def _read(place: str, text: str) -> tuple[str, bytes]:
     if secret.startswith("sha256:") and not hashed:
         raise ValueError(f"{place}: behind sha256: stand 64 hexadecimal digits")
     return name, bytes.fromhex(hashed[1]) if hashed else hashlib.sha256(secret.encode("ascii")).digest()
-
-
-def _unauthorized() -> ApiError:
-    error = ApiError("unauthorized")
-    error.headers["WWW-Authenticate"] = "Bearer"
-    return error

@@ -11,6 +11,11 @@ class TimingsMs(BaseModel):
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
+    receive: float | None = Field(
+        description="Receiving the request, from the first byte of its head to the last of its body. "
+        "null in a comparison, which is received once for all its settings.",
+        examples=[1.2],
+    )
     queue: float | None = Field(description="Waiting for a thread or for the model.", examples=[0.4])
     decode: float | None = Field(description="Reading image and depth files.", examples=[2.1])
     preprocess: float | None = Field(description="Planning, resizing, writing the prompt.", examples=[1.9])
@@ -19,7 +24,9 @@ class TimingsMs(BaseModel):
     vision: float | None = Field(description="Encoding the images, merging included.", examples=[61.0])
     prefill: float | None = Field(description="Reading the prompt.", examples=[9.7])
     generate: float | None = Field(description="Writing the answer.", examples=[2.2])
-    total: float = Field(description="From the whole request's arrival to the answer.", examples=[78.1])
+    total: float = Field(
+        description="From the first byte of the request's head to the answer.", examples=[79.3]
+    )
 
     def stages(self) -> dict[str, float]:
         """Return the milliseconds of every stage that ran, in order, without the total."""
@@ -29,13 +36,22 @@ class TimingsMs(BaseModel):
 
 STAGES = tuple(name for name in TimingsMs.model_fields if name != "total")
 
+FIRST_BYTE = "first_byte_s"
+"""Where in the state of its scope a request finds when its first byte arrived, in seconds of `perf_counter`.
+
+Of a pipelined request: when the answer before it was sent. Servers other than ours do not say.
+"""
+
 
 class StageTimer:
-    """Clock one request; handed from thread to thread, never used by two at once."""
+    """Clock one request; handed from thread to thread, never used by two at once.
 
-    def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
+    began_s: when its first stage began, in seconds of `clock`; None: now.
+    """
+
+    def __init__(self, clock: Callable[[], float] = perf_counter, began_s: float | None = None) -> None:
         self._clock = clock
-        self._last = clock()
+        self._last = clock() if began_s is None else began_s
         self._spent_s: dict[str, float] = {}
 
     def mark(self, stage: str) -> None:

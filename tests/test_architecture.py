@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,26 @@ ALLOWED = {
     "depth": {"checkpoints"},
     "vlm": {"tosa", "checkpoints"},
     "service": {"vlm", "tosa", "depth"},
+}
+# What each room of service/ may import of the others; what stands in no room may not be there.
+BASE = {"budgets", "errors", "keys", "settings", "timing"}
+ROOMS = {
+    "cli": BASE | {"ray_serve", "app", "server", "engine", "pipeline", "request"},
+    "__main__": {"cli"},
+    "ray_serve": BASE | {"app", "api", "telemetry"},
+    "app": BASE | {"api"},
+    "api": BASE | {"engine", "pipeline", "request", "telemetry"},
+    "server": BASE | {"telemetry"},
+    "engine": BASE | {"pipeline", "request"},
+    "pipeline": BASE | {"request"},
+    "telemetry": BASE | {"pipeline"},
+    "request": BASE,
+    "budgets": {"errors", "settings"},
+    "keys": {"errors", "settings"},
+    "errors": set[str](),
+    "settings": set[str](),
+    "timing": set[str](),
+    "__init__": set[str](),
 }
 COMMAND_LINE = Path("service/cli/main.py")  # may import checkpoints, inside a function
 
@@ -61,8 +82,70 @@ def violations(root: Path) -> list[str]:
     return found
 
 
+def room_violations(root: Path) -> list[str]:
+    """Return the imports that the table of rooms does not allow, and the files that stand in no room."""
+    found = []
+    for file in sorted((root / "service").rglob("*.py")):
+        path = file.relative_to(root)
+        room = path.parts[1].removesuffix(".py")
+        if room not in ROOMS:
+            found.append(f"{path} stands in no room")
+            continue
+        for imported in modules(ast.parse(file.read_text(encoding="utf-8"))):
+            top, _, rest = imported.partition(".")
+            other = rest.split(".")[0]
+            if top == "service" and other != room and other not in ROOMS[room]:
+                found.append(f"{path} imports {imported}")
+    return found
+
+
+def modules(tree: ast.Module) -> Iterator[str]:
+    """Yield the whole name of every module of ours that is imported absolutely, wherever it stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
 def test_imports_point_one_way() -> None:
     assert violations(ROOT) == []
+
+
+def test_the_rooms_of_the_service_import_only_what_stands_below() -> None:
+    assert room_violations(ROOT) == []
+
+
+def test_the_table_of_rooms_has_no_circle_and_no_room_that_is_gone() -> None:
+    tuple(TopologicalSorter(ROOMS).static_order())  # raises CycleError
+    there = {file.relative_to(ROOT / "service").parts[0] for file in (ROOT / "service").rglob("*.py")}
+    assert {name.removesuffix(".py") for name in there} == set(ROOMS)
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("service/request/a.py", "from service.pipeline import prepare"),
+        ("service/pipeline/a.py", "from service.engine.jobs import Job"),
+        ("service/engine/a.py", "import service.api.routes"),
+        ("service/telemetry/a.py", "def f():\n    from service.engine.jobs import Job"),
+        ("service/errors.py", "from service import request"),
+        ("service/server/a.py", "from service.api.sse import event"),
+        ("service/ray_serve/a.py", "from service.cli.errors import fail"),
+        ("service/keys.py", "from service.app import create_app"),
+        ("service/translation.py", ""),
+        ("service/shed/a.py", ""),
+    ],
+)
+def test_the_checker_of_rooms_can_fail(tmp_path: Path, path: str, source: str) -> None:
+    _write(tmp_path, path, source)
+    assert len(room_violations(tmp_path)) == 1
+
+
+def test_the_checker_of_rooms_lets_the_design_through(tmp_path: Path) -> None:
+    _write(tmp_path, "service/api/a.py", "from service.engine.jobs import Job\nfrom service.api import b")
+    _write(tmp_path, "service/errors.py", "from depth import DepthError")
+    assert room_violations(tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tosa.grid import Grid, nearest_grid, shrink, unit
 from tosa.methods.method import MergeMethod
 from tosa.schedule import inflection, paper_schedule, removal_weights
 from tosa.shape import EncoderShape
-from tosa.spec import MergeSpec, PlanError
+from tosa.spec import MergeSpec, PlanError, shown
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,21 @@ def _refuse_removal(spec: MergeSpec) -> None:
     for field in ("r", "r_hw", "keep_ratio", "layers"):
         value = getattr(spec, field)
         if value is not None and (field != "keep_ratio" or value != 1.0):
-            raise PlanError("nothing_to_remove", field, f"{spec.method} removes nothing: leave {field} out")
+            raise PlanError("nothing_to_remove", field, f"{spec.method} removes nothing: leave {field} out.")
 
 
 def _check_dials(spec: MergeSpec, method: MergeMethod) -> None:
     wrong, right = ("r", "r_hw") if method.keeps_grid else ("r_hw", "r")
     if getattr(spec, wrong) is not None:
         kind = "keeps a grid" if method.keeps_grid else "keeps no grid"
-        message = f"{spec.method} {kind}: give keep_ratio or {right} instead of {wrong}"
+        message = f"{spec.method} {kind}: give keep_ratio or {right} instead of {wrong}."
         raise PlanError("wrong_dial", wrong, message)
     if (spec.keep_ratio is None) == (getattr(spec, right) is None):
-        message = f"{spec.method} needs exactly one of keep_ratio and {right}"
+        message = f"{spec.method} needs exactly one of keep_ratio and {right}."
         raise PlanError("one_dial", "keep_ratio", message)
     if spec.keep_ratio is not None and not 0.0 < spec.keep_ratio <= 1.0:
-        message = f"keep_ratio must lie in (0, 1], got {spec.keep_ratio}"
-        raise PlanError("bad_keep_ratio", "keep_ratio", message)
+        message = f"keep_ratio must be above 0 and at most 1, got {shown(spec.keep_ratio)}."
+        raise PlanError("bad_keep_ratio", "keep_ratio", message, limit=0 if spec.keep_ratio <= 0 else 1)
 
 
 def _target(keep_ratio: float, patches: int) -> int:
@@ -90,11 +90,12 @@ def _take_r(spec: MergeSpec, shape: EncoderShape, method: MergeMethod, curve: fl
 
 def _removals(r: int | tuple[int, ...], num_layers: int, curve: float) -> tuple[int, ...]:
     if min((r,) if isinstance(r, int) else r, default=0) < 0:
-        raise PlanError("bad_r", "r", "r must not be negative")
+        raise PlanError("bad_r", "r", f"r must be at least 0, got {shown(r)}.", limit=0)
     if not isinstance(r, int) and len(r) > num_layers:
-        raise PlanError("bad_r", "r", f"r has {len(r)} values for {num_layers} layers that may merge")
+        message = f"r has {len(r)} values, but only {num_layers} layers may merge."
+        raise PlanError("bad_r", "r", message, limit=num_layers)
     if not isinstance(r, int) and curve != 0.0:
-        raise PlanError("bad_schedule", "schedule", "a list of r is its own schedule: leave schedule out")
+        raise PlanError("bad_schedule", "schedule", "a list of r is its own schedule: leave schedule out.")
     return paper_schedule(r, num_layers, curve)
 
 
@@ -124,9 +125,10 @@ def _take_r_hw(spec: MergeSpec, shape: EncoderShape, method: MergeMethod) -> lis
     """Take the same rows and columns at each of the layers."""
     assert spec.r_hw is not None
     if len(spec.r_hw) != 2 or min(spec.r_hw) < 0:
-        raise PlanError("bad_r_hw", "r_hw", "r_hw must be (rows, columns), neither negative")
+        message = f"r_hw must be (rows, columns), each at least 0, got {shown(spec.r_hw)}."
+        raise PlanError("bad_r_hw", "r_hw", message, limit=0)
     if inflection(spec.schedule) != 0.0:
-        message = "r_hw is the same at each of the layers: leave schedule out"
+        message = "r_hw is the same at each of the layers: leave schedule out."
         raise PlanError("bad_schedule", "schedule", message)
     layers = _layers(spec, shape, method, steps=1)
     sizes = [unit(shape.grid, shape.window)]
@@ -134,8 +136,8 @@ def _take_r_hw(spec: MergeSpec, shape: EncoderShape, method: MergeMethod) -> lis
         (height, width), (rows, columns) = sizes[-1], spec.r_hw if layer in layers else (0, 0)
         most = height - _least(height, 1, method), width - _least(width, 1, method)
         if rows > most[0] or columns > most[1]:
-            message = f"r_hw {spec.r_hw} is too much: layer {layer} can remove {most} at most"
-            raise PlanError("bad_r_hw", "r_hw", message)
+            message = f"r_hw {spec.r_hw} is too much: layer {layer} can remove {most} at most."
+            raise PlanError("bad_r_hw", "r_hw", message, limit=most[0] if rows > most[0] else most[1])
         sizes.append((height - rows, width - columns))
     return sizes
 
@@ -173,8 +175,8 @@ def _layers(spec: MergeSpec, shape: EncoderShape, method: MergeMethod, steps: in
 
 def _checked_layers(layers: tuple[int, ...], num_layers: int) -> tuple[int, ...]:
     if not layers or len(set(layers)) < len(layers) or not set(layers) <= set(range(num_layers)):
-        message = f"layers must be different numbers from 0 to {num_layers - 1}, got {list(layers)}"
-        raise PlanError("bad_layers", "layers", message)
+        message = f"layers must be different numbers from 0 to {num_layers - 1}, got {shown(layers)}."
+        raise PlanError("bad_layers", "layers", message, limit=num_layers - 1)
     return tuple(sorted(layers))
 
 
@@ -219,6 +221,6 @@ def _too_small(spec: MergeSpec, patches: int, least: int, layers: int) -> PlanEr
     target = _target(spec.keep_ratio, patches)
     message = (
         f"keep_ratio {spec.keep_ratio} leaves {target} of {patches} tokens, but {spec.method} in "
-        f"{layers} layers leaves {least} or more: the smallest possible keep_ratio is {smallest}"
+        f"{layers} layers leaves {least} or more: the smallest possible keep_ratio is {smallest}."
     )
-    return PlanError("keep_ratio_too_small", "keep_ratio", message, smallest)
+    return PlanError("keep_ratio_too_small", "keep_ratio", message, limit=smallest)

@@ -13,10 +13,20 @@ from itertools import pairwise
 from tosa.counts import Counts, count_tokens
 from tosa.grid import Grid
 from tosa.methods import METHODS, MergeMethod
+from tosa.methods.options import BadOption
 from tosa.schedule import alpha_schedule
 from tosa.shape import EncoderShape
 from tosa.spatial import KERNELS
-from tosa.spec import MergeSpec, MergeStep, Order, PlanError, UnknownMethod, require_kinds
+from tosa.spec import (
+    ORDERS,
+    MergeSpec,
+    MergeStep,
+    Order,
+    PlanError,
+    UnknownMethod,
+    require_kinds,
+    shown,
+)
 
 
 @dataclass(frozen=True)
@@ -154,18 +164,18 @@ def _steps(
 
 def _check_pair(method: MergeMethod, shape: EncoderShape) -> None:
     if (shape.requires_grid or shape.window) and not method.keeps_grid:
-        working = ", ".join(name for name, other in METHODS.items() if other.keeps_grid)
-        message = f"{shape.name} needs its grid and {method.name} breaks it up; it runs with {working}"
-        raise PlanError("incompatible", "method", message)
+        working = [name for name, other in METHODS.items() if other.keeps_grid]
+        needs = f"{shape.name} needs its grid and {method.name} breaks it up"
+        message = f"{needs}; it runs with {', '.join(working)} as method."
+        raise PlanError("incompatible", "method", message, choices=working)
 
 
 def _check_words(spec: MergeSpec) -> None:
-    if spec.order not in ("raster", "merge"):
-        raise PlanError("bad_order", "order", "order must be raster or merge")
-    if spec.spatial_kernel not in KERNELS:
-        raise PlanError(
-            "bad_spatial_kernel", "spatial_kernel", f"spatial_kernel must be {' or '.join(KERNELS)}"
-        )
+    for field, words in (("order", ORDERS), ("spatial_kernel", KERNELS)):
+        value = getattr(spec, field)
+        if value not in words:
+            message = f"{field} must be {' or '.join(words)}, got {shown(value)}."
+            raise PlanError(f"bad_{field}", field, message, choices=words)
 
 
 def _options(spec: MergeSpec, method: MergeMethod) -> object | None:
@@ -175,10 +185,12 @@ def _options(spec: MergeSpec, method: MergeMethod) -> object | None:
     for name in given:
         if name not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"
-            raise PlanError("unknown_option", "options", f"{method.name} has no option {name!r}; {has}")
+            message = f"{method.name} has no option {shown(name)}; {has}."
+            raise PlanError("unknown_option", "options", message, choices=known or None)
     if method.options is None:
         return None
     try:
         return method.options(**given)
-    except (ValueError, TypeError) as error:
-        raise PlanError("bad_option", "options", f"{method.name}: {error}") from error
+    except BadOption as error:
+        message = f"{method.name}: {error}."
+        raise PlanError("bad_option", "options", message, limit=error.limit, choices=error.choices) from error

@@ -5,10 +5,9 @@ Knows nothing about token counts; limits are the plan's business.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from tosa.spec import PlanError
+from tosa.spec import PlanError, shown
 
 _INFLECTION = {"constant": 0.0, "decreasing": -1.0, "increasing": 1.0}
 
@@ -17,8 +16,9 @@ def inflection(schedule: str | float) -> float:
     """Turn a schedule word or number into ToMe's inflection in [-1, 1]. Raises PlanError."""
     value = _INFLECTION.get(schedule) if isinstance(schedule, str) else float(schedule)
     if value is None or not -1.0 <= value <= 1.0:
-        words = ", ".join(_INFLECTION)
-        raise PlanError("bad_schedule", "schedule", f"schedule must be {words} or a number in [-1, 1]")
+        sentence = f"schedule must be {', '.join(_INFLECTION)} or a number in [-1, 1], got {shown(schedule)}."
+        limit = None if value is None else -1 if value < -1 else 1
+        raise PlanError("bad_schedule", "schedule", sentence, limit=limit, choices=_INFLECTION)
     return value
 
 
@@ -58,11 +58,15 @@ def alpha_schedule(alpha: str | float | Sequence[float], num_layers: int) -> tup
             "uniform": (0.5,) * num_layers,
         }
         if alpha not in words:
-            raise PlanError("bad_alpha", "alpha", f"alpha must be {', '.join(words)}, a number or a list")
+            sentence = f"alpha must be {', '.join(words)}, a number in [0, 1] or a list of them."
+            raise PlanError("bad_alpha", "alpha", sentence, choices=words)
         return words[alpha]
     values = (float(alpha),) * num_layers if isinstance(alpha, int | float) else tuple(map(float, alpha))
     if len(values) != num_layers:
-        raise PlanError("bad_alpha", "alpha", f"alpha has {len(values)} values for {num_layers} layers")
-    if not all(math.isfinite(value) and 0.0 <= value <= 1.0 for value in values):
-        raise PlanError("bad_alpha", "alpha", "alpha must lie in [0, 1]")
+        sentence = f"alpha has {len(values)} values for {num_layers} layers: send one for each."
+        raise PlanError("bad_alpha", "alpha", sentence, limit=num_layers)
+    for value in values:
+        if not 0.0 <= value <= 1.0:  # also NaN
+            sentence = f"alpha must lie in [0, 1], got {shown(value)}."
+            raise PlanError("bad_alpha", "alpha", sentence, limit=0 if value < 0 else 1)
     return values

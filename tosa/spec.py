@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Literal
 
+_MOST_SHOWN = 8
 _LARGEST = 2**31 - 1  # of any integer: far above every count, and exact as a float
 
 
@@ -86,31 +87,54 @@ class MergeStep:
 class PlanError(ValueError):
     """A request that no plan can satisfy.
 
-    `code` is for machines, `field` is one of MergeSpec, the text is for people; `smallest` is the smallest
-    keep_ratio that would work, where that was the trouble.
+    `code` is for machines, `field` is one of MergeSpec, the sentence is for people. `limit` is the bound that
+    was passed (for keep_ratio_too_small the smallest that works), `choices` are the values that are accepted.
+    The sentence repeats numbers and plain words of the request only, see `shown`.
     """
 
-    def __init__(self, code: str, field: str, message: str, smallest: float | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.field = field
-        self.smallest = smallest
+    def __init__(
+        self,
+        code: str,
+        field: str,
+        sentence: str,
+        *,
+        limit: float | None = None,
+        choices: Iterable[str] | None = None,
+    ) -> None:
+        super().__init__(sentence)
+        self.code, self.field, self.limit = code, field, limit
+        self.choices = None if choices is None else tuple(choices)
 
 
 class UnknownMethod(PlanError):
     """A method name that METHODS does not hold."""
 
-    def __init__(self, name: str, known: Iterable[str]) -> None:
-        super().__init__("unknown_method", "method", f"unknown method {name!r}; known: {', '.join(known)}")
+    def __init__(self, name: object, known: Iterable[str]) -> None:
+        known = tuple(known)
+        sentence = f"unknown method {shown(name)}; known: {', '.join(known)}."
+        super().__init__("unknown_method", "method", sentence, choices=known)
+
+
+def shown(value: object) -> str:
+    """Write a value of a request for a sentence: numbers and plain words as they are, others by kind."""
+    if isinstance(value, str):
+        is_plain = value.isascii() and value.replace("_", "").replace("-", "").isalnum() and len(value) <= 64
+        return repr(value) if is_plain else "another text"
+    if isinstance(value, tuple | list):
+        head = ", ".join(map(shown, value[:_MOST_SHOWN]))
+        return f"({head}, ...)" if len(value) > _MOST_SHOWN else f"({head})"
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        return "a larger integer"
+    return repr(value) if value is None or isinstance(value, int | float) else f"a {type(value).__name__}"
 
 
 def require_kinds(spec: MergeSpec) -> None:
     """Check every field but the words. Raises PlanError: its code is "bad_" and the name of the field."""
     for field, (fits, kind) in _KINDS.items():
         if not fits(getattr(spec, field)):
-            raise PlanError(f"bad_{field}", field, f"{field} must be {kind}")
+            raise PlanError(f"bad_{field}", field, f"{field} must be {kind}.")
     if not isinstance(spec.options, tuple) or not all(map(_is_option, spec.options)):
-        message = "options must be names with a number, a word or nothing each"
+        message = "options must be names with a number, a word or nothing each."
         raise PlanError("bad_option", "options", message)
 
 
@@ -151,5 +175,6 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 Order = Literal["raster", "merge"]
+ORDERS: tuple[Order, ...] = ("raster", "merge")
 SpatialKernel = Literal["sinusoidal", "distance"]
 OptionValue = int | float | str | None

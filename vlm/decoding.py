@@ -141,8 +141,12 @@ def require_room(vlm: Vlm, prompts: Sequence[Tensor]) -> None:
     too_long = tuple(i for i, length in enumerate(lengths) if length >= vlm.max_tokens)
     if too_long:
         longest = max(lengths)
-        message = f"the prompt has {longest} tokens with its images; {vlm.id} takes {vlm.max_tokens - 1}"
-        raise VlmError("prompt_too_long", message, rows=too_long)
+        most = vlm.max_tokens - 1
+        message = (
+            f"the prompt has {longest} tokens with its images and the model takes {most}: shorten the "
+            "question or keep fewer visual tokens."
+        )
+        raise VlmError("prompt_too_long", message, rows=too_long, limit=most)
 
 
 def left_pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:

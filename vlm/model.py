@@ -26,13 +26,24 @@ class VlmError(Exception):
     no_safetensors, broken_checkpoint, device_unavailable, prompt_too_long, invalid_generation,
     unsupported_turns, non_finite, wrong_image_size, wrong_plan, wrong_feature_layer, missing_spatial,
     wrong_spatial.
-    `rows`: of several prompts given together, the indices of those it is about.
+    `rows`: of several prompts given together, the indices of those it is about. `field` is the parameter at
+    fault and `limit` the bound that was passed, where there are any. Only the sentences of
+    prompt_too_long, invalid_generation and unsupported_turns are free of names and paths.
     """
 
-    def __init__(self, code: str, message: str, *, rows: tuple[int, ...] = ()) -> None:
+    choices: tuple[str, ...] | None = None
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        rows: tuple[int, ...] = (),
+        field: str | None = None,
+        limit: float | None = None,
+    ) -> None:
         super().__init__(message)
-        self.code = code
-        self.rows = rows
+        self.code, self.rows, self.field, self.limit = code, rows, field, limit
 
 
 @dataclass(frozen=True)

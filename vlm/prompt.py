@@ -57,12 +57,12 @@ def chat_ids(vlm: Vlm, turns: Sequence[Turn], tokens_per_image: Sequence[int]) -
     marks = [str(10**15 + i) for i in range(len(texts))]
     marked = _render(vlm, turns, marks)
     if any(mark not in marked for mark in marks):
-        raise _unsupported(vlm, "leaves out a text of these turns")
+        raise _unsupported("leaves out a text of these turns")
     ids = _tokenize(vlm, _render(vlm, turns, defuse(vlm, texts)))
     if ids.count(vlm.image_token_id) != pictures:
-        raise _unsupported(vlm, "does not place each picture of these turns once")
+        raise _unsupported("does not place each picture of these turns once")
     if special_ids(vlm, ids) != special_ids(vlm, _tokenize(vlm, marked)):
-        raise _unsupported(vlm, "makes special tokens out of the texts of these turns")
+        raise _unsupported("makes special tokens out of the texts of these turns")
     return torch.tensor([list(_expand(ids, vlm.image_token_id, tokens_per_image))], device=vlm.device)
 
 
@@ -95,7 +95,7 @@ def _render(vlm: Vlm, turns: Sequence[Turn], texts: Sequence[str]) -> str:
             messages, chat_template=vlm.chat_template, add_generation_prompt=True, tokenize=False
         )
     except Exception as error:  # a template is the checkpoint's own program: it may raise anything
-        raise _unsupported(vlm, "refuses these turns") from error
+        raise _unsupported("refuses these turns") from error
     return str(rendered)
 
 
@@ -103,8 +103,8 @@ def _tokenize(vlm: Vlm, text: str) -> list[int]:
     return vlm.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def _unsupported(vlm: Vlm, what: str) -> VlmError:
-    return VlmError("unsupported_turns", f"the chat template of {vlm.id} {what}")
+def _unsupported(what: str) -> VlmError:
+    return VlmError("unsupported_turns", f"the chat template of the model {what}.")
 
 
 def _expand(ids: Sequence[int], image_token_id: int, tokens_per_image: Sequence[int]) -> Iterator[int]:

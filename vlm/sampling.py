@@ -25,13 +25,16 @@ class GenerationParams:
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
-            raise VlmError(
-                "invalid_generation", f"max_new_tokens must be at least 1, not {self.max_new_tokens}"
-            )
+            raise _invalid("max_new_tokens", "at least 1", self.max_new_tokens, 1)
         if not self.temperature >= 0:
-            raise VlmError("invalid_generation", f"temperature must be 0 or more, not {self.temperature}")
+            raise _invalid("temperature", "at least 0", self.temperature, 0)
         if not 0 < self.top_p <= 1:
-            raise VlmError("invalid_generation", f"top_p must be above 0 and at most 1, not {self.top_p}")
+            raise _invalid("top_p", "above 0 and at most 1", self.top_p, 0 if self.top_p <= 0 else 1)
+
+
+def _invalid(field: str, span: str, value: float, limit: float) -> VlmError:
+    message = f"{field} must be {span}, got {value}."
+    return VlmError("invalid_generation", message, field=field, limit=limit)
 
 
 @dataclass(frozen=True, eq=False)

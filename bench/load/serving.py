@@ -79,7 +79,7 @@ def serving(
         )
         try:
             url = f"http://127.0.0.1:{port}"
-            _wait_until_ready(url + ready, process, log)
+            wait_until_ready(url + ready, process, log)
             start_s = time.monotonic() - began
             yield Serving(url, psutil.Process(process.pid), start_s, filled[0], env or {})
         finally:
@@ -116,7 +116,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     psutil.wait_procs(left, timeout=10)
 
 
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: IO[str]) -> None:
+def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: IO[str]) -> None:
+    """Ask until it answers 200. Raises ServerFailed if the process ends, or not in START_TIMEOUT_S."""
     end = time.monotonic() + START_TIMEOUT_S
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < end:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.tables import ablations, code, comparison, large, measured
+from bench.tables import ablations, code, comparison, large, measured, overhead
 from bench.tables.markdown import ROOT
 from checkpoints import MANIFEST, write_manifest
 
@@ -42,6 +42,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "load": measured.load,
     "peers": measured.peers,
     "sizing": measured.sizing,
+    "overhead": overhead.overhead,
 }
 
 

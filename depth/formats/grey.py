@@ -26,7 +26,7 @@ def read_grey(data: bytes, max_pixels: int) -> NDArray[np.generic]:
         _check_kind(data, header)
         image = decode(data, header)
     except ImageTooLarge:
-        raise DepthError("too_large") from None
+        raise DepthError("too_large", limit=max_pixels) from None
     except AnimatedImage:
         raise DepthError("multi_page") from None
     except ImageFileError:

@@ -33,7 +33,7 @@ def read_npy(data: bytes, max_pixels: int) -> NDArray[np.generic]:
     shape, is_fortran, dtype, start = _read_header(data)
     height, width = _image_shape(shape)
     if height * width > max_pixels:
-        raise DepthError("too_large")
+        raise DepthError("too_large", limit=max_pixels)
     if len(data) - start != height * width * dtype.itemsize:
         raise DepthError("truncated")
     order = "F" if is_fortran else "C"

@@ -65,7 +65,7 @@ def read_tiff_layout(data: bytes, max_pixels: int) -> TiffLayout:
     if not width or not height:
         raise DepthError("truncated")
     if width * height > max_pixels:
-        raise DepthError("too_large")
+        raise DepthError("too_large", limit=max_pixels)
     _check_kind(tags)
     dtype = _DTYPES.get((_one(tags, _SAMPLE_FORMAT, 1), _one(tags, _BITS, 1)))
     if dtype is None:
@@ -134,7 +134,7 @@ def _block(tags: Tags, width: int, height: int, max_pixels: int) -> tuple[tuple[
     if not rows or not columns or rows % 16 or columns % 16:
         raise DepthError("tiff_layout")
     if math.ceil(height / rows) * rows * math.ceil(width / columns) * columns > 2 * max_pixels + (1 << 16):
-        raise DepthError("too_large")
+        raise DepthError("too_large", limit=max_pixels)
     return (rows, columns), True
 
 

@@ -80,7 +80,7 @@ def _by_libtiff(blocks: list[bytes], layout: TiffLayout, row_bytes: int) -> byte
         raise DepthError("tiff_layout")  # the reversed bits of before 1988, or no LZW at all
     block_bytes = layout.block[0] * row_bytes
     if block_bytes > _BATCH_BYTES:
-        raise DepthError("too_large")
+        raise DepthError("tiff_row", limit=_BATCH_BYTES)
     pixels = []
     rows, step = layout.block_rows, _BATCH_BYTES // block_bytes
     for first in range(0, len(blocks), step):

@@ -108,7 +108,7 @@ def run(benchmark: Benchmark, data: Path, out: Path, limit: int | None, given: M
 
 
 def spec_of(given: Mapping[str, Any]) -> Spec:
-    """Return the merge and depth fields that every question is sent with. Raises ApiError, RunError."""
+    """Return the merge and depth fields that every question is sent with. Raises ServiceError, RunError."""
     fields = {name: given[name] for name in (*MERGE_OPTIONS, *DEPTH_OPTIONS) if name in given}
     if "merge_json" not in given:
         return _checked(read_fields({"question": "?", **fields}, load_settings()))

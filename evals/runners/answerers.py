@@ -14,6 +14,7 @@ from evals.runners.items import DatasetError, Item
 from evals.runners.over_http import HttpAnswerer
 from service.engine.engine import Engine
 from service.engine.jobs import Job
+from service.errors.translation import to_service_error
 from service.pipeline.models import load_models
 from service.pipeline.prepare import prepare
 from service.pipeline.response import model_used, respond
@@ -21,7 +22,6 @@ from service.request.schemas import VqaRequest
 from service.request.validation import check_counts, check_fields
 from service.settings import Settings
 from service.timing import StageTimer
-from service.translation import to_api_error
 
 __all__ = ["Answer", "Answerer", "EngineAnswerer", "HttpAnswerer", "RunError", "Spec"]
 
@@ -103,7 +103,7 @@ class _NoTelemetry:
 
 
 def _refused(item: Item, error: Exception) -> Answer:
-    refusal = to_api_error(error)
+    refusal = to_service_error(error)
     if refusal.code == "not_ready":
         raise RunError("the engine has stopped, its log says why; run the same command again to go on")
     if refusal.code == "internal":

@@ -11,7 +11,7 @@ from python_multipart.multipart import parse_options_header
 
 from service.api.json_body import decode_base64, read_object
 from service.api.multipart import parse_multipart
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.request.schemas import InspectFields, InspectRequest, VqaFields, VqaRequest
 from service.request.validation import FORM_FILES, check_counts, check_fields, unknown_field, validated
 from service.settings import Settings
@@ -20,25 +20,25 @@ JSON, MULTIPART = b"application/json", b"multipart/form-data"
 
 
 def refuse_query(request: Request, model: type[BaseModel]) -> None:
-    """Refuse fields in the address: they would be ignored without a word. Raises ApiError."""
+    """Refuse fields in the address: they would be ignored without a word. Raises ServiceError."""
     for name in request.query_params:
         raise unknown_field(name, FORM_FILES, model)
 
 
 def content_type(request: Request) -> tuple[bytes, bytes]:
-    """Return the media type and the multipart boundary, empty for JSON. Raises ApiError for other types."""
+    """Return the media type and the multipart boundary, empty for JSON. Raises ServiceError for others."""
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind == JSON:
         return kind, b""
     if kind == MULTIPART:
         if b"boundary" not in options:
-            raise ApiError("bad_request", reason="multipart")
+            raise ServiceError("bad_request", reason="multipart")
         return kind, options[b"boundary"]
-    raise ApiError("unsupported_media_type")
+    raise ServiceError("unsupported_media_type")
 
 
 async def read_body(request: Request, settings: Settings) -> bytes:
-    """Read the body, counting while it arrives. Raises ApiError if it is too large or too slow."""
+    """Read the body, counting while it arrives. Raises ServiceError if it is too large or too slow."""
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > settings.max_body_bytes:
         raise _too_large(settings)
@@ -50,12 +50,12 @@ async def read_body(request: Request, settings: Settings) -> bytes:
                 if len(body) > settings.max_body_bytes:
                     raise _too_large(settings)
     except TimeoutError:
-        raise ApiError("request_timeout") from None
+        raise ServiceError("request_timeout") from None
     return bytes(body)
 
 
-def _too_large(settings: Settings) -> ApiError:
-    return ApiError("body_too_large", limit=settings.max_body_bytes)
+def _too_large(settings: Settings) -> ServiceError:
+    return ServiceError("body_too_large", limit=settings.max_body_bytes)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Form:
 
 
 def parse_question(kind: bytes, boundary: bytes, body: bytes, settings: Settings) -> VqaRequest:
-    """Parse a body of a type that `content_type` let through. Raises ApiError, DepthError."""
+    """Parse a body of a type that `content_type` let through. Raises ServiceError, DepthError."""
     form = read_form(kind, boundary, body, VqaFields)
     fields = check_fields(form.fields, settings, strict=form.is_typed)
     asked = VqaRequest(fields, form.images, form.depths)
@@ -78,19 +78,19 @@ def parse_question(kind: bytes, boundary: bytes, body: bytes, settings: Settings
 
 
 def parse_inspection(kind: bytes, boundary: bytes, body: bytes) -> InspectRequest:
-    """Parse a body that holds one depth file and at most one image. Raises ApiError, DepthError."""
+    """Parse a body that holds one depth file and at most one image. Raises ServiceError, DepthError."""
     form = read_form(kind, boundary, body, InspectFields)
     fields = validated(InspectFields, form.fields, strict=form.is_typed)
     fields.check_format()
     if len(form.depths) != 1:
-        raise ApiError("depth_count", reason="inspect_one", field="depth")
+        raise ServiceError("depth_count", reason="inspect_one", field="depth")
     if len(form.images) > 1:
-        raise ApiError("image_count", reason="inspect_one", field="image")
+        raise ServiceError("image_count", reason="inspect_one", field="image")
     return InspectRequest(fields, form.depths[0], form.images[0] if form.images else None)
 
 
 def read_form(kind: bytes, boundary: bytes, body: bytes, model: type[BaseModel]) -> Form:
-    """Read the files and fields of a body; `model` only says which fields there are. Raises ApiError."""
+    """Read the files and fields of a body; `model` only says which fields there are. Raises ServiceError."""
     return _from_json(body, model) if kind == JSON else _from_multipart(body, boundary, model)
 
 
@@ -109,7 +109,7 @@ def _from_multipart(body: bytes, boundary: bytes, model: type[BaseModel]) -> For
 
 def _file(name: str, is_file: bool, data: bytearray) -> bytes:
     if not is_file:
-        raise ApiError("bad_request", reason="not_a_file", field=name)
+        raise ServiceError("bad_request", reason="not_a_file", field=name)
     return bytes(data)
 
 
@@ -118,14 +118,14 @@ def _text(name: str, data: bytearray, model: type[BaseModel]) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         if name in FORM_FILES:
-            raise ApiError("bad_request", reason="not_a_file", field=name) from None
+            raise ServiceError("bad_request", reason="not_a_file", field=name) from None
         raise _not_text(name, model) from None
 
 
-def _not_text(name: str, model: type[BaseModel]) -> ApiError:
+def _not_text(name: str, model: type[BaseModel]) -> ServiceError:
     if name not in model.model_fields:
         return unknown_field(name, FORM_FILES, model)
-    return ApiError("bad_request", reason="not_text", field=name)
+    return ServiceError("bad_request", reason="not_text", field=name)
 
 
 def _from_json(body: bytes, model: type[BaseModel]) -> Form:
@@ -147,4 +147,4 @@ def _base64_files(raw: dict[str, Any], name: str) -> tuple[bytes, ...]:
             return tuple(map(decode_base64, files))
     except ValueError:
         pass
-    raise ApiError("bad_request", reason="base64", field=name)
+    raise ServiceError("bad_request", reason="base64", field=name)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from service.api.body import Form, read_form
 from service.api.responses import ComparedAnswer, ComparedRefusal, CompareResponse, ErrorResponse
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.pipeline.response_models import ModelUsed, VqaResponse
 from service.request.coercion import read_json
 from service.request.schemas import MERGE_FIELDS, AskFields, MergeFields, VqaFields, VqaRequest
@@ -26,6 +26,7 @@ from service.request.validation import (
     unknown_field,
 )
 from service.settings import Settings
+from tosa import PlanError
 
 MAX_SPECS_CHARS = 65_536
 
@@ -45,7 +46,7 @@ class Comparison:
 
 
 def parse_comparison(kind: bytes, boundary: bytes, body: bytes, settings: Settings) -> Comparison:
-    """Parse a body of a type that `content_type` let through. Raises ApiError, DepthError."""
+    """Parse a body of a type that `content_type` let through. Raises ServiceError, DepthError."""
     form = read_form(kind, boundary, body, CompareFields)
     _refuse_outside(form)
     shared = {name: value for name, value in form.fields.items() if name != "specs"}
@@ -63,17 +64,17 @@ def comparison(
     request_id: str,
     model: ModelUsed,
     asked: Comparison,
-    results: Sequence[VqaResponse | ApiError],
+    results: Sequence[VqaResponse | ServiceError],
 ) -> CompareResponse:
     """Return the response; `results` are answers or refusals, one for each spec.
 
     baseline: the first result without merging, if there is one. agree: whether each answer equals its answer;
     null where one of both is missing. Raises the first refusal if there is nothing else.
     """
-    refusals = [one for one in results if isinstance(one, ApiError)]
+    refusals = [one for one in results if isinstance(one, ServiceError)]
     if len(refusals) == len(results):
         raise refusals[0]
-    answers = [None if isinstance(one, ApiError) else one.answer for one in results]
+    answers = [None if isinstance(one, ServiceError) else one.answer for one in results]
     baseline = next((index for index, one in enumerate(results) if _is_unmerged(one)), None)
     truth = None if baseline is None else answers[baseline]
     return CompareResponse(
@@ -91,7 +92,7 @@ def _refuse_outside(form: Form) -> None:
     for name in form.fields:
         if name in VqaFields.model_fields and name not in CompareFields.model_fields:
             known = unknown_field(name, files, CompareFields)
-            raise ApiError("unknown_field", reason="in_specs", field=name, choices=known.choices)
+            raise ServiceError("unknown_field", reason="in_specs", field=name, choices=known.choices)
         if name not in CompareFields.model_fields:
             raise unknown_field(name, files, CompareFields)
 
@@ -101,9 +102,9 @@ def _specs(form: Form, settings: Settings) -> list[dict[str, Any]]:
     if not form.is_typed:
         raw = _from_text(raw)
     if not isinstance(raw, list):
-        raise ApiError("compare_count", reason="list", field="specs")
+        raise ServiceError("compare_count", reason="list", field="specs")
     if not 1 <= len(raw) <= settings.max_compared:
-        raise ApiError("compare_count", field="specs", limit=settings.max_compared)
+        raise ServiceError("compare_count", field="specs", limit=settings.max_compared)
     return [_spec(one, f"specs[{index}]") for index, one in enumerate(raw)]
 
 
@@ -119,7 +120,7 @@ def _from_text(text: object) -> Any:
 
 def _spec(raw: object, where: str) -> dict[str, Any]:
     if not isinstance(raw, dict):
-        raise ApiError("compare_count", reason="list", field=where)
+        raise ServiceError("compare_count", reason="list", field=where)
     return known_object(raw, MERGE_FIELDS, where)
 
 
@@ -128,20 +129,20 @@ def _with_spec(
 ) -> VqaRequest:
     try:
         fields = check_fields({**shared, **spec}, settings, strict=True)
-    except ApiError as error:  # nothing but the spec is new here
+    except (ServiceError, PlanError) as error:  # nothing but the spec is new here
         error.field = f"{where}.{error.field}"
         raise
     return replace(base, fields=fields)
 
 
-def _is_unmerged(answer: VqaResponse | ApiError) -> bool:
-    return not isinstance(answer, ApiError) and answer.merge.method == "none"
+def _is_unmerged(answer: VqaResponse | ServiceError) -> bool:
+    return not isinstance(answer, ServiceError) and answer.merge.method == "none"
 
 
 def _result(
-    spec: MergeFields, answer: VqaResponse | ApiError, request_id: str
+    spec: MergeFields, answer: VqaResponse | ServiceError, request_id: str
 ) -> ComparedAnswer | ComparedRefusal:
-    if isinstance(answer, ApiError):
+    if isinstance(answer, ServiceError):
         refusal = ErrorResponse.model_validate(answer.body(request_id))
         return ComparedRefusal(spec=spec, error=refusal.error)
     return ComparedAnswer(

@@ -9,7 +9,7 @@ import base64
 import binascii
 from typing import Any
 
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.request.coercion import RepeatedKey, read_json
 
 MAX_JSON_MARKS = 20_000
@@ -19,17 +19,17 @@ PART_CHARS = 2**20  # a multiple of 4
 
 
 def read_object(body: bytes, max_marks: int = MAX_JSON_MARKS) -> dict[str, Any]:
-    """Read a body that is one JSON object. Raises ApiError."""
+    """Read a body that is one JSON object. Raises ServiceError."""
     if sum(map(body.count, (b",", b"[", b"{"))) > max_marks:
-        raise ApiError("bad_request", reason="json")
+        raise ServiceError("bad_request", reason="json")
     try:
         raw = read_json(body.decode("utf-8"))
     except RepeatedKey:
-        raise ApiError("bad_request", reason="repeated_key") from None
+        raise ServiceError("bad_request", reason="repeated_key") from None
     except ValueError:
-        raise ApiError("bad_request", reason="json") from None
+        raise ServiceError("bad_request", reason="json") from None
     if not isinstance(raw, dict):
-        raise ApiError("bad_request", reason="json")
+        raise ServiceError("bad_request", reason="json")
     return raw
 
 

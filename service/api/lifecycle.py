@@ -17,18 +17,19 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from service.api.body import read_body
+from service.api.errors import status_of
 from service.api.request_context import Call
 from service.api.serialise import json_response
 from service.api.state import ServiceState
 from service.budgets import Costs
 from service.engine.jobs import Job
+from service.errors.translation import to_service_error
 from service.pipeline.prepare import Inferred, prepare
 from service.pipeline.response import respond
 from service.pipeline.response_models import VqaResponse
 from service.request.schemas import VqaRequest
 from service.telemetry import CLIENT_GONE, Ending
-from service.timing import StageTimer, server_timing
-from service.translation import to_api_error
+from service.timing import FIRST_BYTE, StageTimer, server_timing
 
 CLIENT_LEFT = 499  # nginx's status for a client that did not wait; it is logged, not sent
 
@@ -39,10 +40,11 @@ T = TypeVar("T")
 async def visit(request: Request, route: str) -> AsyncIterator[Call]:
     """Hold a place for one request, from before its body is read to the end of its response.
 
-    Raises ApiError: unauthorized, budget_exceeded, overloaded, draining. However it ends, telemetry hears it.
+    Raises ServiceError: unauthorized, budget_exceeded, overloaded, draining. Telemetry hears how it ends.
     """
     state = service_state(request)
-    call = Call(route, request.state.request_id, state.settings.request_timeout_s)
+    first_byte_s = getattr(request.state, FIRST_BYTE, None)
+    call = Call(route, request.state.request_id, state.settings.request_timeout_s, first_byte_s)
     status, code = 200, None
     state.open_calls.add(call)
     try:
@@ -54,8 +56,8 @@ async def visit(request: Request, route: str) -> AsyncIterator[Call]:
         status, code = CLIENT_LEFT, CLIENT_GONE
         raise
     except Exception as error:
-        refusal = to_api_error(error)
-        status, code = refusal.kind.status, refusal.code
+        refusal = to_service_error(error)
+        status, code = status_of(refusal), refusal.code
         raise
     finally:
         state.open_calls.discard(call)
@@ -65,11 +67,14 @@ async def visit(request: Request, route: str) -> AsyncIterator[Call]:
 
 
 async def receive(call: Call, request: Request, stack: AsyncExitStack) -> bytes:
-    """Return the body, and watch from then on whether the client stays. Raises ApiError."""
+    """Return the body, and watch from then on whether the client stays. Raises ServiceError."""
     call.where = "body"
-    body = await call.wait(read_body(request, service_state(request).settings))
+    try:
+        body = await call.wait(read_body(request, service_state(request).settings))
+    finally:
+        call.timer.mark("receive")
     await stack.enter_async_context(call.watching(request.receive))
-    call.timer, call.where = StageTimer(), "decode"
+    call.where = "decode"
     return body
 
 
@@ -118,12 +123,6 @@ def timed(done: VqaResponse, body: BaseModel | None = None) -> Response:
     return json_response(body or done, {"Server-Timing": server_timing(done.timings_ms)})
 
 
-def timer_of(call: Call) -> StageTimer:
-    """Return the clock of a request whose body is here."""
-    assert call.timer is not None, "the clock starts when the body is here"
-    return call.timer
-
-
 def service_state(request: Request) -> ServiceState:
     """Return what every request of this process shares."""
     return request.app.state.service
@@ -149,7 +148,7 @@ def _ending(call: Call, request: Request, status: int, code: str | None) -> Endi
         where=call.where,
         key=call.key,
         answers=tuple(call.answers),
-        timings_ms=(call.timer or StageTimer()).timings_ms(),
+        timings_ms=call.timer.timings_ms(),
         total_s=perf_counter() - call.arrived,
         question=call.question,
         traceparent=request.headers.get("traceparent"),

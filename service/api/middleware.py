@@ -13,8 +13,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.chat.response import error_body
-from service.errors import ApiError
+from service.api.errors import error_body
+from service.errors import ServiceError
 
 log = logging.getLogger("tosa_vqa")
 
@@ -48,7 +48,7 @@ class RequestId:
             log.exception("unexpected error (request %s)", request_id)
             if has_started:
                 raise
-            body = error_body(ApiError("internal"), request_id, scope["path"])
+            body = error_body(ServiceError("internal"), request_id, scope["path"])
             await JSONResponse(body, 500)(scope, receive, send_with_id)
 
 

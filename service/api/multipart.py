@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from service.errors import ApiError
+from service.errors import ServiceError
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -26,7 +26,7 @@ class Part:
 
 
 def parse_multipart(body: bytes, boundary: bytes) -> list[Part]:
-    """Return the parts of `body` in order. Raises ApiError if it is malformed, incomplete or has too many."""
+    """Return the parts of `body` in order. Raises ServiceError if it is malformed, cut or has too many."""
     collector = _Collector()
     try:
         parser = MultipartParser(boundary, collector.callbacks())
@@ -89,5 +89,5 @@ class _Collector:
         self.is_complete = True
 
 
-def _malformed() -> ApiError:
-    return ApiError("bad_request", reason="multipart")
+def _malformed() -> ServiceError:
+    return ServiceError("bad_request", reason="multipart")

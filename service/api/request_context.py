@@ -16,7 +16,7 @@ from starlette.types import Receive
 
 from service.budgets import Costs
 from service.engine.jobs import Abandoned
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.pipeline.response_models import VqaResponse
 from service.timing import StageTimer
 
@@ -27,18 +27,21 @@ T = TypeVar("T")
 
 
 class Call:
-    """One request, from its headers to the end of its response. Times are seconds of `perf_counter`.
+    """One request, from its first byte to the end of its response. Times are seconds of `perf_counter`.
 
-    `request_id` may be the client's own and is only ever echoed.
+    `request_id` may be the client's own and is only ever echoed. `first_byte_s` is when the first byte of the
+    request's head arrived; None, under a server that does not say: now.
     """
 
-    def __init__(self, route: str, request_id: str, timeout_s: float) -> None:
+    def __init__(
+        self, route: str, request_id: str, timeout_s: float, first_byte_s: float | None = None
+    ) -> None:
         self.route, self.request_id = route, request_id
-        self.arrived = perf_counter()
+        self.arrived = perf_counter() if first_byte_s is None else first_byte_s
         self.deadline = self.arrived + timeout_s
         self.key: str | None = None
         self.where: Where = "admission"
-        self.timer: StageTimer | None = None
+        self.timer = StageTimer(began_s=self.arrived)
         self.question: str | None = None
         self.method: str | None = None
         self.costs: list[Costs] = []
@@ -46,7 +49,8 @@ class Call:
         self._abandoned: Why | None = None
         self._gone = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._alarm = self._loop.call_later(timeout_s, self.abandon, "deadline")
+        left_s = self.deadline - perf_counter()
+        self._alarm = self._loop.call_later(max(0.0, left_s), self.abandon, "deadline")
 
     @property
     def is_wanted(self) -> bool:
@@ -87,7 +91,7 @@ class Call:
     async def wait(self, work: Awaitable[T]) -> T:
         """Wait for work, as long as there is time and somebody who wants it.
 
-        Raises ClientDisconnect, and ApiError deadline_exceeded or draining; the work is then cancelled.
+        Raises ClientDisconnect, and ServiceError deadline_exceeded or draining; the work is then cancelled.
         """
         task = asyncio.ensure_future(work)
         gone = asyncio.ensure_future(self._gone.wait())
@@ -107,9 +111,9 @@ class Call:
             case "disconnect":
                 return ClientDisconnect()
             case "shutdown":
-                return ApiError("draining", retry_after_s=1)
+                return ServiceError("draining", retry_after_s=1)
             case _:
-                return ApiError("deadline_exceeded")
+                return ServiceError("deadline_exceeded")
 
     def _set_alarm(self) -> None:
         if self._abandoned is None:

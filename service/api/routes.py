@@ -19,7 +19,6 @@ from service.api.lifecycle import (
     service_state,
     speak,
     timed,
-    timer_of,
     visit,
 )
 from service.api.openapi import COMPARE_BODY, INSPECT_BODY, VQA_BODY, VQA_STREAM
@@ -30,14 +29,14 @@ from service.api.sse import event, stream, text_event
 from service.api.state import ServiceState
 from service.budgets import Costs
 from service.engine.jobs import Job
-from service.errors import ApiError
+from service.errors import ServiceError
+from service.errors.translation import to_service_error
 from service.pipeline.inspection import inspect, picture_of
 from service.pipeline.response import model_used
 from service.pipeline.response_models import VqaResponse
 from service.request.schemas import InspectFields, VqaFields, VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer
-from service.translation import to_api_error
 
 router = APIRouter()
 Documented = dict[int | str, dict[str, Any]]
@@ -46,7 +45,7 @@ REFUSALS: Documented = {kind: {"model": ErrorResponse} for kind in ("4XX", "5XX"
 
 @router.post("/vqa", response_model=VqaResponse, responses={**REFUSALS, **VQA_STREAM}, openapi_extra=VQA_BODY)
 async def vqa(request: Request) -> Response:
-    """Answer a question about one or more RGB-D frames. The clock starts when the whole request is here."""
+    """Answer a question about one or more RGB-D frames. The clock starts with the first byte of its head."""
     state = service_state(request)
     async with AsyncExitStack() as stack:
         call = await stack.enter_async_context(visit(request, "/vqa"))
@@ -54,12 +53,11 @@ async def vqa(request: Request) -> Response:
         kind = content_type(request)
         state.models()
         body = await receive(call, request, stack)
-        timer = timer_of(call)
 
         def parse() -> VqaRequest:
             return parse_question(*kind, body, state.settings)
 
-        asked, job = await in_thread(call, state, lambda: _parse(call, state, timer, parse))
+        asked, job = await in_thread(call, state, lambda: _parse(call, state, call.timer, parse))
         if asked.fields.stream:
             said = speak(call, state, job)
             return await stream(call, _vqa_events(said), _error_event(call), stack)
@@ -169,21 +167,21 @@ def _parse_and_inspect(call: Call, kind: tuple[bytes, bytes], body: bytes, setti
 
 async def _all_answers(
     call: Call, state: ServiceState, asked: Comparison, width: int
-) -> list[VqaResponse | ApiError]:
+) -> list[VqaResponse | ServiceError]:
     """Answer the questions of a comparison, `width` at a time; a refused one does not touch the others."""
     places = asyncio.Semaphore(width)
 
-    async def one(question: VqaRequest) -> VqaResponse | ApiError:
+    async def one(question: VqaRequest) -> VqaResponse | ServiceError:
         async with places:
             return await one_inside(question)
 
-    async def one_inside(question: VqaRequest) -> VqaResponse | ApiError:
+    async def one_inside(question: VqaRequest) -> VqaResponse | ServiceError:
         timer = StageTimer()
         try:
             _, job = await in_thread(call, state, lambda: _parse(call, state, timer, lambda: question))
             return await answer(call, state, job)
         except Exception as error:
-            refusal = to_api_error(error)
+            refusal = to_service_error(error)
             if refusal.code in ("internal", "deadline_exceeded"):
                 raise
             return refusal
@@ -196,5 +194,5 @@ async def _vqa_events(said: AsyncIterator[str | VqaResponse]) -> AsyncIterator[b
         yield text_event(piece) if isinstance(piece, str) else event("answer", piece)
 
 
-def _error_event(call: Call) -> Callable[[ApiError], bytes]:
+def _error_event(call: Call) -> Callable[[ServiceError], bytes]:
     return lambda refusal: event("error", refusal.body(call.request_id))

@@ -15,8 +15,8 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.request_context import Call
 from service.api.serialise import ascii_json
-from service.errors import ApiError
-from service.translation import to_api_error
+from service.errors import ServiceError
+from service.errors.translation import to_service_error
 
 MEDIA_TYPE = "text/event-stream"
 HEADERS: Mapping[str, str] = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -58,7 +58,7 @@ class EventStream(Response):
         call: Call,
         first: bytes,
         events: AsyncIterator[bytes],
-        on_error: Callable[[ApiError], bytes],
+        on_error: Callable[[ServiceError], bytes],
         held: AsyncExitStack,
     ) -> None:
         super().__init__(headers=dict(HEADERS))
@@ -73,7 +73,7 @@ class EventStream(Response):
         except ClientDisconnect:
             raise
         except Exception as error:  # the client has been told inside the stream
-            if to_api_error(error).code == "internal":
+            if to_service_error(error).code == "internal":
                 log.error("a stream broke (request %s)", self._call.request_id, exc_info=error)
 
     async def _send_all(self, send: Send) -> None:
@@ -88,7 +88,7 @@ class EventStream(Response):
             raise
         except Exception as error:
             with suppress(ClientDisconnect):
-                await self._end(send, self._on_error(to_api_error(error)))
+                await self._end(send, self._on_error(to_service_error(error)))
             raise
         await self._end(send, b"")
 
@@ -110,7 +110,7 @@ def _body(data: bytes, more: bool = True) -> dict[str, object]:
 async def stream(
     call: Call,
     events: AsyncIterator[bytes],
-    on_error: Callable[[ApiError], bytes],
+    on_error: Callable[[ServiceError], bytes],
     stack: AsyncExitStack,
 ) -> EventStream:
     """Return a stream once its first event is there, so that an early refusal still is an HTTP status."""

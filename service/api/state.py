@@ -11,7 +11,7 @@ from service.api.request_context import Call
 from service.budgets import Budgets
 from service.engine.engine import Engine
 from service.engine.warmup import warm_up
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.keys import KeyRing
 from service.pipeline.models import Models, load_models
 from service.settings import Settings
@@ -90,19 +90,19 @@ class ServiceState:
             call.abandon("shutdown")
 
     def models(self) -> Models:
-        """Return the warm models. Raises ApiError while there are none."""
+        """Return the warm models. Raises ServiceError while there are none."""
         if self._models is None or self._status == "failed":
             reason = "failed" if self._status == "failed" else "loading"
-            raise ApiError("not_ready", reason=reason, retry_after_s=5)
+            raise ServiceError("not_ready", reason=reason, retry_after_s=5)
         return self._models
 
     def check_ready(self) -> None:
-        """Raise ApiError unless a request that comes now would be answered."""
+        """Raise ServiceError unless a request that comes now would be answered."""
         match self.status:
             case "draining":
-                raise ApiError("draining", retry_after_s=1)
+                raise ServiceError("draining", retry_after_s=1)
             case "stalled":
-                raise ApiError("not_ready", reason="stalled", retry_after_s=5)
+                raise ServiceError("not_ready", reason="stalled", retry_after_s=5)
             case _:
                 self.models()
 

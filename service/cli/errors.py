@@ -9,21 +9,18 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from service.errors import ApiError
+    from service.errors import ServiceError
 
 
 @contextmanager
 def clear_refusals() -> Iterator[None]:
     """Turn every refusal of ours into exit code 2 and one sentence."""
-    from depth import DepthError
-    from service.errors import ApiError, from_depth
+    from service.errors import ServiceError
 
     try:
         yield
-    except ApiError as error:
+    except ServiceError as error:
         fail(sentence(error))
-    except DepthError as error:
-        fail(sentence(from_depth(error)))
     except OSError as error:
         fail(os_sentence(error))
     except Exception as error:
@@ -37,16 +34,17 @@ def _said(error: Exception) -> str | None:
     """Return the sentence of what loading and planning raise; they have imported what is imported here."""
     from pydantic import ValidationError
 
+    from depth import DepthError
     from depth.estimate import EstimatorError
-    from service.translation import to_api_error
+    from service.errors.translation import to_service_error
     from tosa import PlanError
     from vlm import VlmError
     from vlm.overlay import PlotsMissing
 
     match error:
-        case PlanError():
-            return sentence(to_api_error(error))
-        case VlmError() | EstimatorError() | PlotsMissing():
+        case PlanError() | DepthError():
+            return sentence(to_service_error(error))
+        case VlmError() | EstimatorError() | PlotsMissing():  # names are of the caller's own files
             return str(error)
         case ValidationError():
             return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
@@ -54,12 +52,14 @@ def _said(error: Exception) -> str | None:
             return None
 
 
-def sentence(refusal: ApiError) -> str:
-    """Write a refusal of the service in one line."""
-    about = f" ({refusal.field})" if refusal.field else ""
-    choices = f" Choose from: {', '.join(refusal.choices)}." if refusal.choices else ""
-    limit = "" if refusal.limit is None else f" The limit is {refusal.limit}."
-    return f"{refusal.message}{about}{choices}{limit}"
+def sentence(refusal: ServiceError) -> str:
+    """Write a refusal of the service in one line; what its sentence does not name is added."""
+    message, field, limit = refusal.message, refusal.field, refusal.limit
+    about = f" ({field})" if field and field not in message else ""
+    unnamed = [choice for choice in refusal.choices or () if choice not in message]
+    choices = f" Choose from: {', '.join(refusal.choices or ())}." if unnamed else ""
+    most = "" if limit is None or str(limit) in message else f" The limit is {limit}."
+    return f"{message}{about}{choices}{most}"
 
 
 def os_sentence(error: OSError) -> str:

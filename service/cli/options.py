@@ -115,7 +115,7 @@ def load_settings(**given: Any) -> Settings:
 def read_request(
     fields: Mapping[str, Any], images: list[Path], depths: list[Path], settings: Settings
 ) -> VqaRequest:
-    """Check the fields and read the files. Raises ApiError, OSError."""
+    """Check the fields and read the files. Raises ServiceError, OSError."""
     from service.request.schemas import VqaRequest
     from service.request.validation import check_counts
 
@@ -129,8 +129,8 @@ def read_request(
 
 
 def read_fields(fields: Mapping[str, Any], settings: Settings) -> VqaFields:
-    """Check fields that came as text, leaving out what was not given. Raises ApiError."""
-    from service.errors import ApiError
+    """Check fields that came as text, leaving out what was not given. Raises ServiceError."""
+    from service.errors import ServiceError
     from service.request.coercion import option
     from service.request.validation import check_fields
 
@@ -138,7 +138,7 @@ def read_fields(fields: Mapping[str, Any], settings: Settings) -> VqaFields:
     try:
         pairs = [option(text) for text in given.pop("options", [])]
     except ValueError:
-        raise ApiError("bad_option", reason="not_name_value", field="options") from None
+        raise ServiceError("bad_option", reason="not_name_value", field="options") from None
     return check_fields({**given, **({"options": dict(pairs)} if pairs else {})}, settings, strict=False)
 
 
@@ -155,7 +155,7 @@ def prepare_here(
 ) -> tuple[Models, Prepared]:
     """Prepare a request in this process, where an estimator is loaded only if it is needed.
 
-    Raises ApiError, DepthError, EstimatorError, PlanError, VlmError.
+    Raises ServiceError, DepthError, EstimatorError, PlanError, VlmError.
     """
     from service.pipeline.estimation import load_estimation
     from service.pipeline.prepare import prepare

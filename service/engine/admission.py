@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.errors import ApiError
+from service.errors import ServiceError
 
 
 class Admission:
@@ -24,7 +24,7 @@ class Admission:
 
     @contextmanager
     def admit(self) -> Iterator[None]:
-        """Hold one place for a whole request. Raises ApiError overloaded or draining, with Retry-After."""
+        """Hold one place for a whole request. Raises ServiceError overloaded or draining."""
         with self.more(1):
             yield
 
@@ -32,9 +32,9 @@ class Admission:
     def more(self, number: int) -> Iterator[None]:
         """Hold several places; all or none. Raises as `admit`."""
         if self._is_closed:
-            raise ApiError("draining", retry_after_s=1)
+            raise ServiceError("draining", retry_after_s=1)
         if self.inside + number > self.places:
-            raise ApiError("overloaded", retry_after_s=self.retry_after_s())
+            raise ServiceError("overloaded", retry_after_s=self.retry_after_s())
         self.inside += number
         try:
             yield

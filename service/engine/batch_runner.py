@@ -18,7 +18,7 @@ from service.engine.batch_queue import Batcher
 from service.engine.jobs import Abandoned, Job
 from service.engine.stop_sequences import StopTexts, cut
 from service.engine.vision_stage import Seen, Watcher, see_frames
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.pipeline.depth_summary import used
 from service.pipeline.models import Models
 from service.pipeline.prepare import Inferred, Prepared
@@ -104,7 +104,7 @@ class BatchRunner:
         seen = see_frames(self._models, jobs, self._limits.limit, self._watcher, lambda: self._between(jobs))
         for job in jobs:
             if job not in seen:
-                job.fail(ApiError("numerical_error"))
+                job.fail(ServiceError("numerical_error"))
         jobs = list(seen)
         if not jobs:
             return
@@ -139,7 +139,7 @@ class BatchRunner:
     def _finish(self, job: Job, row: GeneratedSequence, seen: Seen, batch_size: int) -> None:
         job.timer.mark("generate")
         if row.finish_reason == "non_finite":
-            job.fail(ApiError("numerical_error"))
+            job.fail(ServiceError("numerical_error"))
             return
         text, is_cut = cut(answer_text(self._models.vlm, row.token_ids), job.stop)
         job.send(text)
@@ -165,17 +165,17 @@ class BatchRunner:
         """Say what a failure means: the end for a single job, two smaller batches for several."""
         if _is_fatal(failure):
             for job in jobs:
-                job.fail(ApiError("not_ready", reason="failed", retry_after_s=5))
+                job.fail(ServiceError("not_ready", reason="failed", retry_after_s=5))
             raise FatalDeviceError(str(failure)) from failure
         if _is_out_of_memory(failure):
             return self._out_of_memory(jobs)
         if len(jobs) > 1:
             return "split"
-        expected = isinstance(failure, ApiError | EstimatorError | VlmError)
+        expected = isinstance(failure, ServiceError | EstimatorError | VlmError)
         if not expected:
             log.error("a request failed in the model thread", exc_info=failure)
             self._limits.quarantine(jobs[0])
-        jobs[0].fail(failure if expected else ApiError("internal"))
+        jobs[0].fail(failure if expected else ServiceError("internal"))
         return "failed"
 
     def _out_of_memory(self, jobs: Sequence[Job]) -> str:
@@ -185,7 +185,7 @@ class BatchRunner:
             self._limits.shrink()
         elif not self._later(jobs[0]):
             self._limits.quarantine(jobs[0])
-            jobs[0].fail(ApiError("too_costly"))
+            jobs[0].fail(ServiceError("too_costly"))
         return "out_of_memory"
 
     def _between(self, jobs: Sequence[Job]) -> None:
@@ -235,7 +235,7 @@ class Unwatched:
 
 
 def answer_here(models: Models, prepared: Prepared, timer: StageTimer | None = None) -> Inferred:
-    """Answer a prepared question now. Raises what its models raise, and ApiError."""
+    """Answer a prepared question now. Raises what its models raise, and ServiceError."""
     job = Job(prepared, timer or StageTimer())
     for _ in BatchRunner(models, Batcher(len(prepared.frames)), Unwatched(), lambda: None).run([job]):
         pass

@@ -87,7 +87,7 @@ class Engine:
         )
 
     async def answer(self, job: Job) -> Inferred:
-        """Answer a job in one of the next batches. Raises what its models raise, and ApiError."""
+        """Answer a job in one of the next batches. Raises what its models raise, and ServiceError."""
         self.model_thread.submit(job)
         try:
             return await asyncio.wrap_future(job.answer)

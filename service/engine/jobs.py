@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from service.budgets import Costs
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.pipeline.prepare import Inferred, Prepared
 from service.timing import StageTimer
 
@@ -80,7 +80,7 @@ class Job:
         if self.on_text is None or self.said.startswith(text):
             return
         if not text.startswith(self.said):  # in low precision; what was said cannot be taken back
-            self.fail(ApiError("internal"))
+            self.fail(ServiceError("internal"))
             return
         self.on_text(text[len(self.said) :])
         self.said = text

@@ -18,7 +18,7 @@ import torch
 from service.engine.batch_queue import Batcher
 from service.engine.batch_runner import BatchRunner, FatalDeviceError
 from service.engine.jobs import Job
-from service.errors import ApiError
+from service.errors import ServiceError
 
 log = logging.getLogger("tosa_vqa")
 
@@ -83,10 +83,10 @@ class ModelThread:
         self._last_beat = perf_counter()
 
     def submit(self, job: Job) -> None:
-        """Let a job wait for its batch. Raises ApiError if the thread does not run any more."""
+        """Let a job wait for its batch. Raises ServiceError if the thread does not run any more."""
         with self._changed:
             if self._is_closing or not self.is_alive:
-                raise ApiError("not_ready", reason="failed", retry_after_s=5)
+                raise ServiceError("not_ready", reason="failed", retry_after_s=5)
             self._batcher.add(job)
             self._changed.notify()
 
@@ -171,7 +171,7 @@ class ModelThread:
             raise
         except Exception as error:
             log.error("a batch failed outside of its models", exc_info=error)
-            _fail(jobs, ApiError("internal"))
+            _fail(jobs, ServiceError("internal"))
             return
         self._running.append((jobs, batch))
 
@@ -194,9 +194,9 @@ class ModelThread:
                 future.cancel()
         for jobs, _ in self._running:
             waiting += jobs
-        _fail(waiting, ApiError("not_ready", reason="failed", retry_after_s=5))
+        _fail(waiting, ServiceError("not_ready", reason="failed", retry_after_s=5))
 
 
-def _fail(jobs: list[Job], error: ApiError) -> None:
+def _fail(jobs: list[Job], error: ServiceError) -> None:
     for job in jobs:
         job.fail(error)

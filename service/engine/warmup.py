@@ -41,9 +41,9 @@ def possible_plan(vlm: Vlm, name: str) -> MergePlan | None:
     try:
         return make_plan(MergeSpec(name, keep_ratio=keep_ratio), vlm.shape)
     except PlanError as error:
-        if error.smallest is None:
+        if error.code != "keep_ratio_too_small":
             return None
-        return make_plan(MergeSpec(name, keep_ratio=error.smallest), vlm.shape)
+        return make_plan(MergeSpec(name, keep_ratio=error.limit), vlm.shape)
 
 
 @torch.inference_mode()

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from depth import DepthMap, DepthReport, check_alignment, depth_codes, read_depth
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.request.schemas import VqaRequest
 from service.settings import Settings
 from tosa import METHODS, MergePlan, position_tokens, spatial_tokens
@@ -19,7 +19,7 @@ Source = Literal["client", "estimate", "none"]
 
 
 def depth_source(asked: VqaRequest, plan: MergePlan, settings: Settings) -> Source | None:
-    """Choose where depth comes from; None if the scene steers nothing. Raises ApiError (depth_required)."""
+    """Choose where depth comes from; None if the scene steers nothing. Raises ServiceError."""
     if not plan.needs_spatial:
         return None
     if asked.fields.depth is not None:
@@ -66,7 +66,7 @@ def spatial_without_depth(plan: MergePlan) -> Tensor:
     return position_tokens(plan.shape.grid, 1, plan.spec.spatial_kernel)
 
 
-def _depth_required(plan: MergePlan) -> ApiError:
+def _depth_required(plan: MergePlan) -> ServiceError:
     reason = "" if METHODS[plan.method].needs_spatial else "option"
     without = [name for name, method in METHODS.items() if not method.needs_spatial]
-    return ApiError("depth_required", reason=reason, field="depth", choices=without)
+    return ServiceError("depth_required", reason=reason, field="depth", choices=without)

@@ -7,18 +7,18 @@ from PIL import Image
 
 from depth.formats.errors import AnimatedImage, ImageFileError, ImageTooLarge, UnknownFormat
 from depth.formats.image_file import decode, read_header
-from service.errors import ApiError
+from service.errors import ServiceError
 
 
 def decode_image(data: bytes, max_px: int) -> Image.Image:
     """Decode a JPEG, PNG or WebP file to a fully loaded RGB image, upright.
 
-    Raises ApiError: bad_image, or image_too_large before anything is allocated.
+    Raises ServiceError: bad_image, or image_too_large before anything is allocated.
     """
     try:
         image = decode(data, read_header(data, max_px), keep_texts=True)
     except ImageTooLarge:
-        raise ApiError("image_too_large", field="image", limit=max_px) from None
+        raise ServiceError("image_too_large", field="image", limit=max_px) from None
     except AnimatedImage:
         raise _bad("animated") from None
     except UnknownFormat:
@@ -37,5 +37,5 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _bad(reason: str = "") -> ApiError:
-    return ApiError("bad_image", reason=reason, field="image")
+def _bad(reason: str = "") -> ServiceError:
+    return ServiceError("bad_image", reason=reason, field="image")

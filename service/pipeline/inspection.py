@@ -20,7 +20,7 @@ def inspect(
 ) -> tuple[DepthMap, DepthInspection]:
     """Return the depth and what is said of it.
 
-    costs: counts what is decoded. Raises DepthError, and ApiError for the image.
+    costs: counts what is decoded. Raises DepthError, and ServiceError for the image.
     """
     costs = costs or Costs()
     seen = None if image is None else decode_image(image, max_px)

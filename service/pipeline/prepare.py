@@ -84,8 +84,8 @@ def prepare(
     """Plan the merging, then decode and make ready one image after the other, so that only one is in memory.
 
     tenant: whose remembered frames may be used. costs: counts what is decoded, also if the request is then
-    refused. check: called between images, and may raise to stop. Raises ApiError, DepthError, PlanError, and
-    VlmError for a prompt that is too long.
+    refused. check: called between images, and may raise to stop. Raises ServiceError, DepthError, PlanError,
+    and VlmError for a prompt that is too long.
     """
     plan = plan_request(asked.fields, asked.wants_depth, models.vlm.shape)
     source = depth_source(asked, plan, settings)

@@ -14,7 +14,7 @@ from hashlib import sha256
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.settings import Settings
 
 HELD_BYTES = 512 * 2**20
@@ -73,12 +73,12 @@ class Room:
     async def read(self, scope: Scope, receive: Receive) -> Body | None:
         """Read a body, counting while it arrives; None if the client leaves.
 
-        Raises ApiError body_too_large, request_timeout, overloaded.
+        Raises ServiceError body_too_large, request_timeout, overloaded.
         """
         settings = self._all.settings
         announced = Headers(scope=scope).get("content-length", "0")
         if announced.isdecimal() and int(announced) > settings.max_body_bytes:
-            raise ApiError("body_too_large", limit=settings.max_body_bytes)
+            raise ServiceError("body_too_large", limit=settings.max_body_bytes)
         chunks: list[bytes] = []
         try:
             async with asyncio.timeout(settings.body_timeout_s):
@@ -90,16 +90,16 @@ class Room:
                     if not message.get("more_body", False):
                         return Body(b"".join(chunks), receive)
         except TimeoutError:
-            raise ApiError("request_timeout") from None
+            raise ServiceError("request_timeout") from None
 
     def _take(self, chunks: list[bytes], chunk: bytes) -> None:
         chunks.append(chunk)
         self.taken += len(chunk)
         self._all.held += len(chunk)
         if self.taken > self._all.settings.max_body_bytes:
-            raise ApiError("body_too_large", limit=self._all.settings.max_body_bytes)
+            raise ServiceError("body_too_large", limit=self._all.settings.max_body_bytes)
         if self._all.held > self._all.limit:
-            raise ApiError("overloaded", retry_after_s=1)
+            raise ServiceError("overloaded", retry_after_s=1)
 
 
 def frame_name(content_type: str, body: bytes) -> str:

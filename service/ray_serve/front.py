@@ -10,17 +10,17 @@ import logging
 import time
 from collections import OrderedDict
 from hashlib import sha256
-from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.errors import error_body, headers_of, status_of
 from service.api.middleware import request_id_of
 from service.api.sse import chunk_event
 from service.api.sse import event as named_event
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.ray_serve.bodies import Bodies, Body, frame_name
 from service.settings import Settings
 
@@ -50,7 +50,7 @@ class Front:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
         elif scope["path"].startswith("/-/") and scope["path"] != "/-/healthz":
-            await _refuse(ApiError("not_found"), scope, receive, send)
+            await _refuse(ServiceError("not_found"), scope, receive, send)
         elif scope["method"] in ("GET", "HEAD", "OPTIONS"):
             await self._ask(scope, Body(b"", receive), send)
         else:
@@ -62,7 +62,7 @@ class Front:
                 body = await room.read(scope, receive)
                 if body is not None:
                     await self._ask(scope, body, send)
-        except ApiError as refusal:
+        except ServiceError as refusal:
             await _refuse(refusal, scope, receive, send)
 
     async def _ask(self, scope: Scope, body: Body, send: Send) -> None:
@@ -73,14 +73,14 @@ class Front:
         for _ in range(TRIES):
             left = end - time.monotonic()
             if left <= 0:  # one loss is bad luck, and no reason to refuse it next time
-                return await _refuse(ApiError("replica_lost", retry_after_s=1), scope, body.receive, send)
+                return await _refuse(ServiceError("replica_lost", retry_after_s=1), scope, body.receive, send)
             await self._try(_scope(scope, frame, left), body.receive, reply)
             if reply.is_over or body.is_abandoned:
                 return
             if reply.has_started:
-                return await reply.break_off(ApiError("replica_lost", retry_after_s=1))
+                return await reply.break_off(ServiceError("replica_lost", retry_after_s=1))
         self._lost.remember(body.data)
-        await _refuse(ApiError("replica_lost", retry_after_s=1), scope, body.receive, send)
+        await _refuse(ServiceError("replica_lost", retry_after_s=1), scope, body.receive, send)
 
     async def _try(self, scope: Scope, receive: Receive, reply: Reply) -> None:
         try:
@@ -116,16 +116,16 @@ class Reply:
         refusal = refusal_of(message["status"], headers)
         self._is_stream = headers.get("content-type", "").startswith("text/event-stream")
         if refusal is not None:
-            body = _body(refusal, headers.get("x-request-id", ""), self._path)
-            answer = JSONResponse(body, refusal.kind.status, refusal.headers)
+            body = error_body(refusal, headers.get("x-request-id", ""), self._path)
+            answer = JSONResponse(body, status_of(refusal), headers_of(refusal))
             self._refusal = {"type": "http.response.body", "body": answer.body}
             message = {**message, "status": answer.status_code, "headers": answer.raw_headers}
         await self._send(_with_one_id(message, headers.get("x-request-id", "")))
 
-    async def break_off(self, refusal: ApiError) -> None:
+    async def break_off(self, refusal: ServiceError) -> None:
         """End an answer whose replica died over it: a stream says so, any other stays incomplete."""
         if self._is_stream:
-            body = _body(refusal, "", self._path)
+            body = error_body(refusal, "", self._path)
             event = chunk_event(body) if self._path.startswith("/v1/") else named_event("error", body)
             await self._send({"type": "http.response.body", "body": event, "more_body": False})
 
@@ -145,26 +145,26 @@ class Lost:
             self._until.popitem(last=False)
 
     def refuse(self, body: bytes) -> None:
-        """Raise ApiError for such a body."""
+        """Raise ServiceError for such a body."""
         if not self._until or not body:
             return
         left = self._until.get(sha256(body).digest(), 0.0) - time.monotonic()
         if left > 0:
-            raise ApiError("replica_lost", retry_after_s=int(left) + 1)
+            raise ServiceError("replica_lost", retry_after_s=int(left) + 1)
 
 
-def refusal_of(status: int, headers: Headers) -> ApiError | None:
+def refusal_of(status: int, headers: Headers) -> ServiceError | None:
     """Return what an answer of Ray's own means, or None if a replica gave it."""
     if not headers.get("content-type", "").startswith("text/plain"):
         return None
     after = headers.get("retry-after")
     match status:
         case 408:
-            return ApiError("deadline_exceeded")
+            return ServiceError("deadline_exceeded")
         case 429 | 503 if after is not None:
-            return ApiError("overloaded", retry_after_s=int(after))
+            return ServiceError("overloaded", retry_after_s=int(after))
         case 404 | 503:  # no application or no replica yet, or not any more
-            return ApiError("not_ready", retry_after_s=5)
+            return ServiceError("not_ready", retry_after_s=5)
     return None
 
 
@@ -189,17 +189,8 @@ def _with_one_id(message: Message, request_id: str) -> Message:
     return {**message, "headers": headers.raw}
 
 
-def _body(refusal: ApiError, request_id: str, path: str) -> dict[str, Any]:
-    """Return the body of a refusal; below /v1/ with what OpenAI's clients look for."""
-    body = refusal.body(request_id)
-    if path.startswith("/v1/"):
-        kind = "server_error" if refusal.kind.status >= 500 else "invalid_request_error"
-        body["error"] |= {"type": kind, "param": None}
-    return body
-
-
-async def _refuse(refusal: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(refusal: ServiceError, scope: Scope, receive: Receive, send: Send) -> None:
     asked = request_id_of(Headers(scope=scope))
-    headers = {**refusal.headers, "X-Request-ID": asked}
-    body = _body(refusal, asked, scope["path"])
-    await JSONResponse(body, refusal.kind.status, headers)(scope, receive, send)
+    headers = {**headers_of(refusal), "X-Request-ID": asked}
+    body = error_body(refusal, asked, scope["path"])
+    await JSONResponse(body, status_of(refusal), headers)(scope, receive, send)

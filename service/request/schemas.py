@@ -16,7 +16,8 @@ from pydantic import (
     StrictStr,
 )
 
-from depth.depth_format import MAX_INVALID, FormatOptions, choose_format
+from depth.depth_format import FormatOptions, choose_format
+from depth.errors import MAX_INVALID
 from depth.presets import KINDS, PRESET_NAMES
 from service.request.coercion import MAX_ENTRIES, few, json_object, number_list, numbers
 from tosa import METHODS, MergeSpec

@@ -8,11 +8,14 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from service.errors import ApiError
+from depth.presets import KINDS, PRESET_NAMES
+from service.errors import ServiceError
+from service.request.bounds import what_is_wrong
 from service.request.coercion import TEXT, is_unicode
 from service.request.schemas import VqaFields, VqaRequest
 from service.settings import Settings
-from tosa import METHODS
+from tosa import KERNELS, METHODS, UnknownMethod
+from tosa.spec import ORDERS
 
 FORM_FILES, JSON_FILES = ("image", "depth"), ("images", "depths")
 DEPTH_SOURCES = ("client", "estimate", "none")
@@ -31,7 +34,14 @@ _CODES = {
     "timeout_s": "bad_timeout",
     **dict.fromkeys(("max_new_tokens", "temperature", "top_p", "seed"), "bad_generation"),
 }
-_CHOICES = {"method": tuple(METHODS), "depth": DEPTH_SOURCES}
+_CHOICES = {
+    "method": tuple(METHODS),
+    "depth": DEPTH_SOURCES,
+    "depth_preset": PRESET_NAMES,
+    "depth_kind": KINDS,
+    "order": ORDERS,
+    "spatial_kernel": KERNELS,
+}
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
@@ -39,7 +49,7 @@ Fields = TypeVar("Fields", bound=BaseModel)
 def validated(model: type[Fields], raw: Mapping[str, Any], *, strict: bool) -> Fields:
     """Return the fields of a model. `strict` refuses "8" for 8 and true for 1, for forms that know types.
 
-    Raises ApiError.
+    Raises ServiceError.
     """
     files = JSON_FILES if strict else FORM_FILES
     for name in raw:  # pydantic would fail on a name with half a surrogate pair
@@ -49,37 +59,39 @@ def validated(model: type[Fields], raw: Mapping[str, Any], *, strict: bool) -> F
         # strict=False would also soften the fields that are strict by themselves.
         return model.model_validate(dict(raw), strict=strict or None, context=None if strict else TEXT)
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_context=False, include_input=False)
-        raise _refusal(errors[0]) from None
+        raise _refusal(error.errors(include_url=False, include_input=False), model) from None
 
 
-def unknown_field(name: str, files: Sequence[str], model: type[BaseModel]) -> ApiError:
+def unknown_field(name: str, files: Sequence[str], model: type[BaseModel]) -> ServiceError:
     """Refuse a field nobody knows, naming those there are; its name is only repeated if it looks like one."""
     known = tuple(dict.fromkeys((*files, *model.model_fields)))  # depth is a file and a field
-    return ApiError("unknown_field", field=name if is_plain(name) else None, choices=known)
+    if not is_plain(name):
+        return ServiceError("unknown_field", choices=known)
+    return ServiceError("unknown_field", reason="named", field=name, choices=known)
 
 
-def _refusal(error: ErrorDetails) -> ApiError:
-    name, kind = str(error["loc"][0]), error["type"]
-    if name == "question" and kind == "missing":
-        return ApiError("empty_question", field="question")
+def _refusal(errors: Sequence[ErrorDetails], model: type[BaseModel]) -> ServiceError:
+    name = str(errors[0]["loc"][0])
+    if name == "question" and errors[0]["type"] == "missing":
+        return ServiceError("empty_question", field="question")
+    of_field = [error for error in errors if error["loc"][0] == name]
+    sentence, limit = what_is_wrong(name, of_field, model.model_fields[name])
     code = _CODES.get(name, "bad_request")
-    reason = "value" if code == "bad_request" else f"bad_{name}"
-    return ApiError(code, reason=reason, field=name, choices=_CHOICES.get(name))
+    return ServiceError(code, sentence=sentence, field=name, choices=_CHOICES.get(name), limit=limit)
 
 
 def known_object(raw: object, known: Iterable[str], where: str) -> dict[str, Any]:
-    """Return the fields that were sent of an object at `where`. Raises ApiError."""
+    """Return the fields that were sent of an object at `where`. Raises ServiceError."""
     if raw is None:
         return {}
     if not isinstance(raw, dict):
-        raise ApiError("bad_request", reason="object", field=where)
+        raise ServiceError("bad_request", reason="object", field=where)
     known = tuple(known)
     for name in raw:
         if name not in known:
-            raise ApiError(
-                "unknown_field", field=f"{where}.{name}" if is_plain(name) else where, choices=known
-            )
+            field = f"{where}.{name}" if is_plain(name) else where
+            reason = "named" if is_plain(name) else ""
+            raise ServiceError("unknown_field", reason=reason, field=field, choices=known)
     return {name: value for name, value in raw.items() if value is not None}
 
 
@@ -91,30 +103,31 @@ def is_plain(name: str) -> bool:
 def check_fields(raw: Mapping[str, Any], settings: Settings, *, strict: bool) -> VqaFields:
     """Check the fields of a question against their bounds and the limits of this process.
 
-    `strict` as for `validated`. Raises ApiError, DepthError.
+    `strict` as for `validated`. Raises ServiceError, DepthError, UnknownMethod.
     """
     fields = validated(VqaFields, raw, strict=strict)
     if not is_unicode(fields.question):
-        raise ApiError("bad_request", reason="value", field="question")
+        raise ServiceError("bad_request", reason="value", field="question")
     if not fields.question.strip():
-        raise ApiError("empty_question", field="question")
+        raise ServiceError("empty_question", field="question")
     if len(fields.question) > settings.max_question_chars:
-        raise ApiError("question_too_long", field="question", limit=settings.max_question_chars)
+        raise ServiceError("question_too_long", field="question", limit=settings.max_question_chars)
     if fields.max_new_tokens > settings.max_answer_tokens:
-        raise ApiError("bad_generation", field="max_new_tokens", limit=settings.max_answer_tokens)
+        limit = settings.max_answer_tokens
+        raise ServiceError("bad_generation", reason="too_long", field="max_new_tokens", limit=limit)
     if fields.method is not None and fields.method not in METHODS:
-        raise ApiError("unknown_method", field="method", choices=tuple(METHODS))
+        raise UnknownMethod(fields.method, METHODS)
     fields.check_format()
     return fields
 
 
 def check_counts(asked: VqaRequest, settings: Settings) -> None:
-    """Check the number of files, and that depth can come from where it shall. Raises ApiError."""
+    """Check the number of files, and that depth can come from where it shall. Raises ServiceError."""
     if not 1 <= len(asked.images) <= settings.max_images:
-        raise ApiError("image_count", field="image", limit=settings.max_images)
+        raise ServiceError("image_count", field="image", limit=settings.max_images)
     if len(asked.depths) not in (0, len(asked.images)):
-        raise ApiError("depth_count", field="depth")
+        raise ServiceError("depth_count", field="depth")
     if asked.fields.depth == "client" and not asked.depths:
-        raise ApiError("depth_count", reason="nothing_sent", field="depth")
+        raise ServiceError("depth_count", reason="nothing_sent", field="depth")
     if asked.fields.depth == "estimate" and not settings.estimates_depth:
-        raise ApiError("estimate_off", field="depth", choices=("client", "none"))
+        raise ServiceError("estimate_off", field="depth", choices=("client", "none"))

@@ -8,102 +8,49 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-from collections import deque
+import re
+import socket
 from time import perf_counter
 from typing import ClassVar, Literal
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 import h11
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-PIECE_BYTES, CHUNKED_PIECE_BYTES = 64 * 1024, 4 * 1024
-"""What is parsed at once: a chunked body may hold an event in every six bytes."""
+from service.server.flow import Flow, Turns
+from service.timing import FIRST_BYTE
+
+HEAD_END = re.compile(rb"\n\r?\n")
+PIECE_BYTES = 4 * 1024
+"""What is parsed in one go of heads and chunks: a chunked body may hold an event in every six bytes."""
 SHORT_BYTES = 512
-"""What is parsed at once as it comes, a probe for example."""
-TURN_S = 0.005
+"""Chunks this short are parsed as they come, unless others wait for a turn."""
 HEAD_S = 10.0
 """Time for a request's head to arrive, from when the connection is free for it."""
 LINGER_S, LINGER_BYTES = 5.0, 64 * 2**20
 """What is still taken of a body that was refused, so that its sender gets to read the answer."""
 
-log = logging.getLogger("tosa_vqa")
-
 Wait = Literal["head", "linger"] | None
-
-
-class _Turns:
-    """Let connections parse what has arrived one after the other, for a few milliseconds at a time."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[Connection] = deque()
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
-
-    def add(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
-        """Let a connection parse in one of the next turns."""
-        self._waiting.append(connection)
-        if len(self._waiting) == 1:
-            loop.call_soon(self._run, loop)
-
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        end = perf_counter() + TURN_S
-        while self._waiting:
-            connection = self._waiting[0]
-            try:
-                is_done = connection.parse()
-            except Exception:  # the others must have their turns all the same
-                log.exception("a connection could not be read")
-                connection.transport.abort()
-                is_done = True
-            self._waiting.rotate(-1)
-            if is_done:
-                self._waiting.pop()
-            if perf_counter() > end:
-                break
-        if self._waiting:
-            loop.call_soon(self._run, loop)
-
-
-class _Flow(FlowControl):
-    """Read nothing more while what was read waits to be parsed, whatever the application wants."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        super().__init__(transport)
-        self._is_behind = False
-
-    def resume_reading(self) -> None:
-        if self._is_behind:
-            self.read_paused = False
-        else:
-            super().resume_reading()
-
-    def fall_behind(self) -> None:
-        self._is_behind = True
-        self._transport.pause_reading()
-
-    def catch_up(self) -> None:
-        self._is_behind = False
-        if not self.read_paused and not self._transport.is_closing():
-            self._transport.resume_reading()
 
 
 class Connection(H11Protocol):
     """Serve one connection; for uvicorn.Config(http=Connection)."""
 
-    _all_turns: ClassVar[WeakKeyDictionary[ServerState, _Turns]] = WeakKeyDictionary()
+    _all_turns: ClassVar[WeakKeyDictionary[ServerState, Turns]] = WeakKeyDictionary()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
+        _send_at_once(transport)
+        self.app_state = {**self.app_state}
         self._transport = transport
-        self._flow = self.flow = _Flow(transport)
-        self._turns = self._all_turns.setdefault(self.server_state, _Turns())
+        self._flow = self.flow = Flow(transport, self._waiting_bytes)
+        self._turns = self._all_turns.setdefault(self.server_state, Turns())
         self._arrived = bytearray()
+        self._has_begun = False
+        self._body_left = 0
         self._wait: Wait = None
         self._timer: asyncio.TimerHandle | None = None
         self._lingered = 0
@@ -116,33 +63,35 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse a short piece now, a longer one in turns with those of other connections."""
-        if not self._arrived and not self._turns and len(data) <= SHORT_BYTES:
-            self._take(data)
-            return
-        if not self._arrived:
-            self._flow.fall_behind()
-            self._turns.add(self, self.loop)
-        self._arrived += data
+        """Parse what is cheap now, chunks in turns with those of other connections."""
+        if self._arrived:
+            self._arrived += data
+        else:
+            self._arrived += self._parse_cheap(data)
+            if self._arrived and not self._is_held:
+                self._turns.add(self, self.loop)
+        self._flow.adjust()
 
     def parse(self) -> bool:
-        """Parse the next piece; say whether everything is parsed."""
-        size = CHUNKED_PIECE_BYTES if self._may_be_chunked else PIECE_BYTES
-        piece = bytes(self._arrived[:size])
-        del self._arrived[:size]
-        if piece and not self._transport.is_closing():
+        """Parse the next piece; say whether this connection needs no other turn for now."""
+        if self._arrived and not self._is_held:
+            size = self._piece_bytes(self._arrived)
+            piece = bytes(self._arrived[:size])
+            del self._arrived[:size]
             self._take(piece)
-        if self._arrived and not self._transport.is_closing():
-            self._flow.fall_behind()  # uvicorn may have resumed between two requests
-            return False
-        self._arrived.clear()
-        self._flow.catch_up()
-        return True
+        if self._transport.is_closing():
+            self._arrived.clear()
+        self._flow.adjust()
+        return not self._arrived or self._is_held
 
     def on_response_complete(self) -> None:
         """Go on to the next request, or wait for the rest of a body that nobody wants."""
+        was_held = self._is_held
+        self._note_first_byte()
         super().on_response_complete()
         self._watch()
+        if was_held and self._arrived:
+            self._turns.add(self, self.loop)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP as the service refuses, unless an answer has begun already."""
@@ -153,20 +102,66 @@ class Connection(H11Protocol):
             self._refuse()
         self._transport.close()
 
+    def _parse_cheap(self, data: bytes) -> bytes:
+        """Parse heads, and bodies of announced length, which are one event however long; return the rest."""
+        while data and not self._transport.is_closing():
+            if self._is_held or (self._is_costly and (self._turns or len(data) > SHORT_BYTES)):
+                return data
+            size = self._piece_bytes(data)
+            self._take(data[:size])
+            data = data[size:]
+        return b""
+
     def _take(self, data: bytes) -> None:
+        if self._transport.is_closing():
+            return
         if self._wait == "linger":
             self._lingered += len(data)
             if self._lingered > LINGER_BYTES:
                 self._transport.close()
                 return
+        is_head = self.conn.their_state is h11.IDLE
+        if is_head and not self._has_begun:
+            self._note_first_byte()
         super().data_received(data)
+        self._has_begun = self.conn.their_state is h11.IDLE and is_head
+        if is_head:
+            self._body_left = self._announced_bytes()
+        else:
+            self._body_left = max(0, self._body_left - len(data))
         self._watch()
 
-    @property
-    def _may_be_chunked(self) -> bool:
+    def _piece_bytes(self, data: bytes | bytearray) -> int:
+        """Return how much of the data to parse in one go: a head, a body of announced length, or a piece."""
+        if self.conn.their_state is h11.IDLE:
+            end = HEAD_END.search(data, 0, PIECE_BYTES)
+            return PIECE_BYTES if end is None else end.end()
+        return self._body_left or PIECE_BYTES
+
+    def _announced_bytes(self) -> int:
+        """Return the length of the body whose head has just been parsed; 0 if it comes in chunks."""
         if self.conn.their_state is not h11.SEND_BODY:
-            return True
-        return any(name == b"transfer-encoding" for name, _ in self.headers)
+            return 0
+        fields = dict(self.headers)
+        return 0 if b"transfer-encoding" in fields else int(fields[b"content-length"])
+
+    def _note_first_byte(self) -> None:
+        """Tell the application when the request began: uvicorn copies `app_state` into its scope."""
+        self.app_state[FIRST_BYTE] = perf_counter()
+
+    def _waiting_bytes(self) -> int:
+        is_read = self.cycle is not None and not self.cycle.response_complete
+        return len(self._arrived) + (len(self.cycle.body) if is_read else 0)
+
+    @property
+    def _is_costly(self) -> bool:
+        """Say whether what comes next may hold an event in every few bytes."""
+        return self.conn.their_state is not h11.IDLE and not self._body_left
+
+    @property
+    def _is_held(self) -> bool:
+        """Say whether a whole request is here, so that anything more has to wait for its answer."""
+        return self.conn.their_state not in (h11.IDLE, h11.SEND_BODY)
 
     def _watch(self) -> None:
         """Limit the time for what the client must do now, if anything."""
@@ -188,10 +183,10 @@ class Connection(H11Protocol):
         self._timer = None if wait is None else self.loop.call_later(limits[wait], self._transport.close)
 
     def _refuse(self) -> None:
-        from service.errors import ApiError  # a server handles signals before it imports much
+        from service.errors import ServiceError  # a server handles signals before it imports much
 
         request_id = uuid4().hex
-        body = json.dumps(ApiError("bad_request").body(request_id)).encode()
+        body = json.dumps(ServiceError("bad_request").body(request_id)).encode()
         headers = {
             "Content-Type": "application/json",
             "Content-Length": str(len(body)),
@@ -204,3 +199,11 @@ class Connection(H11Protocol):
 
     def _should_upgrade(self) -> bool:
         return False  # and no line in the log about it
+
+
+def _send_at_once(transport: asyncio.Transport) -> None:
+    """Send the end of an answer without waiting until its beginning is acknowledged, which takes 40 ms.
+
+    uvloop does so by itself, asyncio only for sockets made with IPPROTO_TCP, which uvicorn's listener is not.
+    """
+    transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

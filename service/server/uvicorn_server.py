@@ -73,6 +73,7 @@ class Server(uvicorn.Server):
                 host=host,
                 port=port,
                 http=Connection,
+                loop="auto",  # uvloop where it is installed
                 ws="none",
                 lifespan="on",
                 h11_max_incomplete_event_size=MAX_HEADER_BYTES,
@@ -101,10 +102,16 @@ class Server(uvicorn.Server):
         self.run(sockets=[listener])
         return self.exit_code
 
+    @property
+    def loop_name(self) -> str:
+        """Name the library of the event loop, asyncio or uvloop; empty before the server runs."""
+        return type(self._loop).__module__.partition(".")[0] if self._loop else ""
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Handle signals while the server runs; unlike uvicorn, do not raise them again at its end."""
         self._loop = asyncio.get_running_loop()
+        log.info("serving on the event loop of %s", self.loop_name)
         with handled(self.handle_exit):
             yield
 

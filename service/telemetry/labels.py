@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from service.error_table import ERRORS
+from service.errors.table import CODES
 from service.keys import KeyRing
 from service.settings import Settings
 from service.timing import STAGES
@@ -26,7 +26,7 @@ class ClosedSet:
 
 
 ROUTES = ClosedSet(("/vqa", "/vqa/compare", "/v1/chat/completions", "/depth/inspect"))
-CODES = ClosedSet(ERRORS)
+CODES = ClosedSet(CODES)
 WHERES = ClosedSet(("admission", "body", "decode", "queue", "model", "stream", "done"))
 METHOD_NAMES = ClosedSet(METHODS)
 STAGE_NAMES = ClosedSet(STAGES)

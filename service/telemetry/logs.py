@@ -42,7 +42,7 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "key": "name of the API key",
         "units": "units the key was charged",
         "stages": "milliseconds of each stage that ran",
-        "total_ms": "from the arrival of the headers to the end of the response",
+        "total_ms": "from the first byte of the request's head to the end of the response",
     }
 )
 

@@ -140,7 +140,7 @@ class Metrics:
         self.requests = self._counter("requests", "Requests with a body, by status class.", "route", "status")
         self.request_seconds = self._histogram(
             "request_seconds",
-            "From the arrival of the headers to the end of the response.",
+            "From the first byte of the request's head to the end of the response.",
             "route",
             "method",
         )
@@ -166,7 +166,9 @@ class Metrics:
             "method",
         )
         self.first_token_seconds = self._histogram(
-            "time_to_first_token_seconds", "From the whole request's arrival to the end of prefill.", "method"
+            "time_to_first_token_seconds",
+            "From the first byte of the request's head to the end of prefill.",
+            "method",
         )
         self.token_seconds = self._histogram(
             "time_per_token_seconds", "Mean time of each generated token after the first.", "method"

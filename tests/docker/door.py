@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-import struct
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,44 +14,12 @@ from typing import Any
 
 import httpx
 
+from bench.overhead.proxy import NameServer as Names
 from tests.loopback import PATIENCE_S, free_port, wait_for
 from tests.needs import program
 
 CONFIGURATION = Path(__file__).parents[2] / "docker" / "proxy" / "haproxy.cfg"
 HAPROXY = program("haproxy")
-
-
-class Names:
-    """Answer every DNS question for an address with `addresses`."""
-
-    def __init__(self, addresses: list[str]) -> None:
-        self.addresses = addresses
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
-        self.port: int = self._socket.getsockname()[1]
-        self._thread = threading.Thread(target=self._answer, daemon=True)
-        self._thread.start()
-
-    def _answer(self) -> None:
-        with suppress(OSError):
-            while (received := self._socket.recvfrom(4096))[0]:
-                question, client = received
-                self._socket.sendto(self._reply(question), client)
-
-    def _reply(self, question: bytes) -> bytes:
-        end = question.index(b"\0", 12) + 5
-        is_a = question[end - 4 : end - 2] == b"\0\1"
-        found = list(self.addresses) if is_a else []
-        head = question[:2] + struct.pack(">HHHHH", 0x8580, 1, len(found), 0, 0)
-        record = b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 1, 4)
-        return head + question[12:end] + b"".join(record + socket.inet_aton(each) for each in found)
-
-    def close(self) -> None:
-        """Stop answering."""
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self._thread.join(PATIENCE_S)
 
 
 @dataclass

@@ -188,7 +188,7 @@ def test_counting_in_process_from_the_command_line(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (("--data", "nowhere"), "No such file"),
-        (("--method", "nosuch"), "There is no such merging method"),
+        (("--method", "nosuch"), "unknown method 'nosuch'; known: none"),
         (("--merge-json", "{"), "takes one JSON object"),
         (("--merge-json", "[1]"), "takes one JSON object"),
         (("--merge-json", '{"metod": "tome"}'), "does not know"),

@@ -22,9 +22,10 @@ from random import Random
 from typing import Any
 
 from service.api.chat.request import HARMLESS
-from service.error_table import ERRORS, REASONS
+from service.errors.table import CODES
 from service.request.schemas import VqaFields
 from tests.fuzz.mutate import mutate
+from tests.fuzz.sentences import is_ours
 from tests.loopback import PATIENCE_S
 from tests.service.chats import chat, depth, image, text, user
 from tests.service.files import DEPTH, IMAGE
@@ -37,7 +38,6 @@ LEAKS = re.compile(
 MOST_BYTES = 4096
 PARTS = {"code", "message", "request_id", "field", "choices", "limit"}
 CHAT_PARTS = (PARTS - {"field"}) | {"type", "param"}
-SENTENCES = {kind.message for kind in ERRORS.values()} | set(REASONS.values())
 CLIENTS = 4
 FIELDS = {"question": CANARY, "max_new_tokens": 2, "timeout_s": 20}
 FILES: dict[str, list[str]] = {
@@ -165,9 +165,9 @@ def judge(path: str, status: int, request_id: str | None, body: bytes) -> str | 
         code, message = error["code"], error["message"]
     except (ValueError, KeyError, TypeError):
         return "not of our shape"
-    if set(error) - (CHAT_PARTS if path.startswith("/v1/") else PARTS) or message not in SENTENCES:
+    if set(error) - (CHAT_PARTS if path.startswith("/v1/") else PARTS) or not is_ours(message):
         return "not of our words"
-    if ERRORS[code].status != status or error["request_id"] != request_id:
+    if CODES[code].status != status or error["request_id"] != request_id:
         return "status or id of another"
     return None
 

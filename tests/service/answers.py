@@ -28,6 +28,7 @@ BODY: dict[str, Any] = {
     "cached": False,
     "batch_size": 2,
     "timings_ms": {
+        "receive": 0.4,
         "queue": 0.1,
         "decode": 1.0,
         "preprocess": 1.0,
@@ -36,7 +37,7 @@ BODY: dict[str, Any] = {
         "vision": 5.0,
         "prefill": 2.0,
         "generate": 1.0,
-        "total": 10.1,
+        "total": 10.5,
     },
 }
 ANSWER = VqaResponse.model_validate(BODY)
@@ -44,7 +45,7 @@ ANSWER = VqaResponse.model_validate(BODY)
 
 def sent(body: BaseModel) -> Any:
     """Return what a client reads of a response."""
-    return json.loads(json_response(body).body)
+    return json.loads(bytes(json_response(body).body))
 
 
 def answered(**changes: Any) -> VqaResponse:

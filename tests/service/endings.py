@@ -9,7 +9,8 @@ from service.telemetry import Ending
 from service.timing import StageTimer, TimingsMs
 
 TIMINGS = {
-    "queue": 4.0,
+    "receive": 1.0,
+    "queue": 3.0,
     "decode": 2.0,
     "preprocess": 3.0,
     "estimate": None,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import uvicorn
@@ -53,13 +53,14 @@ class Live:
 
 
 @contextmanager
-def live(model: Path, **settings: Any) -> Iterator[Live]:
+def live(model: Path, loop: Literal["auto", "asyncio", "uvloop"] = "auto", **settings: Any) -> Iterator[Live]:
+    """Serve with these settings, on a listener made as the service's own is."""
     given = Settings(model=str(model), **{**LIMITS, "depth_model": "none", **settings})
     app = create_app(given)
-    config = uvicorn.Config(app, port=0, http=Connection, log_level="error", access_log=False)
+    config = uvicorn.Config(app, port=0, http=Connection, loop=loop, log_level="error", access_log=False)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.run)
+    thread = threading.Thread(target=server.run, args=([config.bind_socket()],))
     thread.start()
     try:
         wait_for(lambda: server.started)

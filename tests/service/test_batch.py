@@ -17,7 +17,7 @@ import service.engine.vision_stage
 from service.engine.batch_queue import Batcher
 from service.engine.batch_runner import BatchRunner, FatalDeviceError, answer_here
 from service.engine.jobs import Job
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.pipeline.frame_cache import FrameCache
 from service.pipeline.frames import Frame, encode_frames
 from service.pipeline.models import Models
@@ -181,7 +181,7 @@ def test_one_poisoned_request_fails_alone(
         with monkeypatch.context() as patch:
             sizes = poisoned(patch, [jobs[place]], lambda: RuntimeError("secret"))
             run(models, jobs, limits)
-        assert isinstance(jobs[place].answer.exception(0), ApiError)
+        assert isinstance(jobs[place].answer.exception(0), ServiceError)
         assert str(jobs[place].answer.exception(0)) == "internal"
         assert limits.is_quarantined(jobs[place])
         honest = [job for job in jobs if job is not jobs[place]]

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from service.api.errors import headers_of, status_of
 from service.budgets import MINUTE_NS, SECOND_NS, Budgets, Costs
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.settings import Settings
 
 
@@ -36,9 +37,9 @@ def retry_after(budgets: Budgets, key: str | None) -> int | None:
     try:
         with budgets.place(key):
             return None
-    except ApiError as error:
-        assert (error.code, error.kind.status) == ("budget_exceeded", 429)
-        return int(error.headers["Retry-After"])
+    except ServiceError as error:
+        assert (error.code, status_of(error)) == ("budget_exceeded", 429)
+        return int(headers_of(error)["Retry-After"])
 
 
 def test_a_unit_is_a_megapixel_or_a_hundred_tokens() -> None:
@@ -146,7 +147,7 @@ def test_threads_share_the_places_of_a_key() -> None:
                     limited.charge("robot", 1)
                     answered += 1
                     time.sleep(0)
-            except ApiError:
+            except ServiceError:
                 pass
         return answered
 
@@ -190,9 +191,9 @@ class Clients(RuleBasedStateMachine):
         may = self.level[key] >= 0 and len(self.inside[key]) < self.limit
         try:
             place.__enter__()
-        except ApiError as error:
+        except ServiceError as error:
             assert not may
-            wait = int(error.headers["Retry-After"])
+            wait = int(headers_of(error)["Retry-After"])
             assert wait >= 1
             if self.level[key] < 0:
                 assert wait == -(self.level[key] // SECOND_NS)

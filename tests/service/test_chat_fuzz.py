@@ -14,12 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from depth import DepthError
 from service.api.body import parse_inspection, parse_question
 from service.api.chat.request import HARMLESS, parse_chat
-from service.api.chat.response import error_body
 from service.api.compare import comparison, parse_comparison
-from service.errors import ApiError, from_depth
+from service.api.errors import error_body
+from service.errors import ServiceError
+from service.errors.table import CODES
+from service.errors.translation import LIBRARY_ERRORS, to_service_error
 from service.request.schemas import VqaFields
 from service.settings import Settings
 from tests.service.answers import ANSWER, sent
@@ -155,21 +156,21 @@ def _old_objects_are_not_counted() -> Iterator[None]:
     gc.unfreeze()
 
 
-def judge(parse: Callable[[bytes], Any], data: bytes) -> ApiError | None:
+def judge(parse: Callable[[bytes], Any], data: bytes) -> ServiceError | None:
     """Parse a body; whatever refuses it must be ours, short, writable and quick."""
     start, refusal = time.process_time(), None
     try:
         parse(data)
-    except ApiError as error:
+    except ServiceError as error:
         refusal = error
-    except DepthError as error:
-        refusal = from_depth(error)
+    except LIBRARY_ERRORS as error:
+        refusal = to_service_error(error)
     took = time.process_time() - start
     assert took < QUICK_S, f"{took:.2f} s for {len(data)} bytes starting {data[:60]!r}"
     if refusal is not None:
         for path in ("/vqa", "/v1/chat/completions"):
             said = json.dumps(error_body(refusal, "abc", path), ensure_ascii=False, allow_nan=False).encode()
-            assert len(said) < 4096 and refusal.kind.status in range(400, 500)
+            assert len(said) < 4096 and CODES[refusal.code].status in range(400, 500)
     return refusal
 
 
@@ -351,7 +352,7 @@ def test_the_judge_sees_what_is_not_ours() -> None:
             pass
 
     def long(_: bytes) -> None:
-        raise ApiError("bad_request", field="x" * 5000)
+        raise ServiceError("bad_request", field="x" * 5000)
 
     for bad in (slow, long):
         with pytest.raises(AssertionError):

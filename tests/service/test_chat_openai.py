@@ -17,10 +17,11 @@ import pytest
 import uvicorn
 
 from examples import openai_client
-from service.api.chat.response import ChatStream, error_body
+from service.api.chat.response import ChatStream
+from service.api.errors import error_body
 from service.api.sse import chunk_event
 from service.app import create_app
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.settings import Settings
 from tests.loopback import PATIENCE_S, wait_for
 from tests.needs import needs
@@ -273,7 +274,7 @@ def test_many_at_once(url: str) -> None:
 def test_an_error_in_a_stream_is_raised_by_the_client() -> None:
     chunks = ChatStream("abc", ANSWER.model, 0, include_usage=False)
     broken = chunk_event(chunks.start()) + chunk_event(
-        error_body(ApiError("deadline_exceeded"), "abc", "/v1/chat/completions")
+        error_body(ServiceError("deadline_exceeded"), "abc", "/v1/chat/completions")
     )
     reply = httpx.Response(200, content=broken, headers={"content-type": "text/event-stream"})
     http_client: Any = httpx.Client(transport=httpx.MockTransport(lambda _: reply))

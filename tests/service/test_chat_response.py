@@ -11,11 +11,12 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
-from service.api.chat.response import PARAMS, ChatStream, completion, error_body, model, models
+from service.api.chat.response import ChatStream, completion, model, models
 from service.api.chat.schemas import ChatErrorResponse, Extras
+from service.api.errors import PARAMS, error_body
 from service.api.responses import ErrorResponse
-from service.error_table import ERRORS
-from service.errors import ApiError
+from service.errors import ServiceError
+from service.errors.table import CODES
 from service.pipeline.response_models import VqaResponse
 from service.request.schemas import VqaFields
 from tests.service.answers import ANSWER, BODY, answered, sent
@@ -101,13 +102,13 @@ def test_models(checkpoint: Path) -> None:
 TYPES = {401: "authentication_error", 429: "rate_limit_error", 400: "invalid_request_error"}
 
 
-@pytest.mark.parametrize("code", list(ERRORS))
+@pytest.mark.parametrize("code", list(CODES))
 def test_errors_have_the_shape_of_their_address(code: str) -> None:
     field = "specs" if code == "unknown_field" else "keep_ratio"
-    refusal = ApiError(code, field=field, choices=("a", "b"), limit=2)
+    refusal = ServiceError(code, field=field, choices=("a", "b"), limit=2)
     ours, theirs = (error_body(refusal, "abc", path)["error"] for path in ("/vqa", "/v1/chat/completions"))
     assert ours == refusal.body("abc")["error"]
-    status = ERRORS[code].status
+    status = CODES[code].status
     assert theirs == {
         "message": ours["message"],
         "type": "server_error" if status >= 500 else TYPES.get(status, "invalid_request_error"),
@@ -133,7 +134,7 @@ def test_unexpected_errors_have_it_too(
 
 def test_errors_name_the_field_where_a_client_wrote_it() -> None:
     def param(field: str | None) -> Any:
-        return error_body(ApiError("bad_request", field=field), "abc", "/v1/x")["error"]["param"]
+        return error_body(ServiceError("bad_request", field=field), "abc", "/v1/x")["error"]["param"]
 
     assert (param(None), param("seed"), param("messages[0].content")) == (None, "seed", "messages[0].content")
     assert (param("image"), param("question"), param("depth_scale")) == (
@@ -141,6 +142,6 @@ def test_errors_name_the_field_where_a_client_wrote_it() -> None:
         "messages",
         "depth.scale",
     )
-    unknown = error_body(ApiError("unknown_field", field="keep_ratio"), "abc", "/v1/x")["error"]
+    unknown = error_body(ServiceError("unknown_field", field="keep_ratio"), "abc", "/v1/x")["error"]
     assert unknown["param"] == "keep_ratio"  # it stood where it does not belong
     assert PARAMS.keys() - {"image"} <= VqaFields.model_fields.keys()

@@ -118,10 +118,10 @@ def test_options_of_the_command_line_have_types() -> None:
 
 def test_ask_refuses(frame: Path, checkpoint: Path) -> None:
     ask = ("ask", "--image", frame / "rgb.png", "--question", "how many ?", "--model", checkpoint)
-    assert "Choose from: none, tome, tosa" in refused(*ask, "--method", "zip")
+    assert "unknown method 'zip'; known: none, tome, tosa" in refused(*ask, "--method", "zip")
     assert "needs depth" in refused(*ask, "--method", "tosa", "--depth-model", "none")
     assert "each image" in refused(*ask, "--method", "tosa", "--depth-source", "client")
-    assert "The limit is 2." in refused(*ask, "--method", "tome", "--r", 1, "--layers", "0,3")
+    assert "from 0 to 2, got (0, 3)." in refused(*ask, "--method", "tome", "--r", 1, "--layers", "0,3")
     assert "name=value" in refused(*ask, "--method", "saint", "--option", "tau")
     assert "tau: cosine" in refused(*ask, "--method", "saint", "--option", "tau=high")
     assert "Choose from: tau, gamma" in refused(*ask, "--method", "saint", "--option", "tao=1")
@@ -189,7 +189,7 @@ def test_plan_writes_a_plot(checkpoint: Path, tmp_path: Path, monkeypatch: pytes
 def test_plan_refuses(checkpoint: Path) -> None:
     plan = ("plan", "--model", checkpoint, "--method")
     assert "smallest" in refused(*plan, "tome", "--keep-ratio", 0.01)
-    assert "Choose from: none, tome" in refused(*plan, "zip")
+    assert "unknown method 'zip'; known: none, tome" in refused(*plan, "zip")
     assert "not a folder" in refused("plan", "--model", "/no/such/model")
     assert "config.json" in refused("plan", "--model", checkpoint.parent)
 

@@ -12,7 +12,8 @@ from starlette.testclient import TestClient
 from depth import DepthError
 from service.api.compare import Comparison, comparison, parse_comparison
 from service.api.responses import CompareResponse
-from service.errors import ApiError
+from service.errors import ServiceError
+from service.errors.translation import to_service_error
 from service.pipeline.response_models import Answered, VqaResponse
 from service.request.schemas import MERGE_FIELDS
 from service.settings import Settings
@@ -20,6 +21,7 @@ from tests.service.answers import ANSWER, BODY, answered, sent
 from tests.service.chats import uri
 from tests.service.conftest import Question, running
 from tests.service.files import DEPTH, IMAGE
+from tosa import UnknownMethod
 
 SETTINGS = Settings(max_images=3, max_compared=4)
 SPECS = [{"method": "none"}, {"method": "tome", "keep_ratio": 0.5}, {"method": "tosa", "r": [2, 0]}]
@@ -54,10 +56,10 @@ def _part(name: str, data: bytes, more: str = "") -> bytes:
     return head.encode() + data + b"\r\n"
 
 
-def refused(form: str, **changes: Any) -> ApiError:
-    with pytest.raises(ApiError) as caught:
+def refused(form: str, **changes: Any) -> ServiceError:
+    with pytest.raises((ServiceError, UnknownMethod)) as caught:
         parse(form, **changes)
-    return caught.value
+    return to_service_error(caught.value)
 
 
 def test_one_question_for_each_spec(form: str) -> None:
@@ -167,7 +169,7 @@ def test_answers_side_by_side(form: str) -> None:
     asked = parse(form)
     merged = answered(answer="3 cubes")
     plain = answered(merge={**BODY["merge"], "method": "none"})
-    refusal = ApiError("keep_ratio_out_of_range", limit=0.5)
+    refusal = ServiceError("keep_ratio_out_of_range", limit=0.5)
     body = sent(comparison("abc", ANSWER.model, asked, [plain, refusal, merged]))
     assert (body["request_id"], body["model"], body["question"]) == ("abc", BODY["model"], "how many ?")
     assert (body["baseline"], body["agree"]) == (0, [True, None, False])
@@ -180,15 +182,15 @@ def test_answers_side_by_side(form: str) -> None:
 
 
 def test_without_a_baseline_nothing_agrees(form: str) -> None:
-    refusal = ApiError("internal")
+    refusal = ServiceError("internal")
     for results in ([ANSWER] * 3, [refusal, ANSWER, ANSWER]):
         body = comparison("abc", ANSWER.model, parse(form), results)
         assert (body.baseline, body.agree) == (None, [None] * 3)
 
 
 def test_a_comparison_without_any_answer_is_refused(form: str) -> None:
-    refusals = [ApiError("bad_image"), ApiError("internal"), ApiError("internal")]
-    with pytest.raises(ApiError) as caught:
+    refusals = [ServiceError("bad_image"), ServiceError("internal"), ServiceError("internal")]
+    with pytest.raises(ServiceError) as caught:
         comparison("abc", ANSWER.model, parse(form), refusals)
     assert caught.value is refusals[0]
 

@@ -319,3 +319,4 @@ def test_the_server_uses_this_connection() -> None:
 
     server = Server(Nobody, "127.0.0.1", 0, Settings())
     assert isinstance(server, uvicorn.Server) and server.config.http is Connection
+    assert server.config.loop == "auto", "uvloop where it is installed"

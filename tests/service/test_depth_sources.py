@@ -163,7 +163,7 @@ def test_an_estimate_that_fails_says_so_and_is_logged(
     asked = question.but(depths=(), method="tosa")
     with estimating(client, lambda _: np.full((4, 4), np.nan)):
         check(asked.post(client, form), 500, "estimate_failed", "depth")
-    assert "the depth estimator fake gave values that are not finite" in caplog.text
+    assert "the depth estimator gave values that are not finite" in caplog.text
     assert ask(client, asked, form)["depth"]["source"] == "estimate"
 
 

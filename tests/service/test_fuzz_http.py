@@ -12,7 +12,7 @@ import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import service.app
-from service.errors import ApiError
+from service.errors import ServiceError
 from tests.fuzz.http import CANARY, GOOD, attack, judge, run
 from tests.service.live import Live, live
 
@@ -78,18 +78,18 @@ def test_an_echo_is_caught(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert any("leaks" in sentence for sentence, _ in summary.failures)
 
 
-def said(refusal: ApiError, **changes: Any) -> bytes:
+def said(refusal: ServiceError, **changes: Any) -> bytes:
     body = refusal.body("abc")
     return json.dumps({"error": body["error"] | changes}, ensure_ascii=False).encode()
 
 
-BAD = ApiError("bad_request", reason="json")
+BAD = ServiceError("bad_request", reason="json")
 
 
 @pytest.mark.parametrize(
     ("status", "body"),
     [
-        (500, said(ApiError("internal"))),
+        (500, said(ServiceError("internal"))),
         (502, b""),
         (400, b"Bad Request"),
         (400, b"[]"),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.pipeline.images import decode_image
 from tests.depth.files import chunk, png8, raw_png
 from tests.service.files import IMAGE, PIXELS, encode, png_promising
@@ -20,7 +20,7 @@ MAX_PX = 1_000_000
 
 
 def refusal(data: bytes, max_px: int = MAX_PX) -> str:
-    with pytest.raises(ApiError) as error:
+    with pytest.raises(ServiceError) as error:
         decode_image(data, max_px)
     return error.value.code
 
@@ -135,7 +135,7 @@ def test_the_first_picture_of_a_stereo_camera_is_read() -> None:
 def test_damaged_files_raise_nothing_but_our_refusal(kind: str, at: int, noise: bytes) -> None:
     good = encode(PIXELS, kind)
     at %= len(good)
-    with contextlib.suppress(ApiError):
+    with contextlib.suppress(ServiceError):
         decode_image(good[:at] + noise + good[at + len(noise) :], MAX_PX)
 
 

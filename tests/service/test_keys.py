@@ -14,7 +14,8 @@ from pydantic import SecretStr
 from starlette.datastructures import Headers
 
 import service.keys as keys
-from service.errors import ApiError
+from service.api.errors import headers_of, status_of
+from service.errors import ServiceError
 from service.keys import KeyRing
 from service.settings import Settings
 
@@ -34,9 +35,9 @@ def two() -> KeyRing:
 def is_refused(ring: KeyRing, headers: dict[str, str] | Headers) -> bool:
     try:
         ring.identify(headers)
-    except ApiError as error:
-        assert (error.code, error.kind.status) == ("unauthorized", 401)
-        assert error.headers == {"WWW-Authenticate": "Bearer"}
+    except ServiceError as error:
+        assert (error.code, status_of(error)) == ("unauthorized", 401)
+        assert headers_of(error) == {"WWW-Authenticate": "Bearer"}
         return True
     return False
 

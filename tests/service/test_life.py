@@ -17,7 +17,7 @@ import service.api.state
 from service.api.state import UNUSABLE, ServiceState
 from service.app import create_app
 from service.engine.engine import Engine
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.pipeline.frame_cache import FrameCache
 from service.pipeline.models import Models
 from service.settings import Settings
@@ -80,7 +80,7 @@ def test_refused_when_full_before_the_body_is_read(client: TestClient) -> None:
     for place in places:
         place.__enter__()
     try:
-        with pytest.raises(ApiError), engine.admission.admit():
+        with pytest.raises(ServiceError), engine.admission.admit():
             pass
         response = client.post("/vqa", json={"images": ["not even base64"]})
         check(response, 503, "overloaded")

@@ -24,7 +24,10 @@ SHARED = {
     "timings_ms",
 }
 MERGE = {"method", "keep_ratio", "tokens_in", "tokens_out", "vit_flops_ratio", "prop_attn"}
-STAGES = ["queue", "decode", "preprocess", "estimate", "depth", "vision", "prefill", "generate", "total"]
+STAGES = [
+    *("receive", "queue", "decode", "preprocess", "estimate", "depth"),
+    *("vision", "prefill", "generate", "total"),
+]
 
 
 def test_what_is_sent_is_the_model_and_nothing_else(

@@ -66,9 +66,9 @@ def refused_below(spec: MergeSpec, shape: EncoderShape, least: int) -> None:
     """The named keep_ratio works and gives the least; one ten-thousandth less is refused as well."""
     with pytest.raises(PlanError) as error:
         make_plan(spec, shape)
-    smallest = error.value.smallest
+    smallest = error.value.limit
     assert error.value.code == "keep_ratio_too_small" and smallest is not None
-    assert str(error.value).endswith(f"the smallest possible keep_ratio is {smallest}")
+    assert str(error.value).endswith(f"the smallest possible keep_ratio is {smallest}.")
     assert make_plan(replace(spec, keep_ratio=smallest), shape).tokens_out == least
     with pytest.raises(PlanError):
         make_plan(replace(spec, keep_ratio=round(smallest - 1e-4, 4)), shape)

@@ -124,11 +124,11 @@ def test_plans_keep_windows_and_come_nearest(
         plan = make_plan(spec, shape)
     except PlanError as error:
         assert error.code == "keep_ratio_too_small" and target < smallest
-        assert error.smallest is not None and error.smallest > keep_ratio
-        reached = make_plan(replace(spec, keep_ratio=error.smallest), shape).tokens_out
+        assert error.limit is not None and error.limit > keep_ratio
+        reached = make_plan(replace(spec, keep_ratio=error.limit), shape).tokens_out
         assert reached >= smallest if cut_windows(shape) else reached == smallest
         with pytest.raises(PlanError):
-            make_plan(replace(spec, keep_ratio=round(error.smallest - 1e-4, 4)), shape)
+            make_plan(replace(spec, keep_ratio=round(error.limit - 1e-4, 4)), shape)
         return
     assert target >= smallest
     assert plan.grids is not None and plan.windows is not None

@@ -21,7 +21,7 @@ from tosa.layout import (
     window_unpartition,
 )
 from tosa.methods.method import MergeMethod
-from tosa.methods.options import option, options_of, require_integer, require_number
+from tosa.methods.options import BadOption, option, options_of, require_integer, require_number
 from tosa.reduction import apply
 from tosa.spec import MergeStep
 from tosa.tokens import Blend, Tokens
@@ -44,7 +44,7 @@ class ExpediteOptions:
         require_integer("neighbourhood", self.neighbourhood, 1, 31)
         require_integer("top_k", self.top_k, 1, 100)  # memory grows with it, patch by patch
         if self.neighbourhood % 2 == 0:
-            raise ValueError(f"neighbourhood must be odd, got {self.neighbourhood}")
+            raise BadOption(f"neighbourhood must be odd, got {self.neighbourhood}")
 
 
 def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:

@@ -1,4 +1,4 @@
-"""The settings of a method: those of a step, and checks that raise ValueError with a sentence."""
+"""The settings of a method: those of a step, and checks that raise BadOption."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar
 
-from tosa.spec import MergeStep, OptionValue
+from tosa.spec import MergeStep, OptionValue, shown
 
 _Options = TypeVar("_Options")
 
@@ -15,6 +15,16 @@ _Options = TypeVar("_Options")
 def option(default: OptionValue, doc: str) -> Any:
     """Declare a field of a method's options: its default, and the sentence that describes it to users."""
     return field(default=default, metadata={"doc": doc})
+
+
+class BadOption(ValueError):
+    """A value that an option does not take; `limit` is the bound that was passed, `choices` the words."""
+
+    def __init__(
+        self, message: str, *, limit: float | None = None, choices: tuple[str, ...] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.limit, self.choices = limit, choices
 
 
 def options_of(step: MergeStep, kind: type[_Options]) -> _Options:
@@ -30,19 +40,27 @@ def require_number(name: str, value: float, least: float, most: float = math.inf
     """Refuse what is not a finite number in [least, most]."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not least <= value <= min(most, sys.float_info.max):  # neither infinite nor NaN
-        raise ValueError(f"{name} must be a number {_range(least, most)}, got {value!r}")
+        raise _outside(name, "a number", value, least, most)
 
 
 def require_integer(name: str, value: int, least: int, most: float = math.inf) -> None:
     """Refuse what is not an integer in [least, most]."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise ValueError(f"{name} must be an integer {_range(least, most)}, got {value!r}")
+        raise _outside(name, "an integer", value, least, most)
 
 
 def require_word(name: str, value: object, words: tuple[str, ...]) -> None:
     """Refuse what is none of the words."""
     if value not in words:
-        raise ValueError(f"{name} must be {' or '.join(words)}, got {value!r}")
+        raise BadOption(f"{name} must be {' or '.join(words)}, got {shown(value)}", choices=words)
+
+
+def _outside(name: str, kind: str, value: object, least: float, most: float) -> BadOption:
+    limit = None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        limit = least if value < least else most if value > most else None
+    message = f"{name} must be {kind} {_range(least, most)}, got {shown(value)}"
+    return BadOption(message, limit=None if limit == math.inf else limit)
 
 
 def _range(least: float, most: float) -> str:

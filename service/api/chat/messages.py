@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.api.json_body import decode_data_uri
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.request.coercion import is_unicode
 from vlm import Role, Turn
 
@@ -35,27 +35,27 @@ class _Files:
 
 
 def read_messages(raw: object, max_chars: int) -> Conversation:
-    """Read messages with at most `max_chars` characters of text, all together. Raises ApiError."""
+    """Read messages with at most `max_chars` characters of text, all together. Raises ServiceError."""
     if not isinstance(raw, list) or not raw:
-        raise ApiError("bad_turns", reason="list", field="messages")
+        raise ServiceError("bad_turns", reason="list", field="messages")
     files = _Files()
     turns = tuple(_turn(one, files, f"messages[{index}]") for index, one in enumerate(raw))
     if sum(len(text) for turn in turns for text in turn.content if text) > max_chars:
-        raise ApiError("prompt_too_long", reason="chars", field="messages", limit=max_chars)
+        raise ServiceError("prompt_too_long", reason="chars", field="messages", limit=max_chars)
     return Conversation(turns, tuple(files.images), _whole(files.depths), _question(turns))
 
 
 def _turn(raw: object, files: _Files, where: str) -> Turn:
     role = raw.get("role") if isinstance(raw, dict) else None
     if not isinstance(raw, dict) or not isinstance(role, str) or role not in ROLES:
-        raise ApiError("bad_turns", reason="role", field=f"{where}.role", choices=tuple(ROLES))
+        raise ServiceError("bad_turns", reason="role", field=f"{where}.role", choices=tuple(ROLES))
     if raw.get("tool_calls") or raw.get("function_call"):
-        raise ApiError("bad_turns", reason="tools", field=where)
+        raise ServiceError("bad_turns", reason="tools", field=where)
     content = raw.get("content")
     if isinstance(content, str):
         return Turn(ROLES[role], (_text(content, f"{where}.content"),))
     if not isinstance(content, list) or not content:
-        raise ApiError("bad_turns", reason="content", field=f"{where}.content")
+        raise ServiceError("bad_turns", reason="content", field=f"{where}.content")
     return Turn(ROLES[role], tuple(_parts(content, ROLES[role], files, f"{where}.content")))
 
 
@@ -78,17 +78,17 @@ def _parts(raw: list[Any], role: Role, files: _Files, where: str) -> Iterator[st
         before = kind
 
 
-def _misplaced(kind: object, where: str) -> ApiError:
+def _misplaced(kind: object, where: str) -> ServiceError:
     if kind == "image_url":
-        return ApiError("bad_turns", reason="image_role", field=where)
+        return ServiceError("bad_turns", reason="image_role", field=where)
     if kind == "depth_url":
-        return ApiError("depth_count", reason="not_behind_image", field=where)
-    return ApiError("bad_turns", reason="part", field=where, choices=PARTS)
+        return ServiceError("depth_count", reason="not_behind_image", field=where)
+    return ServiceError("bad_turns", reason="part", field=where, choices=PARTS)
 
 
 def _text(text: object, where: str) -> str:
     if not isinstance(text, str) or not is_unicode(text):
-        raise ApiError("bad_turns", reason="text", field=where)
+        raise ServiceError("bad_turns", reason="text", field=where)
     return text
 
 
@@ -97,20 +97,20 @@ def _file(part: dict[str, Any], kind: str, where: str) -> bytes:
     held = part.get(kind)
     uri = held.get("url") if isinstance(held, dict) else held
     if not isinstance(uri, str):
-        raise ApiError("bad_request", reason="data_uri", field=f"{where}.{kind}")
+        raise ServiceError("bad_request", reason="data_uri", field=f"{where}.{kind}")
     try:
         data = decode_data_uri(uri)
     except ValueError:
-        raise ApiError("bad_request", reason="data_uri", field=f"{where}.{kind}") from None
+        raise ServiceError("bad_request", reason="data_uri", field=f"{where}.{kind}") from None
     if data is None:
-        raise ApiError("url_refused", field=f"{where}.{kind}")
+        raise ServiceError("url_refused", field=f"{where}.{kind}")
     return data
 
 
 def _whole(depths: list[bytes | None]) -> tuple[bytes, ...]:
     sent = tuple(depth for depth in depths if depth is not None)
     if len(sent) not in (0, len(depths)):
-        raise ApiError("depth_count", reason="not_each_image", field="messages")
+        raise ServiceError("depth_count", reason="not_each_image", field="messages")
     return sent
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from service.api.chat.messages import read_messages
 from service.api.json_body import read_object
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.pipeline.model_names import public_id
 from service.request.coercion import is_unicode
 from service.request.schemas import MERGE_FIELDS, VqaFields, VqaRequest
@@ -80,7 +80,7 @@ class ChatRequest:
 
 
 def parse_chat(body: bytes, settings: Settings) -> ChatRequest:
-    """Parse a JSON body. Raises ApiError, DepthError."""
+    """Parse a JSON body. Raises ServiceError, DepthError."""
     raw = {name: value for name, value in read_object(body, MAX_CHAT_MARKS).items() if value is not None}
     model = _model(raw.get("model"), settings)
     _refuse_unsupported(raw)
@@ -100,17 +100,17 @@ def served_names(settings: Settings) -> tuple[str, ...]:
 
 
 def check_model(name: object, settings: Settings) -> None:
-    """Refuse a model that is not the one that answers. Raises ApiError (model_not_found)."""
+    """Refuse a model that is not the one that answers. Raises ServiceError (model_not_found)."""
     names = served_names(settings)
     if name not in names:
-        raise ApiError("model_not_found", field="model", choices=names[:1])
+        raise ServiceError("model_not_found", field="model", choices=names[:1])
 
 
 def _model(name: object, settings: Settings) -> str | None:
     if name is None:
         return None
     if not isinstance(name, str):
-        raise ApiError("bad_request", reason="value", field="model")
+        raise ServiceError("bad_request", reason="value", field="model")
     check_model(name, settings)
     return name
 
@@ -119,11 +119,11 @@ def _refuse_unsupported(raw: Mapping[str, Any]) -> None:
     """Refuse what would be ignored without a word: other people's options, and ours in the wrong place."""
     for name, value in raw.items():
         if name in HARMLESS and value not in HARMLESS[name]:
-            raise ApiError("unsupported_field", field=name)
+            raise ServiceError("unsupported_field", field=name)
     ours = ("merge", "depth", "max_tokens", *SHARED_FIELDS)
     for name in raw:
         if name in VqaFields.model_fields and name not in ours:
-            raise ApiError("unknown_field", reason="inside", field=name, choices=ours)
+            raise ServiceError("unknown_field", reason="inside", field=name, choices=ours)
 
 
 def _fields(raw: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
@@ -144,7 +144,10 @@ def _fields(raw: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
 def _stop(raw: object) -> tuple[str, ...]:
     stops = [] if raw is None else [raw] if isinstance(raw, str) else raw
     if not isinstance(stops, list) or len(stops) > MAX_STOPS or not all(map(_is_stop, stops)):
-        raise ApiError("bad_generation", reason="stop", field="stop", limit=MAX_STOPS)
+        sentence = (
+            f"stop must be a text or a list of at most {MAX_STOPS}, of 1 to {MAX_STOP_CHARS} characters each."
+        )
+        raise ServiceError("bad_generation", sentence=sentence, field="stop", limit=MAX_STOPS)
     return tuple(stops)
 
 
@@ -157,5 +160,5 @@ def _include_usage(raw: object) -> bool:
         return False
     wanted = raw.get("include_usage") if isinstance(raw, dict) else raw
     if not isinstance(raw, dict) or not (wanted is None or isinstance(wanted, bool)):
-        raise ApiError("bad_request", reason="value", field="stream_options")
+        raise ServiceError("bad_request", reason="value", field="stream_options")
     return bool(wanted)

@@ -1,8 +1,7 @@
-"""Answers, errors and models in the shape that clients of OpenAI's API read; what we add stands beside it."""
+"""Answers and models in the shape that clients of OpenAI's API read; what we add stands beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,22 +16,10 @@ from service.api.chat.schemas import (
     ServedModel,
     ServedModels,
 )
-from service.errors import ApiError
 from service.pipeline.model_names import public_id
 from service.pipeline.response_models import ModelUsed, VqaResponse
-from service.request.schemas import MERGE_FIELDS
 from vlm import Vlm
 
-PREFIX = "/v1/"
-"""Addresses below this answer in this shape, errors too."""
-PARAMS: Mapping[str, str] = {
-    **{name: f"merge.{name}" for name in MERGE_FIELDS},
-    **{f"depth_{name}": f"depth.{name}" for name in ("preset", "scale", "kind", "invalid")},
-    "image": "messages",
-    "question": "messages",
-    "max_new_tokens": "max_completion_tokens",
-}
-"""Where a field of a question stands in a chat request, if elsewhere."""
 OWNER = "tosa-vqa"
 CHUNK: Literal["chat.completion.chunk"] = "chat.completion.chunk"
 
@@ -108,29 +95,6 @@ def model(vlm: Vlm, created: int = 0) -> ServedModel:
         revision=vlm.revision,
         max_model_len=vlm.max_tokens,
     )
-
-
-def error_body(refusal: ApiError, request_id: str, path: str) -> dict[str, Any]:
-    """Return the body of a refusal in the shape that clients of this address read."""
-    body = refusal.body(request_id)
-    if not path.startswith(PREFIX):
-        return body
-    error = body["error"]
-    field = error.pop("field", None)
-    return {
-        "error": {
-            "message": error.pop("message"),
-            "type": _type(refusal.kind.status),
-            "param": field if refusal.code == "unknown_field" else PARAMS.get(field, field),
-            **error,
-        }
-    }
-
-
-def _type(status: int) -> str:
-    if status >= 500:
-        return "server_error"
-    return {401: "authentication_error", 429: "rate_limit_error"}.get(status, "invalid_request_error")
 
 
 def _head(request_id: str, model: ModelUsed, created: int) -> dict[str, Any]:

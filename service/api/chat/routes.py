@@ -10,8 +10,9 @@ from fastapi.responses import Response
 
 from service.api.body import content_type
 from service.api.chat.request import ChatRequest, check_model, parse_chat
-from service.api.chat.response import ChatStream, completion, error_body, model, models
+from service.api.chat.response import ChatStream, completion, model, models
 from service.api.chat.schemas import ChatCompletion, ChatErrorResponse, ServedModel, ServedModels
+from service.api.errors import error_body
 from service.api.lifecycle import (
     answer,
     in_thread,
@@ -20,7 +21,6 @@ from service.api.lifecycle import (
     service_state,
     speak,
     timed,
-    timer_of,
     visit,
 )
 from service.api.openapi import CHAT_BODY, CHAT_STREAM
@@ -28,10 +28,9 @@ from service.api.request_context import Call
 from service.api.sse import DONE, chunk_event, stream
 from service.api.state import ServiceState
 from service.engine.jobs import Job
-from service.errors import ApiError
+from service.errors import ServiceError
 from service.pipeline.response import model_used
 from service.pipeline.response_models import VqaResponse
-from service.timing import StageTimer
 
 router = APIRouter()
 REFUSALS: dict[int | str, dict[str, Any]] = {kind: {"model": ChatErrorResponse} for kind in ("4XX", "5XX")}
@@ -50,11 +49,10 @@ async def chat(request: Request) -> Response:
     async with AsyncExitStack() as stack:
         call = await stack.enter_async_context(visit(request, "/v1/chat/completions"))
         if content_type(request)[1]:
-            raise ApiError("unsupported_media_type")
+            raise ServiceError("unsupported_media_type")
         state.models()
         body = await receive(call, request, stack)
-        timer = timer_of(call)
-        chat, job = await in_thread(call, state, lambda: _parse_chat(call, state, body, timer))
+        chat, job = await in_thread(call, state, lambda: _parse_chat(call, state, body))
         if chat.stream:
             said = speak(call, state, job)
             events = _chat_events(call, state, said, chat.include_usage)
@@ -81,10 +79,10 @@ async def show_model(request: Request, name: ModelName) -> ServedModel:
     return model(state.models().vlm, state.started)
 
 
-def _parse_chat(call: Call, state: ServiceState, body: bytes, timer: StageTimer) -> tuple[ChatRequest, Job]:
-    timer.mark("queue")
+def _parse_chat(call: Call, state: ServiceState, body: bytes) -> tuple[ChatRequest, Job]:
+    call.timer.mark("queue")
     chat = parse_chat(body, state.settings)
-    return chat, make_job(call, state, chat.asked, timer, chat.stop)
+    return chat, make_job(call, state, chat.asked, call.timer, chat.stop)
 
 
 async def _chat_events(
@@ -105,5 +103,5 @@ async def _chat_events(
     yield DONE
 
 
-def _error_chunk(call: Call) -> Callable[[ApiError], bytes]:
+def _error_chunk(call: Call) -> Callable[[ServiceError], bytes]:
     return lambda refusal: chunk_event(error_body(refusal, call.request_id, call.route))

@@ -1,0 +1,55 @@
+"""How a refusal looks over HTTP: its status, its headers, and its body in the shape of the address."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from service.errors import ServiceError
+from service.errors.table import CODES
+from service.request.schemas import MERGE_FIELDS
+
+CHAT_PREFIX = "/v1/"
+"""Addresses below this answer in the shape of OpenAI's API, errors too."""
+PARAMS: Mapping[str, str] = {
+    **{name: f"merge.{name}" for name in MERGE_FIELDS},
+    **{f"depth_{name}": f"depth.{name}" for name in ("preset", "scale", "kind", "invalid")},
+    "image": "messages",
+    "question": "messages",
+    "max_new_tokens": "max_completion_tokens",
+}
+"""Where a field of a question stands in a chat request, if elsewhere."""
+
+
+def status_of(refusal: ServiceError) -> int:
+    """Return the HTTP status of a refusal."""
+    return CODES[refusal.code].status
+
+
+def headers_of(refusal: ServiceError) -> dict[str, str]:
+    """Return the headers that go with a refusal: when to try again, and how to say who asks."""
+    headers = {} if refusal.retry_after_s is None else {"Retry-After": str(refusal.retry_after_s)}
+    return {**headers, "WWW-Authenticate": "Bearer"} if refusal.code == "unauthorized" else headers
+
+
+def error_body(refusal: ServiceError, request_id: str, path: str) -> dict[str, Any]:
+    """Return the body of a refusal in the shape that clients of this address read."""
+    body = refusal.body(request_id)
+    if not path.startswith(CHAT_PREFIX):
+        return body
+    error = body["error"]
+    field = error.pop("field", None)
+    return {
+        "error": {
+            "message": error.pop("message"),
+            "type": _type(status_of(refusal)),
+            "param": field if refusal.code == "unknown_field" else PARAMS.get(field, field),
+            **error,
+        }
+    }
+
+
+def _type(status: int) -> str:
+    if status >= 500:
+        return "server_error"
+    return {401: "authentication_error", 429: "rate_limit_error"}.get(status, "invalid_request_error")

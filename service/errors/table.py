@@ -1,0 +1,145 @@
+"""The fixed table of refusals: a code, its HTTP status and its sentence; it does not know who refuses or why.
+
+A code is stable; a reason only chooses a more precise sentence for the same code. {field} and {limit} stand
+for those of the refusal.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Code:
+    """Say how a code is answered: HTTP status, and the sentence for people.
+
+    The errors of libraries bring sentences of their own: those here are for what has none.
+    """
+
+    status: int
+    sentence: str
+
+
+CODES: Mapping[str, Code] = MappingProxyType(
+    {
+        "bad_request": Code(400, "The request could not be read. Send multipart/form-data or JSON."),
+        "unauthorized": Code(401, "Send a known API key: Authorization: Bearer, or X-API-Key."),
+        "not_found": Code(404, "There is nothing at this address. GET / lists what there is."),
+        "model_not_found": Code(404, "There is no such model here: name the one there is, or none."),
+        "method_not_allowed": Code(405, "This address does not take this HTTP method."),
+        "request_timeout": Code(408, "The request body took too long to arrive."),
+        "body_too_large": Code(413, "The request body may have at most {limit} bytes."),
+        "image_too_large": Code(413, "The image may have at most {limit} pixels."),
+        "depth_too_large": Code(413, "The depth map has too many pixels."),
+        "unsupported_media_type": Code(415, "Send multipart/form-data or application/json."),
+        "unknown_field": Code(422, "The request has a field this server does not know."),
+        "unsupported_field": Code(
+            422, "{field} asks for something that this server does not do: leave it out."
+        ),
+        "bad_image": Code(422, "The image could not be read: send a whole JPEG, PNG or WebP."),
+        "image_count": Code(422, "Send at least one image and at most {limit}."),
+        "bad_depth": Code(422, "The depth could not be read."),
+        "depth_truncated": Code(422, "The depth file ends early, lacks pixels or is damaged."),
+        "depth_exr": Code(422, "OpenEXR is not read."),
+        "depth_npz": Code(422, "NPZ archives are not read."),
+        "depth_multi_page": Code(422, "The depth file holds more than one frame or page: send one."),
+        "depth_dtype": Code(422, "The depth file has a number format that does not serve here."),
+        "depth_colour_mapped": Code(422, "This is a colour picture of depth, not depth."),
+        "depth_channels": Code(422, "The depth file has several channels: send one."),
+        "depth_constant": Code(422, "Every valid pixel of the depth map has the same value."),
+        "depth_all_invalid": Code(422, "The depth map has no valid pixel."),
+        "depth_implausible": Code(422, "The distances of the depth map cannot be meant."),
+        "unknown_depth_preset": Code(422, "There is no such depth_preset."),
+        "bad_depth_scale": Code(422, "depth_scale is units per metre and must lie in [1e-6, 1e6]."),
+        "bad_depth_kind": Code(422, "depth_kind is metric, inverse or relative."),
+        "bad_depth_invalid": Code(422, "depth_invalid is a list of at most 16 numbers."),
+        "depth_unit_twice": Code(422, "A depth_preset already says scale and kind: send one of both."),
+        "depth_count": Code(422, "Send no depth at all or one depth map for each image, in order."),
+        "depth_shape_mismatch": Code(422, "The depth map does not show the same view as its image."),
+        "depth_required": Code(
+            422,
+            "This method needs depth, and this server estimates none: send a depth map, or depth=none to go "
+            "by row and column alone, or choose another method.",
+        ),
+        "estimate_off": Code(422, "This server estimates no depth: send a depth map, or depth=none."),
+        "empty_question": Code(422, "The question is empty."),
+        "question_too_long": Code(422, "The question may have at most {limit} characters."),
+        "prompt_too_long": Code(
+            422, "Question and visual tokens together are longer than the model can read: keep fewer tokens."
+        ),
+        "unknown_method": Code(422, "There is no such merging method."),
+        "keep_ratio_out_of_range": Code(422, "keep_ratio is out of range."),
+        "bad_merge_spec": Code(422, "The merging options do not fit together or this model."),
+        "bad_option": Code(422, "An option has a value this method does not take."),
+        "unknown_option": Code(422, "This method has no such option; GET /methods lists what it has."),
+        "incompatible_method": Code(422, "This model needs its patch grid; this method breaks it up."),
+        "bad_generation": Code(422, "The generation options are out of range."),
+        "bad_timeout": Code(422, "timeout_s is a number of seconds above 0."),
+        "url_refused": Code(
+            422, "This server fetches nothing: send the file itself, in a data: URI with base64."
+        ),
+        "bad_turns": Code(422, "The messages are not a conversation this model can read."),
+        "compare_count": Code(422, "specs is a list of at least one and at most {limit} merge settings."),
+        "too_costly": Code(
+            422, "This request alone needs more memory than the device has: send fewer images or tokens."
+        ),
+        "budget_exceeded": Code(429, "The budget of this API key is spent for now. Try again later."),
+        "estimate_failed": Code(
+            500, "The depth estimator gave no depth for this image: send a depth map, or depth=none."
+        ),
+        "numerical_error": Code(500, "The model computed no finite numbers for this request."),
+        "internal": Code(500, "Something went wrong on our side; the log has the request id."),
+        "overloaded": Code(503, "Too many requests are waiting. Try again later."),
+        "draining": Code(503, "This server is shutting down. Try again: another one answers."),
+        "not_ready": Code(503, "The model is not ready yet."),
+        "replica_lost": Code(
+            503, "The replica that worked on this request was lost. Try again: another one answers."
+        ),
+        "no_estimator": Code(503, "The depth estimator could not be loaded."),
+        "deadline_exceeded": Code(504, "The answer was not there in time; nothing goes on for it."),
+    }
+)
+
+SENTENCES: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        ("bad_request", "json"): "The body is not a valid JSON object in UTF-8.",
+        ("bad_request", "repeated_key"): "A name stands twice in one object of the body.",
+        ("bad_request", "object"): "{field} must be an object.",
+        ("bad_request", "data_uri"): "{field} must be a file as data:<media type>;base64,<data>.",
+        ("bad_request", "multipart"): "The body is not valid multipart/form-data.",
+        ("bad_request", "base64"): "{field} must be a list of base64 strings.",
+        ("bad_request", "not_a_file"): "{field} must be sent as a file.",
+        ("bad_request", "not_text"): "{field} must be UTF-8 text and sent at most once.",
+        ("bad_request", "value"): "The value of {field} has the wrong type or is out of range.",
+        ("bad_image", "format"): "This is not a JPEG, PNG or WebP file.",
+        ("bad_image", "animated"): "The image is animated: send one frame.",
+        ("bad_image", "sixteen_bit"): "This is a 16-bit grey image: if it is a depth map, send it as depth.",
+        ("unknown_field", "named"): "This server does not know the field {field}.",
+        ("unknown_field", "inside"): "{field} is not known here: how to merge is said inside merge, depth "
+        "inside depth, the rest in messages.",
+        ("unknown_field", "in_specs"): "{field} is not known here: how to merge is said inside specs.",
+        ("bad_turns", "list"): "messages is a list with at least one message.",
+        ("bad_turns", "role"): "{field} must be system, developer, user or assistant.",
+        ("bad_turns", "content"): "{field} must be a text or a list of parts.",
+        ("bad_turns", "part"): "{field} must be an object of the type text, image_url or depth_url.",
+        ("bad_turns", "text"): "The text of {field} must be a string that can be written as UTF-8.",
+        ("bad_turns", "image_role"): "Only messages of the user hold images.",
+        ("bad_turns", "tools"): "This model calls no tools, and does not read calls of them.",
+        ("prompt_too_long", "chars"): "The texts of messages may have at most {limit} characters together.",
+        ("depth_count", "nothing_sent"): "depth=client promises a depth map for each image: send them.",
+        ("depth_count", "not_behind_image"): "A depth_url part stands right behind its image_url.",
+        ("depth_count", "not_each_image"): "Send no depth, or a depth_url part behind every image_url.",
+        ("bad_generation", "too_long"): "max_new_tokens must be at most {limit} on this server.",
+        ("budget_exceeded", "at_once"): "This API key may have at most {limit} requests at a time.",
+        ("compare_count", "list"): "specs is a list of objects with merge fields, as JSON.",
+        ("depth_required", "option"): (
+            "An option of this method needs depth, and this server estimates none: send a depth map, or "
+            "depth=none to go by row and column alone, or leave the option out."
+        ),
+        ("bad_option", "not_name_value"): "An option is written name=value.",
+        ("depth_count", "inspect_one"): "Send exactly one depth file.",
+        ("image_count", "inspect_one"): "Send no image or the one that goes with the depth file.",
+        ("not_ready", "stalled"): "The model has not been heard of for too long.",
+        ("not_ready", "failed"): "The model or the depth estimator could not be loaded; the log says why.",
+    }
+)
