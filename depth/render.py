@@ -1,4 +1,4 @@
-"""Draw a depth map for people: near is bright, holes have a colour of their own. There is no way back."""
+"""Render a depth map for display: near is bright, holes have a separate colour."""
 
 import math
 
@@ -16,9 +16,9 @@ _BACKGROUND, _INK = (24, 24, 24), (235, 235, 235)
 
 
 def depth_picture(depth: DepthMap) -> Image.Image:
-    """Return an RGB picture of the map as the codes see it, with a scale bar: metres, or near and far.
+    """Return an RGB rendering of the map, scaled like the codes, with a scale bar: metres, or near and far.
 
-    The long side is brought to about 512 to 1024 px by leaving out or repeating pixels: none is invented.
+    The long side is resized to about 512 to 1024 px by nearest neighbour, without interpolation.
     """
     near = proximity(depth)
     low, high = robust_range(near[depth.valid])
@@ -50,7 +50,7 @@ def _label(depth: DepthMap, value: float) -> str:
 
 
 def _draw_bar(picture: Image.Image, left: int, labels: list[str]) -> None:
-    """Draw near at the top, far at the bottom; labels stand beside their grey."""
+    """Draw near at the top and far at the bottom, with labels beside their grey."""
     draw, height = ImageDraw.Draw(picture), picture.height
     for row in range(height):
         grey = 255 - round(255 * row / max(height - 1, 1))

@@ -1,6 +1,6 @@
 """Pseudo-spatial tokens of ToSA: a code of (row, column, depth level) per patch (arXiv 2506.20066).
 
-Takes depth levels ready made; knows nothing about depth maps.
+Depth is given as integer levels per patch (`depth.codes` computes them).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def position_tokens(
     dim: int = SPATIAL_DIM,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Code row and column only, for pictures without depth: [B, h*w, S] as `spatial_tokens`, z left out.
+    """Code row and column only, for images without depth: [B, h*w, S] as `spatial_tokens`, z left out.
 
     dim: of the three axes there, so that S = 2/3 dim here ("distance": S = 4). Raises ValueError alike.
     """
@@ -71,6 +71,6 @@ def _sinusoid(position: Tensor, dim: int) -> Tensor:
 
 
 def _arc(position: Tensor, extent: int) -> Tensor:
-    # Beyond half a turn it would come back: a far level would be near to the first ones again.
+    # Beyond half a turn the cosine would rise again, and far levels would resemble near ones.
     angle = position.clamp(0, extent - 1).float() * (math.pi / max(extent - 1, 1))
     return torch.stack([angle.sin(), angle.cos()], dim=-1)

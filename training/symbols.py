@@ -96,7 +96,7 @@ def _ahead(frame: Frame, n_things: int) -> Array:
 
 
 def _anchors(owner: NDArray[np.intp], things: Array, described: Array, grid: int) -> dict[int, int]:
-    """Choose the anchor patch of every visible thing: the one it owns, or only touches, nearest its centre."""
+    """Choose the anchor of every visible thing: the nearest patch to its centre that it owns or covers."""
     anchors: dict[int, int] = {}
     for index in map(int, np.flatnonzero(described[:, ANCHOR.start])):
         taken = list(anchors.values())

@@ -58,7 +58,7 @@ async def quietly(
     max_others: float,
     repeats: int,
 ) -> dict[str, Any]:
-    """Repeat a part while other programs use over `max_others` cores; return the quietest, with its noise."""
+    """Measure a part again while others use over `max_others` cores; return the quietest, marked if noisy."""
     tries: list[dict[str, Any]] = []
     while len(tries) <= repeats:
         counting = CpuShares(tree)

@@ -1,6 +1,6 @@
 """Read a JPEG's markers, and decode it once its coded data is proven to cover all its pixels.
 
-libjpeg paints what is missing grey and only counts a warning, which Pillow does not look at.
+libjpeg fills in missing data with grey and counts a warning, which Pillow ignores.
 """
 
 import io
@@ -32,11 +32,11 @@ _STUFFING = bytes(128 + (53 * index + index * index // 3) % 127 for index in ran
 
 @dataclass(frozen=True)
 class JpegLayout:
-    """Say what the markers say.
+    """The information in the markers.
 
     `interval_ends` are the offsets at which coded data ends, each with the number of the restart marker that
     would come next if more were to follow there, or None where a restart marker does follow. `end` is the
-    offset after the end marker. `is_multi` says that the file announces further pictures.
+    offset after the end marker. `is_multi` says that the file announces further images.
     """
 
     width: int
@@ -89,8 +89,8 @@ def read_jpeg_layout(data: bytes) -> JpegLayout:
 def decode_jpeg(data: bytes, layout: JpegLayout) -> Image.Image:
     """Decode to mode L, RGB or CMYK, not turned, with the file's metadata in `info`. Raises ImageFileError.
 
-    What libjpeg decodes without a warning is whole. Cheap cameras leave stray bytes between scans, for which
-    it warns too: such a file has to pass `check_jpeg_complete`.
+    A file that libjpeg decodes without a warning is complete. Cheap cameras write stray bytes between scans,
+    for which it warns too: such a file has to pass `check_jpeg_complete`.
     """
     whole = data[: layout.end]
     with Image.open(io.BytesIO(whole), formats=("JPEG",)) as image:
@@ -105,7 +105,7 @@ def decode_jpeg(data: bytes, layout: JpegLayout) -> Image.Image:
 
 
 def _decode_strictly(data: bytes, mode: str, layout: JpegLayout) -> NDArray[np.uint8] | None:
-    """Return the pixels if libjpeg finds nothing to warn of; None for CMYK, which Pillow has to invert."""
+    """Return the pixels if libjpeg gives no warning; None for CMYK, which Pillow has to invert."""
     if layout.bits != 8 or mode not in _COLOURS:
         return None
     try:
@@ -116,15 +116,15 @@ def _decode_strictly(data: bytes, mode: str, layout: JpegLayout) -> NDArray[np.u
 
 
 def check_jpeg_complete(data: bytes, layout: JpegLayout, pixels: NDArray[np.generic]) -> None:
-    """Check that no pixel of a decoded JPEG was painted in for want of data. Raises ImageFileError.
+    """Check that no pixel of a decoded JPEG was filled in for lack of data. Raises ImageFileError.
 
-    Decodes once more with extra bits after every stretch of coded data: a decoder that had enough never reads
-    them, and one that had not gives another picture. `pixels` is what Pillow decoded, in the file's own mode.
+    Decodes once more with extra bits after every stretch of coded data: a decoder with enough data never
+    reads them; one without returns other pixels. `pixels` is what Pillow decoded, in the file's own mode.
     """
     try:
         with Image.open(io.BytesIO(_stuffed(data, layout)), formats=("JPEG",)) as image:
             again = np.asarray(image)
-    except Exception:  # Pillow raises many kinds on damaged bytes
+    except Exception:  # Pillow raises many exceptions on damaged bytes
         raise ImageFileError("damaged") from None
     if not np.array_equal(pixels, again):
         raise ImageFileError("fewer pixels than promised")
@@ -179,7 +179,7 @@ def _scan(data: bytes, at: int, ends: list[tuple[int, int | None]]) -> int:
 
 
 def _check_all_coded(frame: _Frame, scans: list[bytes]) -> None:
-    """Every component has to come in some scan; of a progressive one every coefficient to its last bit."""
+    """Require every component in some scan, and in a progressive file every coefficient to its last bit."""
     bits_left = {component: [_UNSEEN] * _COEFFICIENTS for component in frame.components}
     for body in scans:
         if len(body) < 4 or len(body) != 4 + 2 * body[0]:

@@ -134,8 +134,8 @@ def is_right_for_tosa(text: str, answer: str) -> bool:
 
 def steps(question: Question) -> int:
     """Count the steps of reasoning, without the last, which only asks."""
-    steps = [f"{one.operation}: {one.argument}" for one in question.semantic]
-    return sum(not any(excluded in step for excluded in NO_STEP) for step in steps)
+    operations = [f"{one.operation}: {one.argument}" for one in question.semantic]
+    return sum(not any(excluded in one for excluded in NO_STEP) for one in operations)
 
 
 def distribution(asked: Sequence[Question], texts: Sequence[str]) -> float | None:

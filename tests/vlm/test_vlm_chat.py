@@ -167,7 +167,7 @@ def test_texts_may_be_empty_or_repeat(load: Load, template: str | None):
 
 @pytest.mark.parametrize(("turns", "counts"), [([], []), (CHAT, [1, 2]), (CHAT, [1, 2, 3, 4])])
 def test_turns_and_pictures_must_agree(vlm: Vlm, turns: list[Turn], counts: list[int]):
-    with pytest.raises(ValueError, match="pictures"):
+    with pytest.raises(ValueError, match="images"):
         chat_ids(vlm, turns, counts)
 
 

@@ -1,4 +1,4 @@
-"""Rotary tables of timm for tokens that merge: each survivor keeps its place, or a smaller grid is laid out.
+"""Rotary tables of timm for merged tokens: each survivor keeps its place, or a smaller grid is laid out.
 
 A table row holds the sines and cosines that rotate queries and keys at one place; prefix tokens have none.
 """
