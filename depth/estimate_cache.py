@@ -32,7 +32,7 @@ class EstimateCache:
         self._running: dict[Key, Future[DepthMap]] = {}
 
     def estimate(self, estimator: DepthEstimator, images: Sequence[Image.Image]) -> list[DepthMap]:
-        """Return one map per image like `depth.estimate.estimate`; missing ones are estimated in one batch."""
+        """Return one map per image like `depth.estimate.estimate`; misses are estimated in one batch."""
         return [depth for depth, _ in self.recall_or_estimate(estimator, images)]
 
     def recall_or_estimate(

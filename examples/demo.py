@@ -76,7 +76,7 @@ def main() -> int:
     print_answers(asked)
     print_summary(asked)
     print_without_depth(asked[0], alone)
-    save_pictures(frames)
+    save_images(frames)
     return 0
 
 
@@ -228,7 +228,7 @@ def print_without_depth(like: Asked, response: dict[str, Any]) -> None:
     )
 
 
-def save_pictures(frames: list[Path]) -> None:
+def save_images(frames: list[Path]) -> None:
     """Draw the merged patches of every frame and method at the end, and layer by layer for the first."""
     OUT.mkdir(exist_ok=True)
     settings = Settings()

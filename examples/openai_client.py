@@ -18,9 +18,7 @@ QUESTION = "what colour is the cylinder ?"
 
 def main(url: str) -> None:
     """Print three answers about one RGB-D frame."""
-    client = openai.OpenAI(
-        base_url=url, api_key="none"
-    )  # any key, unless the service requires one
+    client = openai.OpenAI(base_url=url, api_key="none")  # any key, unless the service requires one
     model = client.models.list().data[0].id
     image = {"type": "image_url", "image_url": {"url": data_uri(FRAME / "rgb.png")}}
     depth = {"type": "depth_url", "depth_url": {"url": data_uri(FRAME / "depth.png")}}  # ours, not OpenAI's

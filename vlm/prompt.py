@@ -60,7 +60,7 @@ def chat_ids(vlm: Vlm, turns: Sequence[Turn], tokens_per_image: Sequence[int]) -
         raise _unsupported("leaves out a text of these turns")
     ids = _tokenize(vlm, _render(vlm, turns, defuse(vlm, texts)))
     if ids.count(vlm.image_token_id) != images:
-        raise _unsupported("does not place each picture of these turns once")
+        raise _unsupported("does not place each image of these turns once")
     if special_ids(vlm, ids) != special_ids(vlm, _tokenize(vlm, marked)):
         raise _unsupported("makes special tokens out of the texts of these turns")
     return torch.tensor([list(_expand(ids, vlm.image_token_id, tokens_per_image))], device=vlm.device)

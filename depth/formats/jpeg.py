@@ -78,7 +78,7 @@ def read_jpeg_layout(data: bytes) -> JpegLayout:
         if len(scans) > MAX_SCANS or len(frames) > 1:
             raise ImageFileError("too many scans or frames")
     if not frames:
-        raise ImageFileError("no picture")
+        raise ImageFileError("no image")
     frame = frames[0]
     _check_all_coded(frame, scans)
     _check_enough(len(data), frame)

@@ -59,8 +59,8 @@ def complete_png(data: bytes, header: PngHeader, keep_texts: bool = False) -> by
 
     The stream is stored without compression, so that no decoder inflates it again. Only chunks that
     pixels and their orientation need are kept: no colour profiles, and texts only if `keep_texts`. Takes
-    twice the memory of the pixels; a caller bounds it by bounding the header's pixels first. Raises ImageFileError, and
-    AnimatedImage for more than one frame.
+    twice the memory of the pixels; a caller bounds it by bounding the header's pixels first. Raises
+    ImageFileError, and AnimatedImage for more than one frame.
     """
     kept_kinds = _KEPT_CHUNKS + (_TEXT_CHUNKS if keep_texts else ())
     kept: list[tuple[bytes, bytes]] = []

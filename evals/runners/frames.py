@@ -42,7 +42,7 @@ def evenly(paths: Sequence[Path], count: int) -> tuple[Path, ...]:
     return tuple(paths[position] for position in chosen)
 
 
-def pictures(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
     """List the images of a folder by the numbers in their names: 2.jpg before 10.jpg."""
     found = folder.iterdir() if folder.is_dir() else ()
     return sorted((path for path in found if path.suffix.lower() in PICTURES), key=_in_order)
@@ -50,7 +50,7 @@ def pictures(folder: Path) -> list[Path]:
 
 def scene_frames(folder: Path, scenes: Collection[str], count: int) -> dict[str, Frames]:
     """Choose `count` frames of every scene: `folder`/<scene>/*.jpg or *.png. Raises DatasetError."""
-    listed = {scene: pictures(folder / scene) for scene in scenes}
+    listed = {scene: image_files(folder / scene) for scene in scenes}
     _refuse_empty({scene: folder / scene for scene in scenes if not listed[scene]}, len(listed))
     return {scene: Frames(evenly(paths, count)) for scene, paths in listed.items()}
 

@@ -134,7 +134,7 @@ def found(
 def _about(vlm: Vlm, job: Job, split: Sequence[Example]) -> dict[str, Any]:
     """Describe the model, the estimator, the questions and the images."""
     estimator = load_depth_estimator(job.estimator)
-    pictures = hashlib.sha256(b"".join(example.frame.rgb.tobytes() for example in split)).hexdigest()
+    digest_of_images = hashlib.sha256(b"".join(example.frame.rgb.tobytes() for example in split)).hexdigest()
     return {
         "model": {"id": job.model, "revision": vlm.revision},
         "estimator": {"id": job.estimator, "revision": estimator.revision},
@@ -143,7 +143,7 @@ def _about(vlm: Vlm, job: Job, split: Sequence[Example]) -> dict[str, Any]:
             "questions": job.questions,
             "frames": len(split),
             "sha256": digest(list(split)),
-            "pictures_sha256": pictures,
+            "pictures_sha256": digest_of_images,
         }
         | report.question_types(split),
         "frames_together": TOGETHER,
