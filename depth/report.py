@@ -112,7 +112,7 @@ _LIKE_METRES = (0.1, 100.0)
 
 
 def check_sanity(report: DepthReport) -> None:
-    """Check that there is depth in a map, and for metric depth that it can be the depth of a view.
+    """Check that a map is not constant, and that metric depth is plausible for a view.
 
     Raises DepthError: constant, looks_like_millimetres, looks_like_metres or implausible.
     """

@@ -77,7 +77,7 @@ def _free_counts(spec: MergeSpec, shape: EncoderShape, method: MergeMethod) -> L
 
 
 def _take_r(spec: MergeSpec, shape: EncoderShape, method: MergeMethod, curve: float) -> tuple[int, ...]:
-    """Take what the request says at each of the layers, as far as the method can."""
+    """Remove the requested r at each of the layers, at most what the method can."""
     assert spec.r is not None
     steps = 1 if isinstance(spec.r, int) else len(spec.r)
     layers = _layers(spec, shape, method, steps)

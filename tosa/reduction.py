@@ -145,7 +145,7 @@ def _largest(values: Tensor, members: Tensor) -> Tensor:
 
 
 def _put(values: Tensor, assignment: Assignment, dest: Tensor, rows: Tensor) -> Tensor:
-    """Take the survivors as they are, but for the groups that changed: rows [B, r, C] stand for dest [B, r].
+    """Keep the survivors, except for the groups that changed: rows [B, r, C] replace those of dest [B, r].
 
     A group may be there many times, with the same row each time.
     """

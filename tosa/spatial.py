@@ -20,7 +20,7 @@ def spatial_tokens(
     """Code each patch's row, column and depth level: z [B, h, w] int -> [B, h*w, S] float32.
 
     "sinusoidal", as in the paper: S = dim, each axis takes dim/3 channels, sine and cosine interleaved,
-    frequencies 10000^(-2k / (dim/3)). Its similarity is not monotone: it only tells near patches apart.
+    frequencies 10000^(-2k / (dim/3)). Its similarity is not monotone: it only distinguishes near patches.
     "distance": S = 6, each axis is a half turn of a circle over its extent, so that the cosine of two patches
     falls with every step between them; `levels` is the extent of z (h by default), and a z outside
     0..levels-1 counts as the nearest level.

@@ -113,7 +113,7 @@ class UnknownMethod(PlanError):
 
 
 def shown(value: object) -> str:
-    """Write a value of a request for a sentence: numbers and plain words as they are, others by kind."""
+    """Format a value of a request for a message: numbers and plain words verbatim, others by type."""
     if isinstance(value, str):
         is_plain = value.isascii() and value.replace("_", "").replace("-", "").isalnum() and len(value) <= 64
         return repr(value) if is_plain else "another text"

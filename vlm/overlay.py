@@ -27,7 +27,7 @@ class PlotsMissing(Exception):
 
 
 def draw_groups(image: Image.Image, source: NDArray[np.int64], grid: tuple[int, int]) -> Image.Image:
-    """Paint every merged group in its mean colour, its edge in a colour of its own; lone patches stay.
+    """Paint every merged group in its mean colour, with an edge in a distinct colour; single patches stay.
 
     source [P] is the token of each patch of the row-major grid (rows, columns), -1 for a dropped one, which
     is darkened and hatched. A group keeps its colour from layer to layer while it keeps its first patch.

@@ -24,7 +24,7 @@ _TABLES = (0xC4, 0xCC)
 _PROGRESSIVE = 0xC2
 _SOS, _EOI, _APP2 = 0xDA, 0xD9, 0xE2
 _COEFFICIENTS = 64
-_COLOURS = {"L": "GRAY", "RGB": "RGB"}  # Pillow's modes, in the words of simplejpeg
+_COLOURS = {"L": "GRAY", "RGB": "RGB"}  # Pillow's modes, by simplejpeg's names
 _UNSEEN = 16
 # Bytes of 128 to 254: ones come early in them, where a decoder that ran out goes on with zeros.
 _STUFFING = bytes(128 + (53 * index + index * index // 3) % 127 for index in range(64))

@@ -1,7 +1,7 @@
 """VQAv2's accuracy of one answer against ten human answers.
 
 Source: the facts of vqaEval.py of GT-Vision-Lab/VQA, and visualqa.org/evaluation. Its authors say why answers
-are left as they are where all annotators agree: not to spoil text that was read off the image (issue 14).
+are left unchanged where all annotators agree: processing could spoil text read from the image (issue 14).
 """
 
 from __future__ import annotations

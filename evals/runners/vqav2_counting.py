@@ -1,7 +1,7 @@
 """The counting questions of VQAv2 as ToSA's release asks and scores them; its number is no VQAv2 accuracy.
 
 Source: the scripts of ToSA's release (arXiv 2506.20066). Its file of questions, count_qa.json, and its table
-of number words are not public: `prompt` and `number` follow the scripts, `chosen` is our reading.
+of number words were not available: `prompt` and `number` follow the scripts, `chosen` is our reading.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def option(default: OptionValue, doc: str) -> Any:
 
 
 class BadOption(ValueError):
-    """A value that an option does not take; `limit` is the bound that was passed, `choices` the words."""
+    """A value that an option does not accept; `limit` is the exceeded bound, `choices` the accepted words."""
 
     def __init__(
         self, message: str, *, limit: float | None = None, choices: tuple[str, ...] | None = None

@@ -39,7 +39,7 @@ class Rotary:
     )  # of this adapter only
 
     def table(self, tokens: Tokens, layer: int) -> Tensor:
-        """Return rows for the patch tokens: [N', 2D] or, with places of their own, [B, 1, N', 2D].
+        """Return rows for the patch tokens: [N', 2D] or, with positions per image, [B, 1, N', 2D].
 
         With frequencies learned per layer and head: [heads, N', 2D] or [B, heads, N', 2D].
         """
