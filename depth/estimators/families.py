@@ -43,7 +43,7 @@ def _depth_anything_kind(config: Any) -> Kind:
 
 
 def _dpt_kind(config: Any) -> Kind:
-    """MiDaS heads give inverse depth; DINOv2's NYU and KITTI heads, recognised by their projection, give metres."""
+    """MiDaS heads give inverse depth; DINOv2's NYU and KITTI heads, known by projection, give metres."""
     return "metric" if config.add_projection else "inverse"
 
 

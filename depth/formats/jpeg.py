@@ -150,7 +150,7 @@ def _next_marker(data: bytes, at: int) -> tuple[int, int]:
 def _segment(data: bytes, at: int) -> bytes:
     length = int.from_bytes(data[at : at + 2], "big")
     if length < 2 or at + length > len(data):
-        raise ImageFileError("cut segment")
+        raise ImageFileError("truncated segment")
     return data[at + 2 : at + length]
 
 

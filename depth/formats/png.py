@@ -114,7 +114,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 8 + length
         if end + 4 > len(data):
-            raise ImageFileError("cut chunk")
+            raise ImageFileError("truncated chunk")
         body = data[at + 8 : end]
         is_critical = not kind[0] & 0x20
         if is_critical and _sum(kind, body) != struct.unpack_from(">I", data, end)[0]:
