@@ -22,6 +22,11 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: bool = Tru
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def prose(text: str) -> str:
+    """Put a text of the code into one cell: on one line, without what markdown would read as markup."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
 def setting(run: dict[str, Any]) -> str:
     """Name a run by method and ratio."""
     return "none" if run["method"] == "none" else f"{run['method']} {run['keep_ratio']:g}"
