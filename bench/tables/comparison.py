@@ -51,7 +51,7 @@ def accuracy(schedule: str) -> str:
 
 
 def purity(schedule: str) -> str:
-    """Methods by ratio: how pure their groups of patches are."""
+    """Methods by ratio: the purity of their groups of patches."""
     return _by_ratio(schedule, lambda row: percent(row["purity"][0]))
 
 
@@ -71,7 +71,7 @@ def types_short() -> str:
 
 
 def methods(keep_ratio: str) -> str:
-    """Every method at one ratio and the constant schedule, with what it costs."""
+    """Every method at one ratio and the constant schedule, with its cost."""
     heads = [
         "method",
         "tokens out",
@@ -111,7 +111,7 @@ def tests(family: str) -> str:
 
 
 def schedules() -> str:
-    """Every method and schedule, averaged over the ratios, with what the schedule changes."""
+    """Every method and schedule, averaged over the ratios, with the effect of the schedule."""
     heads = ["method", "schedule", "mean accuracy", "minus constant", "minus ToMe", "vision, times as fast"]
     rows = [
         [
@@ -127,7 +127,7 @@ def schedules() -> str:
 
 
 def latency(keep_ratio: str) -> str:
-    """What every method and schedule costs at one ratio."""
+    """The cost of every method and schedule at one ratio."""
     heads = ["method", "schedule", "tokens out", "FLOPs", "vision ms", "times as fast", "depth ms"]
     heads += ["whole answer ms", "times as fast"]
     timed = result()["latency"]
@@ -157,7 +157,7 @@ def latency(keep_ratio: str) -> str:
 
 
 def pareto() -> str:
-    """The plot, and the settings than which none is faster and at least as accurate."""
+    """The plot, and the settings that no other beats in both speed and accuracy."""
     if not result()["latency"]["rounds"]:
         return NOT_TIMED
     heads = ["setting", "number", "tokens out", "accuracy", "vision with depth, ms", "FLOPs"]
@@ -178,7 +178,7 @@ def pareto() -> str:
 
 
 def refused() -> str:
-    """What a method refuses, and why."""
+    """The settings that a method refuses, and why."""
     rows = [[one["name"], one["reason"]] for one in result()["refused"]]
     return table(["setting", "why not"], rows, right=False)
 
@@ -192,7 +192,7 @@ def _ratios() -> list[float]:
 
 
 def _by_ratio(schedule: str, cell: Callable[[Row], str]) -> str:
-    """Lay rows out as methods by ratios; no merging, which has no schedule, stands above."""
+    """Arrange rows as methods by ratios; the unmerged baseline, which has no schedule, comes first."""
     ratios, lines = _ratios(), dict[str, dict[float, str]]()
     for row in compared():
         if row["method"] != "none" and row["schedule"] == schedule:
@@ -210,5 +210,5 @@ def _mean_speed(pooled: Row) -> str:
 
 
 def _mark(one: Row) -> str:
-    """Mark p < 0.05, and whether it holds after Holm's correction."""
+    """Mark p < 0.05, and p < 0.05 after Holm's correction."""
     return " ‡" if one["p_holm"] < 0.05 else " †" if one["p"] < 0.05 else ""

@@ -60,7 +60,7 @@ TABLES: dict[str, Callable[..., str]] = {
 
 
 def write_all() -> None:
-    """Write every table that is not what the results say."""
+    """Update every table that differs from the results."""
     for path in (ROOT / name for name in DOCUMENTS):
         if not is_fresh(path):
             path.write_text(filled(path.read_text()))
@@ -69,7 +69,7 @@ def write_all() -> None:
 
 
 def is_fresh(path: Path) -> bool:
-    """Say whether every table of a document is what the results say."""
+    """Whether every table of a document agrees with the results."""
     text = path.read_text()
     return filled(text) == text
 

@@ -33,7 +33,7 @@ from service.request.schemas import AskFields, VqaFields
 from service.request.validation import check_fields
 
 BENCHMARKS: tuple[Benchmark, ...] = (OPENEQA, GQA, VQAV2, VQAV2_COUNTING, SCANQA, SQA3D, VSIBENCH)
-"""The benchmarks there are; each becomes a command of its name."""
+"""The benchmarks; each becomes a command of its name."""
 
 WHO_OPTIONS: Mapping[str, Any] = {
     "url": Annotated[str | None, typer.Option(help="Ask this running server, http://host:port.")],
@@ -60,7 +60,7 @@ def main() -> None:
 def command_line(benchmarks: Iterable[Benchmark]) -> typer.Typer:
     """Make a command of each benchmark."""
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-    app.callback(help=__doc__)(lambda: None)  # so that one benchmark alone is a command, too
+    app.callback(help=__doc__)(lambda: None)  # so that a single benchmark is a subcommand, too
     for benchmark in benchmarks:
         add(app, benchmark)
     return app
@@ -114,26 +114,26 @@ def spec_of(given: Mapping[str, Any]) -> Spec:
         return _checked(read_fields({"question": "?", **fields}, load_settings()))
     if fields:
         raise RunError(f"--merge-json says everything about merging: leave out {', '.join(fields)}")
-    told = _object(given["merge_json"])
-    refused = sorted(BY_PROTOCOL & set(told))
+    values = _object(given["merge_json"])
+    refused = sorted(BY_PROTOCOL & set(values))
     if refused:
         raise RunError(f"--merge-json is about merging and depth: leave out {', '.join(refused)}")
-    return _checked(check_fields({"question": "?", **told}, load_settings(), strict=True))
+    return _checked(check_fields({"question": "?", **values}, load_settings(), strict=True))
 
 
 def answerer_of(given: Mapping[str, Any], spec: Spec) -> EngineAnswerer | HttpAnswerer:
-    """Return who answers. Raises RunError, and what loading a model raises."""
+    """Return the answerer. Raises RunError, and what loading a model raises."""
     theirs, ours = (OF_THE_SERVER, OF_THE_CLIENT) if "url" in given else (OF_THE_CLIENT, OF_THE_SERVER)
     wrong = [f"--{name.replace('_', '-')}" for name in theirs if name in given]
     if wrong:
         why = "the server of --url decides that" if "url" in given else "only with --url"
         raise RunError(f"{', '.join(wrong)}: {why}")
-    told = _those(given, dict.fromkeys(ours))
+    values = _those(given, dict.fromkeys(ours))
     if "url" in given:
-        key = told.pop("api_key_file", None)
-        return HttpAnswerer(given["url"], spec, api_key=key and key.read_text().strip(), **told)
+        key = values.pop("api_key_file", None)
+        return HttpAnswerer(given["url"], spec, api_key=key and key.read_text().strip(), **values)
     disable_progress_bar()
-    return EngineAnswerer(told.pop("model", load_settings().model), spec, **told)
+    return EngineAnswerer(values.pop("model", load_settings().model), spec, **values)
 
 
 def show(result: Mapping[str, Any], out: Path) -> None:
@@ -153,18 +153,18 @@ def show(result: Mapping[str, Any], out: Path) -> None:
 
 
 def _checked(fields: VqaFields) -> Spec:
-    told = fields.model_dump(exclude_unset=True)
-    return {"method": "none", **{name: value for name, value in told.items() if name != "question"}}
+    values = fields.model_dump(exclude_unset=True)
+    return {"method": "none", **{name: value for name, value in values.items() if name != "question"}}
 
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        told = json.loads(text)
+        values = json.loads(text)
     except ValueError:
-        told = None
-    if not isinstance(told, dict):
+        values = None
+    if not isinstance(values, dict):
         raise RunError('--merge-json takes one JSON object: {"method": "tosa", "keep_ratio": 0.25}')
-    return told
+    return values
 
 
 def _those(given: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:

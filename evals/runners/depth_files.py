@@ -1,4 +1,4 @@
-"""Depth maps of a folder that go with images of the same name. Reads none of them."""
+"""Match depth maps of a folder to images by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DepthsOption = Annotated[
 
 
 def depths_of(images: Collection[Path], folder: Path | None) -> dict[Path, tuple[Path, ...]]:
-    """Find the depth map of each image: its name with another ending. Without a folder there are none.
+    """Find the depth map of each image: its name with another ending. Returns none without a folder.
 
     Raises DatasetError where one is missing, for a score must not mix measured and estimated depth.
     """

@@ -1,4 +1,4 @@
-"""The questions of OpenEQA, and the frames that stand for an episode. Reads no picture, knows no judge.
+"""The questions of OpenEQA, and the frames that stand for an episode.
 
 Sources: open-eqa-v0.json, the baselines (openeqa/baselines/gpt4v.py) and the extraction of frames
 (data/*/extract-frames.py) of facebookresearch/open-eqa; ToSA's setting from its release.
@@ -22,11 +22,11 @@ from evals.runners.records import check_records
 
 QUESTIONS = "open-eqa-v0.json"
 PRESETS: Mapping[str, str] = MappingProxyType({"hm3d-v0": "openeqa-hm3d", "scannet-v0": "scannet"})
-"""Where an episode comes from, and how our depth presets call what the official extraction writes there."""
+"""Data set of an episode, and the depth preset for the maps that the official extraction writes."""
 _HISTORY = re.compile(rf"({'|'.join(PRESETS)})/[\w.-]*\w")
 
 
-class Setting(StrEnum):
+class EvalProtocol(StrEnum):
     """How the questions are asked."""
 
     OFFICIAL = "official"
@@ -41,25 +41,25 @@ class Source(StrEnum):
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a setting fixes. sensor_depth: whether depth maps go along where an episode has them."""
+class ProtocolDefaults:
+    """What a protocol fixes. sensor_depth: whether depth maps are sent where an episode has them."""
 
     frames: int
     max_new_tokens: int
     sensor_depth: bool
 
 
-SETTINGS: Mapping[Setting, Asked] = MappingProxyType(
+PROTOCOLS: Mapping[EvalProtocol, ProtocolDefaults] = MappingProxyType(
     {
-        Setting.OFFICIAL: Asked(frames=12, max_new_tokens=128, sensor_depth=True),
-        Setting.TOSA: Asked(frames=12, max_new_tokens=1000, sensor_depth=False),
+        EvalProtocol.OFFICIAL: ProtocolDefaults(frames=12, max_new_tokens=128, sensor_depth=True),
+        EvalProtocol.TOSA: ProtocolDefaults(frames=12, max_new_tokens=1000, sensor_depth=False),
     }
 )
 """official: answers as long as the official baselines allow. tosa: as long as its release allows, no depth:
 the release reads maps predicted from the frames and does not say by what, so the service estimates."""
 
 LOAD_OPTIONS: Mapping[str, Any] = {
-    "setting": Annotated[Setting | None, typer.Option(help="Fixes the next two, and depth; official.")],
+    "setting": Annotated[EvalProtocol | None, typer.Option(help="Fixes the next two, and depth; official.")],
     "frames": Annotated[int | None, typer.Option(min=1, help="Frames of an episode, evenly spaced; 12.")],
     "answer_tokens": Annotated[int | None, typer.Option(min=1, help="Longest answer; 128, or 1000.")],
     "suffix": Annotated[str | None, typer.Option(help="A line to add to every question; none.")],
@@ -90,7 +90,7 @@ class Episode:
 
 def load(
     data: Path,
-    setting: Setting = Setting.OFFICIAL,
+    setting: EvalProtocol = EvalProtocol.OFFICIAL,
     frames: int | None = None,
     answer_tokens: int | None = None,
     suffix: str = "",
@@ -98,7 +98,7 @@ def load(
     questions: Path | None = None,
 ) -> list[Entry[Record]]:
     """Read the questions, and choose frames from data/frames/<episode_history>. Raises DatasetError."""
-    asked = SETTINGS[setting]
+    asked = PROTOCOLS[setting]
     records = _records(data / QUESTIONS)
     if questions is not None:
         records = _listed(records, questions)

@@ -1,4 +1,4 @@
-"""VQAv2, validation split: its official files, its soft accuracy. Knows no model and no server.
+"""VQAv2, validation split: its official files, its soft accuracy.
 
 Source: Goyal et al., Making the V in VQA Matter, CVPR 2017; files and evaluation as in GT-Vision-Lab/VQA.
 """
@@ -42,7 +42,7 @@ class Question(BaseModel):
 
 
 class Answered(BaseModel):
-    """What one annotator said."""
+    """The answer of one annotator."""
 
     answer: str
 
@@ -96,7 +96,7 @@ def coco_image(folder: Path, image_id: int) -> Path:
 
 
 def score(entries: Sequence[Entry[Annotation]], texts: Sequence[str]) -> Scores:
-    """Give the official accuracy in percent: overall, by type of answer, by type of question."""
+    """Return the official accuracy in percent: overall, by type of answer, by type of question."""
     values = [
         soft_accuracy(text, [one.answer for one in entry.truth.answers])
         for entry, text in zip(entries, texts, strict=True)

@@ -1,4 +1,4 @@
-"""VSI-Bench: spatial questions about videos of rooms, answered by letter or by number. Reads no video.
+"""VSI-Bench: spatial questions about frames of room videos, answered by letter or by number.
 
 Source: Yang et al., Thinking in Space, CVPR 2025; prompts as in lmms_eval/tasks/vsibench of
 vision-x-nyu/thinking-in-space, files as in the data set nyu-visionx/VSI-Bench (Apache-2.0).
@@ -53,12 +53,12 @@ class Question(BaseModel):
 
     @property
     def by_letter(self) -> bool:
-        """Say whether the answer is a letter, not a number."""
+        """Whether the answer is a letter, not a number."""
         return self.question_type in LETTER_TYPES
 
     @property
     def scene(self) -> str:
-        """Name the scene's folder of frames."""
+        """The folder of the scene's frames."""
         return f"{self.dataset}/{self.scene_name}"
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Ask a server over /vqa what lmms-eval asked it over /v1/chat/completions, and count the answers that agree.
+"""Repeat over /vqa what lmms-eval asked over /v1/chat/completions, and count the answers that agree.
 
 python -m examples.lmms_eval.same_answers runs/lmms_eval/tosa --url http://127.0.0.1:8000
 """
@@ -21,11 +21,11 @@ from examples.lmms_eval.write_roomqa import OUT
 from service.api.chat.request import DEPTH_FIELDS
 
 FAILED = "[LMMS_EVAL_REQUEST_FAILED"
-"""How an answer begins that lmms-eval made up for a request that failed; it is scored like any other."""
+"""Prefix of the answer that lmms-eval inserts for a failed request; it is scored like any other."""
 
 
 def compare(run: Path, data: Path, url: str) -> dict[str, Any]:
-    """Return what lmms-eval measured in its output folder `run`, and how many answers /vqa repeats."""
+    """Return the scores in lmms-eval's output folder `run`, and how many answers /vqa repeats."""
     results, samples = _newest(run, "results.json"), _newest(run, "samples_roomqa.jsonl")
     said = json.loads(results.read_text())
     theirs = {one["doc_id"]: one["filtered_resps"] for one in map(json.loads, _lines(samples))}
@@ -48,7 +48,7 @@ def compare(run: Path, data: Path, url: str) -> dict[str, Any]:
 
 
 def spec_of(model_args: str) -> dict[str, Any]:
-    """Read merge and depth out of lmms-eval's model_args, as fields of a question."""
+    """Read merge and depth from lmms-eval's model_args, as fields of a question."""
     objects = {
         name: json.JSONDecoder().raw_decode(model_args, found.end())[0]
         for name in ("merge", "depth")

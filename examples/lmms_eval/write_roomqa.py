@@ -1,4 +1,4 @@
-"""Write questions of RoomQA's frozen test split where roomqa.yaml looks for them: test.jsonl and the frames.
+"""Write questions of RoomQA's frozen test split, test.jsonl and the frames, where roomqa.yaml expects them.
 
 python -m examples.lmms_eval.write_roomqa --questions 100
 """
