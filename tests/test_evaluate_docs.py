@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
-import typer
-from typer.main import get_command
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from evals.runners import __main__ as runners
 from examples.lmms_eval import same_answers, write_roomqa
@@ -81,10 +80,9 @@ def called(script: str) -> list[Call]:
 CALLS = called("\n".join(blocks("sh")))  # one shell reads them all: variables last
 
 
-def parsed(app: typer.Typer, words: Sequence[str]) -> dict[str, Any]:
+def parsed(command: click.Command, words: Sequence[str]) -> dict[str, Any]:
     """Parse the options of a command, run nothing, and return what was given."""
-    command: Any = get_command(app)
-    if hasattr(command, "commands"):
+    if isinstance(command, click.Group):
         command, words = command.commands[words[0]], words[1:]
     given = command.make_context("told", list(words)).params
     return {name: value for name, value in given.items() if value not in (None, [], ())}
@@ -99,9 +97,9 @@ def check(call: Call) -> None:
         case ("python", "-m", "evals.runners", *words):
             spec(parsed(runners.command_line(runners.BENCHMARKS), words))
         case ("python", "-m", "examples.lmms_eval.write_roomqa", *words):
-            parsed(single(write_roomqa.main), words)
+            parsed(write_roomqa.main, words)
         case ("python", "-m", "examples.lmms_eval.same_answers", *words):
-            parsed(single(same_answers.main), words)
+            parsed(same_answers.main, words)
         case ("python", "-m", "vlmeval.run", *words):
             flags(VLMEVALKIT, words)
         case ("tosa-vqa", *words):
@@ -112,12 +110,6 @@ def check(call: Call) -> None:
             assert all((ROOT / one).exists() for one in packages if "/" in one)
         case _:
             raise AssertionError(f"nobody knows how to check {' '.join(call.words)}")
-
-
-def single(main: Any) -> typer.Typer:
-    app = typer.Typer()
-    app.command()(main)
-    return app
 
 
 def flags(known: Sequence[str], words: Sequence[str]) -> argparse.Namespace:

@@ -22,7 +22,7 @@ def test_the_sample_is_asked_as_the_official_file_says() -> None:
     item = entries[0].item
     assert item.question == "Is the cube red?\nAnswer the question using a single word or phrase."
     assert (item.images, item.max_new_tokens) == ((DATA / "images" / "n1.jpg",), 16)
-    (as_released, *_) = gqa.load(DATA, Setting.TOSA)
+    (as_released, *_) = gqa.load(DATA, "tosa")
     assert as_released.item.question == (
         "'Is the cube red?' Answer the question using a single word or phrase. \n\n"
     )
