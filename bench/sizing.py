@@ -19,7 +19,7 @@ MODES = ("none", "tosa", "cubist")
 BESIDE_VISION_MS: Mapping[str, float] = MappingProxyType(
     {"decode": 6.8, "preprocess": 2.0, "depth": 1.6, "prefill": 7.0, "generate": 1.6}
 )
-"""Stages of the README's answer: one 384 px frame with depth, one word said, on two cores."""
+"""Stages of the answer in docs/ask.md: one 384 px frame with depth, one word said, on two cores."""
 ONCE_A_FRAME = ("preprocess", "depth")
 """What a cached frame saves beside vision; it is still decoded, as its key is computed from its pixels."""
 

@@ -22,6 +22,29 @@ from evals.rooms.compare.report import seen_ms
 NOT_TIMED = "Not timed in this run."
 
 
+def headline() -> str:
+    """The README's number: time and accuracy of an answer with ToSA at a quarter of the tokens."""
+    plain, merged = by_name()["none"], by_name()["tosa 0.25 decreasing, true depth"]
+    timed, split = result()["latency"], result()["split"]
+    total_ms = merged["total_ms"] + timed["depth_ms"][merged["depth"]]
+    vision_ms = seen_ms(merged, timed["depth_ms"])
+    right, right_plain = (percent(row["accuracy"]["overall"][0]) for row in (merged, plain))
+    return (
+        f"**With {merged['tokens_out']} of {plain['tokens_out']} visual tokens, an answer takes "
+        f"{total_ms:.0f} ms instead of {plain['total_ms']:.0f} ms**, of which the vision encoder takes "
+        f"{vision_ms:.0f} ms instead of {plain['vision_ms']:.0f} ms. Of {split['questions']:,} questions, "
+        f"**{right} % are answered correctly; without merging, {right_plain} %** "
+        f"(95 % intervals {_ends(merged)} and {_ends(plain)}).\n\n"
+        f"Model `room-tiny`, method `tosa`, schedule `decreasing`, depth included, medians of "
+        f"{timed['rounds']} rounds in one process, {of_machine(result())}."
+    )
+
+
+def _ends(row: Row) -> str:
+    _, low, high = map(percent, row["accuracy"]["overall"])
+    return f"{low} to {high}"
+
+
 def accuracy(schedule: str) -> str:
     """Methods by ratio, each cell with its interval."""
     return signed(_by_ratio(schedule, lambda row: with_ends(row["accuracy"]["overall"])))

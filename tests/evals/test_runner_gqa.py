@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evals.runners import gqa
-from evals.runners.gqa import PREDICTIONS, Setting
+from evals.runners.gqa import PREDICTIONS
 from evals.runners.items import DatasetError, check_items
 
 DATA = Path(__file__).parent / "data" / "gqa"

@@ -125,8 +125,12 @@ def test_ask_refuses(frame: Path, checkpoint: Path) -> None:
     assert "each image" in refused(*ask, "--method", "tosa", "--depth-source", "client")
     assert "from 0 to 2, got (0, 3)." in refused(*ask, "--method", "tome", "--r", 1, "--layers", "0,3")
     assert "name=value" in refused(*ask, "--method", "saint", "--option", "tau")
-    assert "tau: cosine" in refused(*ask, "--method", "saint", "--option", "tau=high")
-    assert "Choose from: tau, gamma" in refused(*ask, "--method", "saint", "--option", "tao=1")
+    assert "saint: tau must be a number from -1 to 1" in refused(
+        *ask, "--method", "saint", "--option", "tau=high"
+    )
+    assert "saint has no option 'tao'; it has tau, gamma" in refused(
+        *ask, "--method", "saint", "--option", "tao=1"
+    )
     assert "keep_ratio" in refused(*ask, "--method", "tome", "--keep-ratio", "2")
     assert "empty" in refused(*ask[:-2], "--question", " ", "--model", checkpoint)
     assert "colour picture of depth" in refused(*ask, "--depth", frame / "rgb.png")
