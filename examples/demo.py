@@ -27,7 +27,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evals.rooms.score import is_right
-from service.cli.options import load_models_here
+from service.cli.in_process import load_models_here
 from service.pipeline.images import decode_image
 from service.pipeline.prepare import prepare, see
 from service.request.schemas import VqaFields, VqaRequest

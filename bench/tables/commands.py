@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Any
-
-from typer.main import get_command
+import click
 
 from bench.tables.markdown import prose, table
 from service.cli.main import app
@@ -13,27 +10,29 @@ from service.cli.main import app
 
 def cli() -> str:
     """Every command with its arguments and options, those of other packages included."""
-    group: Any = get_command(app)
-    context = group.make_context("tosa-vqa", [], resilient_parsing=True)
-    names = group.list_commands(context)
-    return "\n\n".join(_command(name, group.get_command(context, name)) for name in names)
+    context = click.Context(app)
+    commands = {name: app.get_command(context, name) for name in app.list_commands(context)}
+    return "\n\n".join(_section(name, command) for name, command in commands.items() if command)
 
 
-def _command(name: str, command: Any) -> str:
-    options = [one for one in command.params if one.name != "help"]
-    rows = [[_names(one), _default(one), prose(one.help)] for one in options]
-    shown = table(["option", "default", "meaning"], rows, right=False)
-    return f"## `tosa-vqa {name}`\n\n{prose(command.help)}\n\n{shown}"
+def _section(name: str, command: click.Command) -> str:
+    options = [one for one in command.params if isinstance(one, click.Option)]
+    rows = [[_names(one), _default(one), prose(one.help or "")] for one in options]
+    shown = f"\n\n{table(['option', 'default', 'meaning'], rows, right=False)}" if rows else ""
+    return f"## `{_usage(name, command)}`\n\n{prose(command.help or '')}{shown}"
 
 
-def _names(parameter: Any) -> str:
-    if parameter.param_type_name == "argument":
-        return f"`{parameter.name.upper()}`"
+def _usage(name: str, command: click.Command) -> str:
+    arguments = [one.human_readable_name for one in command.params if isinstance(one, click.Argument)]
+    return " ".join(["tosa-vqa", name, *arguments])
+
+
+def _names(parameter: click.Option) -> str:
     return ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
 
 
-def _default(parameter: Any) -> str:
+def _default(parameter: click.Option) -> str:
     if parameter.required:
         return "required"
-    default = parameter.default.value if isinstance(parameter.default, Enum) else parameter.default
-    return "" if default in (None, False, (), []) else f"`{default}`"
+    default = parameter.default
+    return f"`{default}`" if isinstance(default, str | int | float) and default is not False else ""

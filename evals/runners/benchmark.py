@@ -5,9 +5,11 @@ from __future__ import annotations
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import click
 
 from evals.intervals import interval
 from evals.runners.asking import Answer
@@ -20,16 +22,16 @@ class Benchmark:
 
     load: `load(data, **options)` reads the entries of a folder. finish: `finish(entries, texts, folder,
     **options)` writes the official predictions file into `folder` and scores; texts are in the order of the
-    entries, "" for a question without an answer. The options of both are typer's, annotated, by parameter
-    name; one that is not given is not passed on.
+    entries, "" for a question without an answer. load_options, finish_options: the command-line options of
+    each, whose names are those of its parameters; an option that was not given is not passed on.
     """
 
     name: str
     about: str
     load: Callable[..., list[Any]]
     finish: Callable[..., Scores]
-    load_options: Mapping[str, Any] = field(default_factory=dict)
-    finish_options: Mapping[str, Any] = field(default_factory=dict)
+    load_options: tuple[click.Option, ...] = ()
+    finish_options: tuple[click.Option, ...] = ()
 
 
 def report(

@@ -11,18 +11,20 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
-from typing import Annotated, Any, Literal
+from typing import Literal, get_args
 
-import typer
+import click
 
 from evals.runners.items import Scores
 
 Match = Literal["exact", "cleaned", "refined"]
-MATCH_OPTIONS: Mapping[str, Any] = {
-    "match": Annotated[
-        Match | None, typer.Option(help="Rule of the overall score; the report has all three.")
-    ]
-}
+MATCH_OPTIONS = (
+    click.Option(
+        ["--match"],
+        type=click.Choice(get_args(Match)),
+        help="Rule of the overall score; the report has all three.",
+    ),
+)
 
 # fmt: off
 NUMBERS = (

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
 
+import click
 import numpy as np
-import typer
 
 from evals.runners.items import DatasetError
 
 PICTURES = (".jpg", ".jpeg", ".png")
-SCANNET_OPTIONS: Mapping[str, Any] = {
-    "scans": Annotated[
-        Path | None, typer.Option(help="ScanNet's scans/ with color/ and depth/; DATA/scans.")
-    ],
-    "frames": Annotated[int | None, typer.Option(min=1, help="Frames of a scene, evenly spaced; 12.")],
-}
+SCANNET_OPTIONS = (
+    click.Option(
+        ["--scans"],
+        type=click.Path(path_type=Path),
+        help="ScanNet's scans/ with color/ and depth/; DATA/scans.",
+    ),
+    click.Option(["--frames"], type=click.IntRange(min=1), help="Frames of a scene, evenly spaced; 12."),
+)
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,15 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import Literal, get_args
 
-import typer
+import click
 from pydantic import BaseModel
 
 from evals.runners.benchmark import Benchmark
-from evals.runners.depth_files import DepthsOption, depths_of
+from evals.runners.depth_files import DEPTHS_OPTION, depths_of
 from evals.runners.items import DatasetError, Entry, Item, Scores, read_json
 from evals.runners.records import check_records
 from evals.runners.vqav2 import SUFFIX, percents
@@ -31,18 +30,17 @@ NO_STEP = ("exist", "query: name", "choose name")
 """Operations that do not count as a step of reasoning."""
 
 
-class PromptStyle(StrEnum):
-    """How questions are asked: with LLaVA's suffix, or as ToSA's release does."""
-
-    OFFICIAL = "official"
-    TOSA = "tosa"
-
-
-LOAD_OPTIONS: Mapping[str, Any] = {
-    "setting": Annotated[PromptStyle | None, typer.Option(help="Whose prompt: official, or tosa; official.")],
-    "images": Annotated[Path | None, typer.Option(help=f"GQA's images; DATA/{IMAGES}.")],
-    "depths": DepthsOption,
-}
+PromptStyle = Literal["official", "tosa"]
+"""How questions are asked: with LLaVA's suffix, or as ToSA's release does."""
+LOAD_OPTIONS = (
+    click.Option(
+        ["--setting"],
+        type=click.Choice(get_args(PromptStyle)),
+        help="Prompt of the official evaluation or of ToSA's release; official.",
+    ),
+    click.Option(["--images"], type=click.Path(path_type=Path), help=f"GQA's images; DATA/{IMAGES}."),
+    DEPTHS_OPTION,
+)
 
 
 class Operation(BaseModel):
@@ -73,10 +71,7 @@ class Question(BaseModel):
 
 
 def load(
-    data: Path,
-    setting: PromptStyle = PromptStyle.OFFICIAL,
-    images: Path | None = None,
-    depths: Path | None = None,
+    data: Path, setting: PromptStyle = "official", images: Path | None = None, depths: Path | None = None
 ) -> list[Entry[Question]]:
     """Read the balanced questions of `data`. Raises DatasetError."""
     path = data / QUESTIONS
@@ -173,7 +168,7 @@ def finish(entries: Sequence[Entry[Question]], texts: Sequence[str], folder: Pat
 def _item(
     id_: str, question: Question, setting: PromptStyle, image: Path, maps: Mapping[Path, tuple[Path, ...]]
 ) -> Item:
-    if setting is PromptStyle.TOSA:
+    if setting == "tosa":
         return Item(id_, prompt(question.question), (image,), maps[image], max_new_tokens=MAX_NEW_TOKENS)
     return Item(id_, f"{question.question}\n{SUFFIX}", (image,), maps[image])
 

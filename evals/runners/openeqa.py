@@ -11,10 +11,10 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
+import click
 import httpx
-import typer
 
 from evals.intervals import interval
 from evals.runners.asking import RunError
@@ -28,21 +28,21 @@ PREDICTIONS, METRICS, VERDICTS = "predictions.json", "predictions-metrics.json",
 UNANSWERED_MARK = 0
 """The official mark of a question without an answer; clipped, it is 0 %. No judge is asked."""
 
-FINISH_OPTIONS: Mapping[str, Any] = {
-    "judge_url": Annotated[
-        str | None, typer.Option(help="OpenAI-compatible endpoint of the judge: http://host:port/v1.")
-    ],
-    "judge_model": Annotated[str | None, typer.Option(help="The judge, as the endpoint calls it.")],
-    "judge_key_env": Annotated[str | None, typer.Option(help="Environment variable with the judge's key.")],
-    "judge_prompt": Annotated[
-        Path | None, typer.Option(help="Folder with the official mmbench.txt and mmbench-extra.txt.")
-    ],
-    "judge_options": Annotated[
-        str | None,
-        typer.Option(help=f"JSON to add to each request, null to leave out of: {json.dumps(OPTIONS)}"),
-    ],
-    "judge_concurrency": Annotated[int | None, typer.Option(min=1, help="Answers judged at a time; 8.")],
-}
+FINISH_OPTIONS = (
+    click.Option(["--judge-url"], help="OpenAI-compatible endpoint of the judge: http://host:port/v1."),
+    click.Option(["--judge-model"], help="Name of the judge's model at that endpoint."),
+    click.Option(["--judge-key-env"], help="Environment variable with the judge's key."),
+    click.Option(
+        ["--judge-prompt"],
+        type=click.Path(path_type=Path),
+        help="Folder with the official mmbench.txt and mmbench-extra.txt.",
+    ),
+    click.Option(
+        ["--judge-options"],
+        help=f"JSON to merge into {json.dumps(OPTIONS)} of each request; null removes a value.",
+    ),
+    click.Option(["--judge-concurrency"], type=click.IntRange(min=1), help="Answers judged at a time; 8."),
+)
 
 
 def finish(entries: Sequence[Entry[Record]], texts: Sequence[str], folder: Path, **given: Any) -> Scores:

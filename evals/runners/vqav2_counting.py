@@ -10,9 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
 
-import typer
+import click
 from pydantic import BaseModel
 
 from evals.runners.benchmark import Benchmark
@@ -20,10 +19,18 @@ from evals.runners.depth_files import depths_of
 from evals.runners.items import DatasetError, Entry, Item, Scores, read_json
 from evals.runners.records import check_records
 from evals.runners.vqa_answers import NUMBERS
-from evals.runners.vqav2 import IMAGES, LOAD_OPTIONS, coco_image, questions_and_annotations
+from evals.runners.vqav2 import IMAGES, coco_image, questions_and_annotations
+from evals.runners.vqav2 import LOAD_OPTIONS as VQAV2_OPTIONS
 
 MAX_NEW_TOKENS = 1000
-COUNT_QA = Annotated[Path | None, typer.Option(help="count_qa.json of the release, for those who have it.")]
+LOAD_OPTIONS = (
+    *VQAV2_OPTIONS,
+    click.Option(
+        ["--count-qa"],
+        type=click.Path(path_type=Path),
+        help="count_qa.json of the release, for those who have it.",
+    ),
+)
 
 
 class Count(BaseModel):
@@ -107,11 +114,10 @@ def _entry(id_: str, count: Count, image: Path, maps: Mapping[Path, tuple[Path, 
     return Entry(item, count)
 
 
-_OPTIONS: Mapping[str, Any] = {**LOAD_OPTIONS, "count_qa": COUNT_QA}
 VQAV2_COUNTING = Benchmark(
     name="vqav2-counting",
     about="VQAv2's counting questions, asked and scored as ToSA's release does.",
     load=load,
     finish=finish,
-    load_options=_OPTIONS,
+    load_options=LOAD_OPTIONS,
 )

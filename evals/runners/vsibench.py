@@ -12,9 +12,9 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import typer
+import click
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from evals.runners.benchmark import Benchmark
@@ -160,11 +160,13 @@ VSIBENCH = Benchmark(
     about="VSI-Bench: letters by exact match, numbers by mean relative accuracy, mean of eight tasks.",
     load=load,
     finish=finish,
-    load_options={
-        "file": Annotated[str | None, typer.Option(help="File of questions in DATA; test.jsonl.")],
-        "scenes": Annotated[
-            Path | None, typer.Option(help="Folder of <dataset>/<scene>/*.jpg; DATA/frames.")
-        ],
-        "frames": Annotated[int | None, typer.Option(min=1, help="Frames of a scene, evenly spaced; 32.")],
-    },
+    load_options=(
+        click.Option(["--file"], help="File of questions in DATA; test.jsonl."),
+        click.Option(
+            ["--scenes"],
+            type=click.Path(path_type=Path),
+            help="Folder of <dataset>/<scene>/*.jpg; DATA/frames.",
+        ),
+        click.Option(["--frames"], type=click.IntRange(min=1), help="Frames of a scene, evenly spaced; 32."),
+    ),
 )

@@ -10,15 +10,14 @@ import importlib
 import inspect
 import re
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
-import typer
 import yaml
-from typer.main import get_command
 
 from evals.runners import __main__ as runners
 from examples.lmms_eval import same_answers, write_roomqa
@@ -88,9 +87,9 @@ def check(call: Call) -> None:
         case ("python", "-m", "evals.runners", *words):
             runners.spec_of(parsed(runners.command_line(runners.BENCHMARKS), words))
         case ("python", "-m", "examples.lmms_eval.write_roomqa", *words):
-            parsed(single(write_roomqa.main), words)
+            parsed(write_roomqa.main, words)
         case ("python", "-m", "examples.lmms_eval.same_answers", *words):
-            parsed(single(same_answers.main), words)
+            parsed(same_answers.main, words)
         case ("python", "-m", "vlmeval.run", *words):
             flags(VLMEVALKIT, words)
         case ("python", "-m", "pytest", "-m", marker, *paths):
@@ -126,20 +125,14 @@ def check(call: Call) -> None:
             raise AssertionError(f"there is no check for {' '.join(call.words)}")
 
 
-def parsed(app: typer.Typer, words: Sequence[str]) -> dict[str, Any]:
+def parsed(command: click.Command, words: Sequence[str]) -> dict[str, Any]:
     """Parse the options of a command, run nothing, and return what was given."""
-    command: Any = get_command(app)
-    if hasattr(command, "list_commands"):
-        context = command.make_context("checked", [], resilient_parsing=True)
-        command, words = command.get_command(context, words[0]), words[1:]
+    if isinstance(command, click.Group):
+        named = command.get_command(click.Context(command), words[0])
+        assert named is not None, f"there is no command {words[0]}"
+        command, words = named, words[1:]
     given = command.make_context("checked", list(words)).params
     return {name: value for name, value in given.items() if value not in (None, [], ())}
-
-
-def single(main: Callable[..., None]) -> typer.Typer:
-    app = typer.Typer()
-    app.command()(main)
-    return app
 
 
 def flags(known: Sequence[str], words: Sequence[str], *switches: str) -> argparse.Namespace:

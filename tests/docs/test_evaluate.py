@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from evals.runners import __main__ as runners
 from service.api.chat.request import parse_chat
