@@ -65,7 +65,7 @@ class Settings(BaseSettings):
         default=None, description="API keys as name=secret,name=sha256:<hex>; without keys everybody may ask."
     )
     api_keys_file: Path | None = Field(default=None, description="File with one such key per line.")
-    key_max_inside: int | None = Field(default=None, ge=1, description="Requests of one key at a time.")
+    key_max_in_flight: int | None = Field(default=None, ge=1, description="Requests of one key at a time.")
     key_units_per_minute: float | None = Field(
         default=None,
         gt=0,

@@ -58,7 +58,7 @@ def serve(
     replicas: Annotated[int, typer.Option(help="Replicas of --engine ray.", min=1, max=64)] = 2,
 ) -> None:
     """Serve POST /vqa over HTTP until stopped; with SIGTERM or Ctrl-C open requests are answered first."""
-    from service.server.process import ended_when_asked, leave
+    from service.server.process import exit_on_signal, exit_process
 
     if engine is ServeEngine.RAY:
         from service.ray_serve.cluster import RayMissing, serve_on_ray
@@ -69,7 +69,7 @@ def serve(
             raise typer.Exit(serve_on_ray(settings, host, port, replicas))
         except RayMissing as error:
             fail(str(error))
-    with ended_when_asked():
+    with exit_on_signal():
         with clear_refusals():
             settings = load_settings(model=model, depth_model=depth_model, device=device)
         from service.app import create_app
@@ -79,7 +79,7 @@ def serve(
             application = create_app(settings)
         except ValueError as error:  # keys or traces that cannot be
             fail(str(error))
-        leave(serve_http(application, host, port, settings))
+        exit_process(serve_http(application, host, port, settings))
 
 
 @app.command()
