@@ -67,7 +67,7 @@ async def vqa(request: Request) -> Response:
 
 @router.post("/vqa/compare", response_model=CompareResponse, responses=REFUSALS, openapi_extra=COMPARE_BODY)
 async def compare(request: Request) -> Response:
-    """Answer one question with several merge settings; each takes a place, if the key has that many."""
+    """Answer one question with several merge settings; each takes a slot, if the key has that many."""
     state = service_state(request)
     async with AsyncExitStack() as stack:
         call = await stack.enter_async_context(visit(request, "/vqa/compare"))
@@ -87,7 +87,7 @@ async def compare(request: Request) -> Response:
 
 @router.post("/depth/inspect", response_model=Inspected, responses=REFUSALS, openapi_extra=INSPECT_BODY)
 async def inspect_depth(request: Request) -> Response:
-    """Say what a depth file is understood as, or refuse it as a question would. Needs no model."""
+    """Report how a depth file is read, or refuse it as a question would. Needs no model."""
     state = service_state(request)
     async with AsyncExitStack() as stack:
         call = await stack.enter_async_context(visit(request, "/depth/inspect"))
@@ -101,19 +101,19 @@ async def inspect_depth(request: Request) -> Response:
 
 @router.get("/methods")
 async def methods() -> dict[str, Any]:
-    """List the merging methods a request can choose."""
+    """List the merging methods that a request can choose."""
     return catalogue()
 
 
 @router.get("/livez")
 async def livez() -> dict[str, str]:
-    """Say that the process answers."""
+    """Report that the process is alive."""
     return {"status": "alive"}
 
 
 @router.get("/readyz")
 async def readyz(request: Request) -> dict[str, str]:
-    """Say that a request would be answered: models warm, model thread heard of lately, not shutting down."""
+    """Report that a request would be answered: models warm, model thread active, not shutting down."""
     service_state(request).check_ready()
     return {"status": "ready"}
 
@@ -130,7 +130,7 @@ def metrics(request: Request) -> Response:
 
 @router.get("/")
 async def index() -> dict[str, str]:
-    """Say where things are."""
+    """List the addresses."""
     return {
         "service": "tosa-vqa",
         "ask": "POST /vqa",

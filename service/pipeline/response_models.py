@@ -31,11 +31,11 @@ class MergeDone(ResponseModel):
     """Say what merging did, token counts summed over images. From r on, a field is there where it acted."""
 
     method: str = told("Method that merged.", "tosa")
-    keep_ratio: float = told("Share of visual tokens that was really kept.", 0.25)
+    keep_ratio: float = told("Share of visual tokens that was kept in fact.", 0.25)
     tokens_in: int = told("Visual tokens before merging.", 576)
     tokens_out: int = told("Visual tokens that the language model read.", 144)
-    vit_flops_ratio: float = told("Floating-point operations of the encoder, of those without merging.", 0.61)
-    prop_attn: bool = told("Whether attention counted the patches behind each token.", True)
+    vit_flops_ratio: float = told("Floating-point operations of the encoder, relative to no merging.", 0.61)
+    prop_attn: bool = told("Whether proportional attention was on.", True)
     r: int | list[int] | None = told("Tokens removed at each layer.", 8, default=None)
     r_hw: tuple[int, int] | None = told("Rows and columns removed at each layer.", [1, 1], default=None)
     layers: list[int] | None = told(
@@ -44,7 +44,7 @@ class MergeDone(ResponseModel):
     alpha: str | float | list[float] | None = told("Weight of the visual term.", "increase", default=None)
     spatial_kernel: str | None = told("How similarity fell with distance.", "sinusoidal", default=None)
     options: dict[str, int | float | str | None] | None = told(
-        "All settings of the method's own, as they were used.", {"tau": 0.8}, default=None
+        "All options of the method, as they were used.", {"tau": 0.8}, default=None
     )
 
 
@@ -67,8 +67,8 @@ class DepthUnderstood(ResponseModel):
     )
     scale: float | None = told("Numbers of the file that make one unit.", 1000)
     preset: str | None = told("The depth_preset that was sent.", "scannet")
-    valid_ratio: float | None = told("Share of pixels that are no holes.", 0.98)
-    guessed: list[Guessed] = told("What nobody said, and how it was guessed.")
+    valid_ratio: float | None = told("Share of pixels that are not holes.", 0.98)
+    guessed: list[Guessed] = told("What the request did not say, and how it was guessed.")
 
 
 class Estimator(ResponseModel):
@@ -86,9 +86,11 @@ class DepthUsed(DepthUnderstood):
     valid_ratio; every guess once.
     """
 
-    source: str = told("client, estimate or none (row and column alone did).", "client")
+    source: str = told("client, estimate, or none (row and column only).", "client")
     estimator: Estimator | None = told("Who estimated the depth; null unless source is estimate.")
-    cached: bool | None = told("Whether all estimates were remembered; null unless source is estimate.", True)
+    cached: bool | None = told(
+        "Whether all estimates came from the cache; null unless source is estimate.", True
+    )
 
 
 class DepthInspection(DepthUnderstood):
@@ -100,7 +102,8 @@ class DepthInspection(DepthUnderstood):
     width: int = told("Width in pixels.", 640)
     median: float = told("Median of the valid pixels, as range.", 1.9)
     notes: list[str] = told(
-        "Doubts that are no reason to refuse.", ["Less than a tenth of the depth is valid."]
+        "Warnings about the file, which was accepted nevertheless.",
+        ["Less than a tenth of the depth is valid."],
     )
     same_view: bool | None = told(
         "true if an image was sent and shows the same view; null without one.", True
@@ -110,7 +113,7 @@ class DepthInspection(DepthUnderstood):
 class Usage(ResponseModel):
     """Count the tokens of the language model."""
 
-    prompt_tokens: int = told("Tokens read, visual ones among them.", 160)
+    prompt_tokens: int = told("Tokens read, visual tokens included.", 160)
     completion_tokens: int = told("Tokens generated.", 2)
 
 
@@ -120,12 +123,12 @@ class Answered(ResponseModel):
     answer: str = told("The answer.", "2")
     merge: MergeDone = told("What merging did.")
     depth: DepthUsed | None = told(
-        "Which depth steered the merging; null where the scene did not, also if depth was sent."
+        "Which depth guided the merging; null if none did, even if depth was sent."
     )
     usage: Usage = told("Tokens of the language model.")
     finish_reason: Literal["stop", "length"] = told("length: cut off at max_new_tokens.", "stop")
-    cached: bool = told("Whether every frame was remembered, so that no encoder ran.", False)
-    batch_size: int = told("Questions that were answered together, this one among them.", 1)
+    cached: bool = told("Whether every frame came from the cache, so that no encoder ran.", False)
+    batch_size: int = told("Questions in the same batch, this one included.", 1)
     timings_ms: TimingsMs = told("Time of each stage in milliseconds.")
 
 

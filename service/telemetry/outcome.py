@@ -14,9 +14,9 @@ class Ending:
 
     route: the template, /vqa. status: 499 if the client left, code then client_gone; code None for an answer.
     where: how far it came, one of WHERES. key: name of the API key. answers: several for a comparison.
-    timings_ms: stages as far as it came. total_s: from the first byte of the head to the end of the response.
-    traceparent: the W3C header, as sent. method: what was asked for, where there is no answer to say it.
-    units: what the key was charged.
+    timings_ms: stages as far as it came. total_s: from the first byte of the request's head to the end of the
+    response. traceparent: the W3C header, as sent. method: what was asked for, where there is no answer to
+    say it. units: what the key was charged.
     """
 
     route: str

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 from service.cli.main import app
 from service.cli.options import DEPTH_OPTIONS, MERGE_OPTIONS
@@ -101,7 +101,9 @@ def test_ask_says_in_words_what_steered(frame: Path, checkpoint: Path) -> None:
 
 def test_the_command_line_knows_every_field_of_merging_and_depth() -> None:
     others = {"question", "max_new_tokens", "temperature", "top_p", "seed", "stream", "cache", "timeout_s"}
-    assert {*MERGE_OPTIONS, *DEPTH_OPTIONS} == set(VqaFields.model_fields) - others
+    assert {option.name for option in (*MERGE_OPTIONS, *DEPTH_OPTIONS)} == set(
+        VqaFields.model_fields
+    ) - others
     for command in ("ask", "overlay"):
         text = run(command, "--help", COLUMNS=200).stdout
         assert all(option in text for option in ("--r-hw", "--option", "--no-prop-attn", "--depth-source"))
