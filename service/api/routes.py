@@ -1,4 +1,4 @@
-"""The HTTP addresses. Each handler is the order of calls; the work is elsewhere."""
+"""The HTTP endpoints. Each handler calls the steps of lifecycle.py in order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -64,14 +64,14 @@ async def vqa(request: Request) -> Response:
             pieces = stream_answer(context, state, job)
             return await stream(context, _vqa_events(pieces), _error_event(context), stack)
         return timed(await answer(context, state, job))
-    raise AssertionError("the stack swallows nothing")
+    raise AssertionError("the exit stack suppresses no exception")
 
 
 @router.post(
     "/vqa/compare", response_model=CompareResponse, responses=ERROR_RESPONSES, openapi_extra=COMPARE_BODY
 )
 async def compare(request: Request) -> Response:
-    """Answer one question with several merge settings; each takes a place, if the key has that many."""
+    """Answer one question with several merge settings; each holds a slot, within the key's limit."""
     state = service_state(request)
     async with AsyncExitStack() as stack:
         context = await stack.enter_async_context(request_scope(request, "/vqa/compare"))
@@ -86,14 +86,14 @@ async def compare(request: Request) -> Response:
         stack.enter_context(state.engine.admission.acquire(width - 1))
         results = await _all_answers(context, state, parsed, width)
         return json_response(comparison(context.request_id, model_used(vlm), parsed, results))
-    raise AssertionError("the stack swallows nothing")
+    raise AssertionError("the exit stack suppresses no exception")
 
 
 @router.post(
     "/depth/inspect", response_model=Inspected, responses=ERROR_RESPONSES, openapi_extra=INSPECT_BODY
 )
 async def inspect_depth(request: Request) -> Response:
-    """Say what a depth file is understood as, or refuse it as a question would. Needs no model."""
+    """Describe how a depth file is interpreted, or refuse it as `POST /vqa` would. Needs no model."""
     state = service_state(request)
     async with AsyncExitStack() as stack:
         context = await stack.enter_async_context(request_scope(request, "/depth/inspect"))
@@ -104,7 +104,7 @@ async def inspect_depth(request: Request) -> Response:
             context, state, lambda: _parse_and_inspect(context, kind, body, state.settings)
         )
         return json_response(inspected)
-    raise AssertionError("the stack swallows nothing")
+    raise AssertionError("the exit stack suppresses no exception")
 
 
 @router.get("/methods")
@@ -115,22 +115,22 @@ async def methods() -> dict[str, Any]:
 
 @router.get("/livez")
 async def livez() -> dict[str, str]:
-    """Say that the process answers."""
+    """Answer 200 while the event loop runs."""
     return {"status": "alive"}
 
 
 @router.get("/readyz")
 async def readyz(request: Request) -> dict[str, str]:
-    """Say that a request would be answered: models warm, model thread heard of lately, not shutting down."""
+    """Answer 200 if the models are warm, the model thread responds and the server is not draining."""
     service_state(request).check_ready()
     return {"status": "ready"}
 
 
 @router.get("/metrics", include_in_schema=False)
 def metrics(request: Request) -> Response:
-    """Show what Prometheus reads. Not for the public: the shipped proxy keeps it inside.
+    """Return the metrics for Prometheus; the shipped proxy does not expose them.
 
-    In a thread: writing everything down takes milliseconds.
+    Runs in a thread, since rendering takes milliseconds.
     """
     body, media_type = service_state(request).telemetry.exposition()
     return Response(body, headers={"Content-Type": media_type})
@@ -138,7 +138,7 @@ def metrics(request: Request) -> Response:
 
 @router.get("/")
 async def index() -> dict[str, str]:
-    """Say where things are."""
+    """List the endpoints."""
     return {
         "service": "tosa-vqa",
         "ask": "POST /vqa",
@@ -178,7 +178,7 @@ def _parse_and_inspect(
 async def _all_answers(
     context: RequestContext, state: ServiceState, parsed: Comparison, width: int
 ) -> list[VqaResponse | ServiceError]:
-    """Answer the questions of a comparison, `width` at a time; a refused one does not touch the others."""
+    """Answer the questions of a comparison, `width` at a time; errors do not affect the others."""
     slots = asyncio.Semaphore(width)
 
     async def one(question: VqaRequest) -> VqaResponse | ServiceError:
