@@ -1,6 +1,6 @@
-"""What is fixed for the life of one process; no field here may also be a field of a request.
+"""Settings of one process; no field here may also be a field of a request.
 
-Imports torch only where it is asked about it: processes that load no model read settings too.
+torch is imported lazily, since processes that load no model read the settings too.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(
         default=30,
         gt=0,
-        description="Longest time from a request's arrival to its answer; it may ask less.",
+        description="Longest time from a request's arrival to its answer; a request may set a shorter one.",
     )
     frame_cache_mib: float = Field(default=256, ge=0, description="Memory for encoded frames; 0: none.")
     max_body_mib: float = Field(default=32, gt=0, description="Largest request body.")
@@ -62,10 +62,11 @@ class Settings(BaseSettings):
     max_answer_tokens: int = Field(default=256, ge=1, description="Ceiling of max_new_tokens.")
     max_compared: int = Field(default=12, ge=1, description="Most settings of one comparison.")
     api_keys: SecretStr | None = Field(
-        default=None, description="API keys as name=secret,name=sha256:<hex>; without keys everybody may ask."
+        default=None,
+        description="API keys as name=secret,name=sha256:<hex>; without any, no key is required.",
     )
     api_keys_file: Path | None = Field(default=None, description="File with one such key per line.")
-    key_max_in_flight: int | None = Field(default=None, ge=1, description="Requests of one key at a time.")
+    key_max_in_flight: int | None = Field(default=None, ge=1, description="Requests of one key in flight.")
     key_units_per_minute: float | None = Field(
         default=None,
         gt=0,
@@ -74,12 +75,16 @@ class Settings(BaseSettings):
     drain_pause_s: float = Field(
         default=5, ge=0, description="Time between SIGTERM (not ready any more) and refusing requests."
     )
-    drain_timeout_s: float = Field(default=30, ge=0, description="Time for what runs to end after that.")
+    drain_timeout_s: float = Field(
+        default=30, ge=0, description="Time for open requests to finish after that."
+    )
     stall_timeout_s: float = Field(
-        default=5, gt=0, description="Silence of the model thread after which the service is not ready."
+        default=5,
+        gt=0,
+        description="Age of the model thread's heartbeat from which the service is not ready.",
     )
     stall_exit_s: float = Field(
-        default=300, ge=0, description="Silence after which the process ends itself; 0: never."
+        default=300, ge=0, description="Age of the heartbeat above which the process exits; 0: never."
     )
     log_format: Literal["text", "json"] = Field(default="text", description="Form of the log lines.")
     log_questions: bool = Field(default=False, description="Write the text of questions to the log.")
@@ -124,7 +129,7 @@ class Settings(BaseSettings):
 
     @property
     def estimates_depth(self) -> bool:
-        """Say whether depth is estimated where none is sent."""
+        """Return whether depth is estimated where none is sent."""
         return self.depth_model != "none"
 
     @property
