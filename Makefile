@@ -3,9 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Processes that share the test files among them.
 WORKERS ?= 2
+# Where `make serve` listens, on 127.0.0.1.
+PORT ?= 8000
 PYTEST := -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: install lock demo serve test test-ray test-load test-newest test-oldest check fix fuzz soak bench load peers train eval
+.PHONY: install lock demo serve test test-ray test-load test-newest test-oldest check docs fix fuzz soak bench load peers train eval
 
 install: .venv/.installed
 
@@ -41,7 +43,7 @@ demo: install
 	$(BIN)/python examples/demo.py
 
 serve: install
-	$(BIN)/tosa-vqa serve
+	$(BIN)/tosa-vqa serve --port $(PORT)
 
 test: install
 	$(BIN)/python $(PYTEST)
@@ -72,6 +74,11 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# Into build/site; open build/site/index.html.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 fix: install
 	$(BIN)/ruff check --fix .

@@ -1,7 +1,6 @@
-"""Time what a decoding thread does for one question, stage by stage; write bench/results/decode.json.
+"""Time the stages of a decoding thread for one question; write bench/results/decode.json.
 
-Milliseconds are of the thread's own CPU, so that other programs on the machine hardly count: the thread waits
-for nothing.
+Milliseconds are CPU time of the thread, which never waits, so that other programs hardly disturb it.
 
 python -m bench.decode                        # measure this checkout
 python -m bench.decode --before before.json   # put its medians beside those of an older checkout
@@ -66,7 +65,7 @@ def main() -> None:
 
 
 def measure(models: Models, settings: Settings, rounds: int) -> list[dict[str, Any]]:
-    """Prepare every question in turn, `rounds` times, remembering nothing; medians in ms by stage."""
+    """Prepare every question in turn, `rounds` times, without caches; return medians in ms by stage."""
     questions = [(method, name, _question(method, *files)) for method in METHODS for name, files in frames()]
     timings: list[list[dict[str, float | None]]] = [[] for _ in questions]
     for _ in range(WARM_UP + rounds):
@@ -92,7 +91,7 @@ def frames() -> list[tuple[str, tuple[bytes, bytes]]]:
 
 
 def versions() -> dict[str, str | None]:
-    """Return what decides how fast this is; None for what an older checkout does not need."""
+    """Return the versions that decide the speed; None for packages that an older checkout does not need."""
     return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
 
 

@@ -1,7 +1,7 @@
-"""Time every method against no merging and against an oracle that merges for free, on random weights.
+"""Time every method against the unmerged encoder and an oracle that merges at no cost, on random weights.
 
 The oracle keeps the first tokens, as many as the method would, at the same layers and without comparing them:
-what a method lacks of its speed-up is the cost of matching and merging.
+the gap between a method and its oracle is the cost of matching and merging.
 
 python -m bench.merge_cost --shape siglip-so400m --batch 1 --rounds 5
 """
@@ -66,9 +66,7 @@ def main() -> None:
     args.add_argument("--methods", nargs="*", choices=CANDIDATES, default=CANDIDATES)
     args.add_argument("--keep-ratio", nargs="*", type=float, default=list(KEEP_RATIOS))
     args.add_argument("--rounds", type=int, default=5)
-    args.add_argument(
-        "--add", action="store_true", help="keep what --out already holds of other shapes and batches"
-    )
+    args.add_argument("--add", action="store_true", help="keep results of other shapes and batches in --out")
     args.add_argument("--device", default="cpu")
     args.add_argument("--out", type=Path, default=RESULT)
     given = args.parse_args()

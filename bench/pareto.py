@@ -17,7 +17,7 @@ from evals.rooms.compare.report import seen_ms
 
 PICTURE = ROOT / "docs" / "images" / "pareto.png"
 MARKERS = {"constant": "o", "decreasing": "v", "increasing": "^"}
-SHOWN = 16.0  # points of accuracy below no merging; what lies lower is counted, not drawn
+SHOWN = 16.0  # points of accuracy below the unmerged model; settings further below are counted, not drawn
 
 
 def main() -> None:
@@ -68,7 +68,7 @@ def _points(axes: Axes, points: list[tuple[float, float, Mapping[str, Any]]]) ->
 
 
 def _front(axes: Axes, points: list[tuple[float, float, Mapping[str, Any]]], numbers: Sequence[str]) -> None:
-    """Draw the front, its settings numbered as the table below the picture lists them."""
+    """Draw the front, its settings numbered as in the table below the figure."""
     front = sorted(points, key=lambda point: point[0])
     axes.step(*_columns(front), where="post", color="black", lw=0.9, label="Pareto front")
     for ms, right, row in front:

@@ -19,19 +19,19 @@ MODES = ("none", "tosa", "cubist")
 BESIDE_VISION_MS: Mapping[str, float] = MappingProxyType(
     {"decode": 6.8, "preprocess": 2.0, "depth": 1.6, "prefill": 7.0, "generate": 1.6}
 )
-"""Stages of the README's answer: one 384 px frame with depth, one word said, on two cores."""
+"""Stages of the answer in docs/ask.md: one 384 px frame with depth, one word said, on two cores."""
 ONCE_A_FRAME = ("preprocess", "depth")
-"""What a cached frame saves beside vision; it is still decoded, as its key is computed from its pixels."""
+"""Stages besides vision that a cached frame skips; it is still decoded, as its key comes from its pixels."""
 
 
 @dataclass(frozen=True)
 class Assumed:
-    """The assumptions, none of them measured."""
+    """The assumptions; none is measured."""
 
     busy: float = 0.7
     """Share of the time that the cores may be busy, so that bursts wait and are not refused."""
     cores_used: int = 2
-    """Cores that a measured millisecond kept busy; all of them, so the table rather overstates."""
+    """Cores busy during a measured millisecond; taken as all of them, which overstates the cost."""
     machine_cores: int = 16
     """Cores of one machine."""
     replica_cores: int = 2

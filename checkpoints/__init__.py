@@ -1,6 +1,6 @@
-"""Find and read checkpoint folders in Hugging Face format, for whatever is loaded from them.
+"""Find and read checkpoint folders in Hugging Face format, for every kind of model.
 
-Only safetensors weights; nothing a checkpoint brings is executed. Knows no kind of model.
+Only safetensors weights are loaded; no code of a checkpoint is executed.
 """
 
 from checkpoints.files import CheckpointReader, available_device, three, weights_hash

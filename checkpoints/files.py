@@ -1,4 +1,4 @@
-"""From a name to a folder (embedded, local, of the hub) and what is in it; every refusal is a coded error."""
+"""Resolve a checkpoint's name (embedded, a folder, a hub id) and read its files; every error has a code."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ CodedError = Callable[[str, str], Exception]  # code, sentence
 
 @dataclass(frozen=True)
 class CheckpointReader:
-    """Read checkpoints of one kind: those embedded, the files beside the weights, the error to raise.
+    """Read checkpoints of one kind: the embedded ones, the files beside the weights, the error to raise.
 
-    What a manifest lists is compared with it: settings when a checkpoint is found, the rest before weights
-    load. The codes it raises: model_not_found, no_safetensors, broken_checkpoint.
+    Files are verified against the manifest: settings when a checkpoint is found, the rest before weights
+    load. Error codes: model_not_found, no_safetensors, broken_checkpoint.
     """
 
     embedded: Mapping[str, Path]
@@ -81,7 +81,7 @@ class CheckpointReader:
         digests = self._digests(source, folder)
         if digests is not None:
             rest = [name for name in digests if not self._is_settings(name)]
-            # Of a hub id, only what is loaded was downloaded.
+            # Of a hub id, only the loaded files were downloaded.
             here = [name for name in rest if commit is None or fnmatch(name, WEIGHT_FILES)]
             self._verify(source, folder, commit, digests, here)
             self._or_differs(source, lambda: refuse_unlisted(folder, digests))
@@ -102,7 +102,7 @@ class CheckpointReader:
         return raw
 
     def or_broken(self, source: str, read: Callable[[], T]) -> T:
-        """Read part of a checkpoint; whatever goes wrong inside transformers is the checkpoint's fault."""
+        """Read part of a checkpoint; any exception inside transformers becomes an error of the checkpoint."""
         try:
             return read()
         except Exception as error:
@@ -139,11 +139,11 @@ class CheckpointReader:
             raise self.broken(source, str(error)) from None
 
     def _refuse_code(self, source: str, folder: Path) -> None:
-        """Refuse settings that name code: it would not be run, so the model would not be what it says."""
+        """Refuse settings that name code: it is never run, so the model would not be the published one."""
         for path in sorted(folder.glob("*config*.json")):
             try:
                 raw = json.loads(path.read_bytes())
-            except (OSError, ValueError):  # whoever needs this file says so
+            except (OSError, ValueError):  # loading reports it if this file is needed
                 continue
             if _names_code(raw):
                 reason = f"{shown(path.name)} asks for code of its own (auto_map), which is never run"
@@ -163,9 +163,9 @@ class CheckpointReader:
 
 
 def weights_hash(folder: Path, known: Mapping[str, str] | None = None) -> str:
-    """Name the weights of a folder: 16 hex digits of their SHA-256.
+    """Return 16 hex digits of the SHA-256 of a folder's weights.
 
-    `known`: the SHA-256 of files by name, as hex digits, so that nothing is read twice. Raises ManifestError.
+    `known`: the SHA-256 of files by name, as hex digits, so that no file is read twice. Raises ManifestError.
     """
     known, digest = known or {}, hashlib.sha256()
     for path in sorted(folder.glob(WEIGHT_FILES)):
@@ -180,7 +180,7 @@ def _names_code(raw: Any) -> bool:
 
 
 def available_device(device: str | torch.device, error: CodedError) -> torch.device:
-    """Turn a name into a device, or raise device_unavailable."""
+    """Return the torch device of that name, or raise device_unavailable."""
     device = torch.device(device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise error("device_unavailable", "device cuda was asked for, but torch finds no CUDA device")
@@ -188,6 +188,6 @@ def available_device(device: str | torch.device, error: CodedError) -> torch.dev
 
 
 def three(value: float | list[float]) -> tuple[float, float, float]:
-    """Give one number, or one of three, for each of red, green and blue."""
+    """Expand one number, or three, to one each for red, green and blue."""
     red, green, blue = value if isinstance(value, list) else [value] * 3
     return float(red), float(green), float(blue)

@@ -1,7 +1,7 @@
-"""The list of a checkpoint's files and what is in them, in the ordinary format of `sha256sum -c`.
+"""A checkpoint's manifest: its files with their SHA-256, in the format of `sha256sum -c`.
 
-It does not know which files a model needs, nor who asks. It finds damage, and files that came beside; not a
-forger, for whoever may write to the folder may also write the list.
+It detects damage and added files. It does not detect forgery: anyone who can write to the folder can also
+write the manifest.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](\S.*)")
 
 
 class ManifestError(Exception):
-    """Say in one sentence which file is not what the manifest says."""
+    """One sentence naming the file that differs from the manifest."""
 
 
 def read_manifest(folder: Path) -> dict[str, str] | None:
@@ -62,7 +62,7 @@ def write_manifest(folder: Path) -> Path:
 def verify(folder: Path, digests: Mapping[str, str], names: Collection[str], root: Path) -> None:
     """Compare files with their digests. Raises ManifestError naming the first that differs.
 
-    `root`: the folder out of which no link may lead.
+    `root`: links may not lead out of this folder.
     """
     for name in names:
         path = inside(folder, name, root)
@@ -71,7 +71,7 @@ def verify(folder: Path, digests: Mapping[str, str], names: Collection[str], roo
 
 
 def refuse_unlisted(folder: Path, digests: Mapping[str, str]) -> None:
-    """Raise ManifestError if the folder holds a file that its manifest does not know."""
+    """Raise ManifestError if the folder holds a file that its manifest does not list."""
     for name in sorted(files_of(folder) - set(digests)):
         raise ManifestError(f"{shown(name)} is not in {MANIFEST}")
 
@@ -79,7 +79,7 @@ def refuse_unlisted(folder: Path, digests: Mapping[str, str]) -> None:
 def files_of(folder: Path) -> set[str]:
     """Name every file of a folder but the manifest.
 
-    Names that begin with a dot are passed over, as by whoever loads models, but for weights and code.
+    Names that begin with a dot are skipped, as model loaders do, except weights and code.
     """
     return set(_walk(folder)) - {MANIFEST}
 
@@ -108,7 +108,7 @@ def digest_of(path: Path) -> str:
 
 
 def shown(name: str) -> str:
-    """Write a name of a file so that it stays on its line."""
+    """Escape a file name so that it stays on one line."""
     return name if name.isprintable() else ascii(name)
 
 
@@ -124,7 +124,7 @@ def _parse(line: str, number: int) -> tuple[str, str]:
 
 def _walk(folder: Path) -> Iterator[str]:
     for at, folders, files in os.walk(folder):
-        links = [name for name in folders if Path(at, name).is_symlink()]  # never followed: files, here
+        links = [name for name in folders if Path(at, name).is_symlink()]  # never followed: listed as files
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in (*files, *links):
             if not name.startswith(".") or name.endswith(LOADED):

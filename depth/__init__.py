@@ -1,7 +1,4 @@
-"""Scene depth: decode what a client sends and reduce it to one small integer per patch.
-
-It knows files and pixels; it knows neither models nor HTTP.
-"""
+"""Scene depth: decode depth files, and reduce a map to one small integer per patch."""
 
 from depth.codes import check_alignment, depth_codes
 from depth.decode import read_depth

@@ -1,7 +1,7 @@
 """Canonical depth codes: the same small integers per patch, whatever the depth came from.
 
-Inverse depth spends its levels on what is near; percentiles keep one far or wrong pixel from using up the
-range. It does not know ViTs or spatial tokens.
+Inverse depth gives near distances more levels; percentiles keep one far or wrong pixel from stretching the
+range.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from depth.errors import DepthError
 PERCENTILES = (2.0, 98.0)
 PERCENTILE_SAMPLE = 1 << 16
 ASPECT_TOLERANCE = 0.02
-_EDGE = 1e-6  # in bins: what is nearer than this to an edge lies on it, whichever way it was rounded
+_EDGE = 1e-6  # in bins: values this near to an edge count as on it, whichever way they were rounded
 
 
 def check_alignment(depth: DepthMap, image_shape: tuple[int, int]) -> None:
@@ -33,7 +33,7 @@ def depth_codes(depth: DepthMap, grid: tuple[int, int], levels: int) -> Tensor:
     """Return one code per patch, int64 [h, w] in 0..levels-1; near is high.
 
     Inverse depth, scaled from its 2nd to its 98th percentile over valid pixels; a patch is the mean over its
-    valid pixels. Relative depth has no unit to invert by: its order is reversed, evenly spaced as it is. A
+    valid pixels. Relative depth has no unit to invert by: its order is reversed, the spacing kept. A
     patch without a valid pixel gets the code of the median patch, never an invented extreme. A flat map gets
     code 0 everywhere. The percentiles of a large map come from every n-th valid pixel. A map and its negative
     get mirrored codes, exactly (or one code for all patches).

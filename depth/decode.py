@@ -1,7 +1,4 @@
-"""Turn the bytes of a depth file into a DepthMap and say what was understood.
-
-Says nothing about the image that goes with it.
-"""
+"""Decode the bytes of a depth file to a DepthMap, and report how they were read."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -38,9 +35,9 @@ _REFUSED: Mapping[bytes, str] = MappingProxyType(
 def read_depth(
     data: bytes, *, max_pixels: int = MAX_PIXELS, **options: Unpack[FormatOptions]
 ) -> tuple[DepthMap, DepthReport]:
-    """Decode a PNG, JPEG, TIFF or NPY file; return the depth and what was understood.
+    """Decode a PNG, JPEG, TIFF or NPY file; return the depth and a report of how it was read.
 
-    Options: `preset`, or `scale` (units per metre) and `kind`; `invalid`. What is not said is guessed from
+    Options: `preset`, or `scale` (units per metre) and `kind`; `invalid`. What is not given is guessed from
     the number type: 8 bits are relative depth, other integers millimetres, floats metres. Size is taken from
     the header and bounded by `max_pixels` before anything is allocated. Raises DepthError.
     """

@@ -1,7 +1,4 @@
-"""What the numbers of a depth file mean: from a preset, from what a request says, or assumed from their type.
-
-It knows how numbers are stored, not where; it sees no pixel.
-"""
+"""The meaning of the numbers in a depth file: from a preset, from the request, or assumed from their type."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +16,7 @@ MILLIMETRES, METRES = 1000.0, 1.0
 
 @dataclass(frozen=True)
 class Assumption:
-    """Name a property that was not given but assumed, and say in one sentence what was assumed."""
+    """A property that was assumed because it was not given, with a sentence about the assumption."""
 
     field: str
     sentence: str
@@ -27,7 +24,7 @@ class Assumption:
 
 @dataclass(frozen=True)
 class DepthFormat:
-    """Say how the values of a file become depth.
+    """How the values of a file become depth.
 
     `units_per_metre` is None for values without a unit; of inverse depth it is units per 1/m. `invalid` are
     values of the file that are holes, besides those that `depth_map` always masks.
@@ -41,7 +38,7 @@ class DepthFormat:
 
 
 class FormatOptions(TypedDict, total=False):
-    """Name what a caller can say about a file; all are optional.
+    """The options of a caller about a file; all are optional.
 
     `preset`: a row of PRESETS, or "auto" for none. `scale`: units per metre. `kind`: metric, inverse or
     relative. `invalid`: values of the file that are holes.
@@ -61,7 +58,7 @@ def choose_format(
     kind: str | None = None,
     invalid: Sequence[float] = (),
 ) -> DepthFormat:
-    """Decide what values of `dtype` mean; what is not given is assumed, and the result says so.
+    """Decide what values of `dtype` mean; what is not given is assumed and listed in the result.
 
     Raises DepthError for options that are impossible, or do not fit together or the type.
     """
@@ -134,7 +131,7 @@ def _check_invalid(invalid: Sequence[float]) -> tuple[float, ...]:
         holes = [float(value) for value in invalid]
     except OverflowError:
         raise DepthError("invalid") from None
-    return tuple(hole for hole in holes if math.isfinite(hole))  # the others are holes anyway
+    return tuple(hole for hole in holes if math.isfinite(hole))  # the others are always holes
 
 
 def _is_above_zero(scale: float) -> bool:

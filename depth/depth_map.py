@@ -1,7 +1,4 @@
-"""What the rest of the program calls depth: values, their kind and unit, and which pixels can be trusted.
-
-It does not know files, images or patches.
-"""
+"""A depth map: values, their kind and unit, and which pixels are valid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +11,7 @@ from depth.errors import DepthError
 from depth.presets import Kind
 
 NEAR_M, FAR_M = 1e-9, 1e9
-"""Metric values outside are no distance (0 is a hole, 1e10 a renderer's background); keeps 1/depth finite."""
+"""Metric values outside are invalid (0 is a hole, 1e10 a renderer's background); keeps 1/depth finite."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,4 @@
-"""Depth from an image alone: what an estimator must offer, and the one way its answer becomes a DepthMap.
-
-It does not know where an estimator comes from or which library runs it.
-"""
+"""Depth from an image alone: the protocol of estimators, and the conversion of their output to DepthMaps."""
 
 from collections.abc import Sequence
 from typing import Literal, Protocol
@@ -37,7 +34,7 @@ class DepthEstimator(Protocol):
     """Estimate the depth of every pixel of an image.
 
     `kind` is "inverse" (no unit, grows towards the camera) or "metric" (metres, grows with distance).
-    `id`, `revision` and `size_px` together name what it would answer, so that answers can be kept.
+    `id`, `revision` and `size_px` together identify its output, so that it can be cached.
     """
 
     @property
@@ -60,7 +57,7 @@ def estimate(estimator: DepthEstimator, images: Sequence[Image.Image]) -> list[D
     """Estimate one DepthMap per image.
 
     Images of any size and mode, upright; alpha is dropped. Maps have the estimator's own resolution: all of
-    the image, squashed. Inverse depth below 0 becomes 0 (infinitely far); metric depth that is no distance is
+    the image, squashed. Inverse depth below 0 becomes 0 (infinitely far); invalid metric depth is
     masked. Raises EstimatorError (estimate_failed) for values that are not finite or a map without any depth.
     """
     if not images:

@@ -1,6 +1,6 @@
-"""Keep estimated depth by what an image shows, so that a frame asked about twice is estimated once.
+"""Cache estimated depth by the pixels of an image, so that a frame asked about twice is estimated once.
 
-An object its owner keeps and shares between threads; it does not know estimators from within.
+A cache may be shared between threads.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ Key = tuple[str, str, int, str, bytes]
 
 
 class EstimateCache:
-    """Estimate depth, at most once per image while it is remembered.
+    """Estimate depth, at most once per image while it is cached.
 
-    Least recently used maps go first once all maps together take more than `max_bytes`; 0 remembers nothing.
+    Least recently used maps go first once all maps together take more than `max_bytes`; 0 disables the cache.
     Images asked for by several threads at the same time are estimated once too, and count as hits for the
-    threads that wait. Maps are shared, so their arrays are read-only. An error is raised to everyone who
-    waits for it and is not remembered.
+    threads that wait. Maps are shared, so their arrays are read-only. An error is raised in every
+    thread that waits for it, and is not cached.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -32,22 +32,22 @@ class EstimateCache:
         self._running: dict[Key, Future[DepthMap]] = {}
 
     def estimate(self, estimator: DepthEstimator, images: Sequence[Image.Image]) -> list[DepthMap]:
-        """Return one map per image like `depth.estimate.estimate`; what is not known goes in one batch."""
+        """Return one map per image like `depth.estimate.estimate`; misses are estimated in one batch."""
         return [depth for depth, _ in self.recall_or_estimate(estimator, images)]
 
     def recall_or_estimate(
         self, estimator: DepthEstimator, images: Sequence[Image.Image], scopes: Sequence[str] | None = None
     ) -> list[tuple[DepthMap, bool]]:
-        """Do what `estimate` does and say of each map whether it was a hit.
+        """Do the same as `estimate`, and return for each map whether it was a hit.
 
-        scopes: of each image, who may know that it was seen; maps are shared within a scope only.
+        scopes: the scope of each image; maps are shared only within a scope.
         """
         named = zip(images, scopes or [""] * len(images), strict=True)
         keys = [_key(estimator, image, scope) for image, scope in named]
         futures, mine = self._look_up(keys)
         if mine:
             self._run(estimator, {key: images[at] for key, at in mine.items()}, futures)
-        # Mine are done: no two threads wait for each other.
+        # This thread's estimates are done, so no two threads wait for each other.
         return [(futures[key].result(), mine.get(key) != at) for at, key in enumerate(keys)]
 
     def _look_up(self, keys: Sequence[Key]) -> tuple[dict[Key, Future[DepthMap]], dict[Key, int]]:
@@ -90,7 +90,7 @@ class EstimateCache:
 
 
 def _key(estimator: DepthEstimator, image: Image.Image, scope: str) -> Key:
-    """Name an image by its colours as an estimator sees them: a palette's indices would not say them."""
+    """Hash an image by its RGB values, as an estimator sees them; a palette's indices would not do."""
     rgb = image if image.mode == "RGB" else image.convert("RGB")
     digest = hashlib.sha256(f"{rgb.mode} {rgb.width} {rgb.height} ".encode())
     digest.update(rgb.tobytes())

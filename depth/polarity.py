@@ -1,6 +1,6 @@
-"""Which end of a grey picture is near, where nobody said: a guess that sees a picture and its negative alike.
+"""Guess which end of an 8-bit grey depth image is near; an image and its negative give the same map.
 
-Merging does not depend on it; what is shown to people does.
+Merging does not depend on the guess; rendered depth maps do.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ WHITE = 255
 def growing_with_distance(depth: DepthMap) -> tuple[DepthMap, Assumption]:
     """Return relative depth of 8 bits so that it grows with distance: what stands lower in a view is nearer.
 
-    A picture and its negative give the same map.
+    An image and its negative give the same map.
     """
     bright_is_near = _lower_is_brighter(depth)
     ends = "bright was taken as near" if bright_is_near else "dark was taken as near"

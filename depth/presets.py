@@ -1,4 +1,4 @@
-"""How known datasets and cameras write depth: a read-only table. It knows no files and no pixels."""
+"""How known datasets and cameras write depth: a read-only table."""
 
 import math
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ _LARGEST_REALSENSE_UNIT_M = 0.1
 
 @dataclass(frozen=True)
 class Preset:
-    """Say what the numbers of a source mean.
+    """The meaning of the numbers of a source.
 
     A value v is v / `units_per_metre` metres. `invalid` are holes besides 0, negative and non-finite values.
-    `source` says what it was read from.
+    `source` cites the documentation.
     """
 
     name: str

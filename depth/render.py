@@ -1,4 +1,4 @@
-"""Draw a depth map for people: near is bright, holes have a colour of their own. There is no way back."""
+"""Render a depth map for display: near is bright, holes have a separate colour."""
 
 import math
 
@@ -16,19 +16,19 @@ _BACKGROUND, _INK = (24, 24, 24), (235, 235, 235)
 
 
 def depth_picture(depth: DepthMap) -> Image.Image:
-    """Return an RGB picture of the map as the codes see it, with a scale bar: metres, or near and far.
+    """Return an RGB rendering of the map, scaled like the codes, with a scale bar: metres, or near and far.
 
-    The long side is brought to about 512 to 1024 px by leaving out or repeating pixels: none is invented.
+    The long side is resized to about 512 to 1024 px by nearest neighbour, without interpolation.
     """
     near = proximity(depth)
     low, high = robust_range(near[depth.valid])
     grey = ((near - low) / max(high - low, 1e-12)).clip(0, 1) * 255
     pixels = np.where(depth.valid[..., None], grey[..., None], HOLE).astype(np.uint8)
     view = Image.fromarray(_fit(pixels))
-    picture = Image.new("RGB", (view.width + _BAR_PX, view.height), _BACKGROUND)
-    picture.paste(view)
-    _draw_bar(picture, view.width + _MARGIN_PX, [_label(depth, value) for value in _ticks(low, high)])
-    return picture
+    canvas = Image.new("RGB", (view.width + _BAR_PX, view.height), _BACKGROUND)
+    canvas.paste(view)
+    _draw_bar(canvas, view.width + _MARGIN_PX, [_label(depth, value) for value in _ticks(low, high)])
+    return canvas
 
 
 def _fit(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -49,9 +49,9 @@ def _label(depth: DepthMap, value: float) -> str:
     return ""
 
 
-def _draw_bar(picture: Image.Image, left: int, labels: list[str]) -> None:
-    """Draw near at the top, far at the bottom; labels stand beside their grey."""
-    draw, height = ImageDraw.Draw(picture), picture.height
+def _draw_bar(canvas: Image.Image, left: int, labels: list[str]) -> None:
+    """Draw near at the top and far at the bottom, with labels beside their grey."""
+    draw, height = ImageDraw.Draw(canvas), canvas.height
     for row in range(height):
         grey = 255 - round(255 * row / max(height - 1, 1))
         draw.line((left, row, left + 12, row), fill=(grey, grey, grey))

@@ -1,4 +1,4 @@
-"""What was understood of a depth file, in plain values that can be shown to whoever sent it."""
+"""The report on how a depth file was read, in plain values that can be returned to the sender."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ LARGEST_UINT16 = 65_535
 
 @dataclass(frozen=True)
 class DepthReport:
-    """Say how a depth file was read.
+    """How a depth file was read.
 
     `scale` is units per metre (of inverse depth, per 1/m), None without a unit. `nearest`, `farthest` and
     `median` are of valid pixels, in `unit` or else in the file's own numbers; of inverse depth the nearest
@@ -102,17 +102,17 @@ def _notes(report: DepthReport) -> Iterator[str]:
 
 
 NEAREST_M = 0.01
-"""All pixels nearer than 1 cm: closer than any depth camera focuses; metres stored as millimetres do this."""
+"""All pixels nearer than 1 cm, closer than any depth camera measures: metres read as millimetres."""
 FARTHEST_MEDIAN_M = 1000.0
-"""Half of the pixels beyond 1 km, although the unit was given: past any depth sensor, and most fog."""
+"""Half of the pixels beyond 1 km, although the unit was given: beyond the range of any depth sensor."""
 FARTHEST_GUESSED_MEDIAN_M = 100.0
-"""The same where the unit was guessed: a table in millimetres starts at 300; who flies can say the scale."""
+"""The same bound in metres if the unit was guessed: a table in millimetres starts at 300."""
 _LIKE_MILLIMETRES = (100.0, 65_535.0)
 _LIKE_METRES = (0.1, 100.0)
 
 
 def check_sanity(report: DepthReport) -> None:
-    """Check that there is depth in a map, and for metric depth that it can be the depth of a view.
+    """Check that a map is not constant, and that metric depth is plausible for a view.
 
     Raises DepthError: constant, looks_like_millimetres, looks_like_metres or implausible.
     """

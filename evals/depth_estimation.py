@@ -24,14 +24,14 @@ from evals.machine import write_result
 from evals.rooms import TEST, TRAIN, VALIDATION, Frame, Scene, make_plain_scene, make_scene, render
 
 Map = NDArray[np.floating]
-FARTHEST_M = 10.0  # an aligned map may cross zero; nothing is taken to be farther than this
+FARTHEST_M = 10.0  # metres; caps depth where an aligned inverse map reaches zero
 SPLITS = {"test": TEST, "validation": VALIDATION}
 WORLDS: dict[str, Callable[[int], Scene]] = {"furnished": make_scene, "plain": make_plain_scene}
 
 
 @dataclass(frozen=True)
 class Score:
-    """How far metric depth is off over the chosen pixels: mean |z' - z| / z, and the share within 25 %."""
+    """Errors of metric depth over the chosen pixels: mean |z' - z| / z, and the share within 25 %."""
 
     abs_rel: float
     delta1: float
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def inverse_of(estimator: DepthEstimator) -> Callable[[NDArray[np.uint8]], Map]:
-    """Make a function from rgb [H, W, 3] to inverse depth [h, w] of an estimator of either kind."""
+    """Return a function from rgb [H, W, 3] to inverse depth [h, w] for an estimator of either kind."""
 
     def look(rgb: NDArray[np.uint8]) -> Map:
         (depth,) = estimate(estimator, [Image.fromarray(rgb)])
@@ -102,7 +102,7 @@ def evaluate(
 def aligned_depth(inverse: Map, true_m: Map) -> Map:
     """Metres from a relative map: the least-squares scale and shift to true inverse depth, then 1 / it.
 
-    The scale is never negative: a map that says far where it is near gains nothing over a flat one.
+    The scale is never negative: a map with near and far swapped scores no better than a flat one.
     """
     x, wanted = inverse.astype(np.float64), 1 / true_m.astype(np.float64)
     spread = x.var()
@@ -118,12 +118,12 @@ def score(depth_m: Map, true_m: Map) -> Score:
 
 
 def _resized(inverse: Map, shape: tuple[int, ...]) -> Map:
-    picture = Image.fromarray(inverse.astype(np.float32))
-    return np.array(picture.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
+    image = Image.fromarray(inverse.astype(np.float32))
+    return np.array(image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
 def mean_map(seeds: Iterable[int], make: Callable[[int], Scene] = make_scene) -> Map:
-    """Mean inverse depth over frames: what one would say about any frame of this camera without looking."""
+    """Mean inverse depth over frames: the best guess about any frame of this camera without seeing it."""
     return np.mean([1 / render(make(seed)).depth for seed in seeds], axis=0)
 
 

@@ -1,7 +1,7 @@
 """The Python environment of a measurement: interpreter, processor, threads, and the versions of packages.
 
-`python -m evals.environment` prints the one of that interpreter, so that a benchmark can name the environment
-of a server it started. Needs nothing but the standard library.
+`python -m evals.environment` prints that of the interpreter, so that a benchmark can name the environment
+of a server it started. This module needs only the standard library.
 """
 
 from __future__ import annotations

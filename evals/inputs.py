@@ -1,4 +1,4 @@
-"""A frame with metric depth to what the encoder takes, without the service in between. Knows no questions."""
+"""Encoder inputs, pixels and spatial tokens, from a frame with metric depth, without the service."""
 
 from __future__ import annotations
 

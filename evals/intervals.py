@@ -1,4 +1,4 @@
-"""Bootstrap intervals over frames: questions about one frame stand and fall together. Knows no model."""
+"""Bootstrap intervals over frames: questions about one frame are correlated, so they are drawn together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Scores = Sequence[Sequence[float]]  # the scores of each frame's questions
 
 
 def interval(scores: Scores, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Give the percentile interval of the mean score, frames drawn with replacement.
+    """Return the percentile interval of the mean score, frames drawn with replacement.
 
     Raises ValueError when there is nothing to score.
     """
@@ -29,7 +29,7 @@ def interval(scores: Scores, confidence: float = 0.95, seed: int = 0) -> tuple[f
 
 
 def paired_interval(better: Scores, worse: Scores, seed: int = 0) -> tuple[float, float]:
-    """Give the 95 % interval of the mean difference of two settings asked the same questions."""
+    """Return the 95 % interval of the mean difference of two paired sets of scores."""
     differences = [
         [float(a) - float(b) for a, b in zip(one, other, strict=True)]
         for one, other in zip(better, worse, strict=True)
@@ -39,6 +39,6 @@ def paired_interval(better: Scores, worse: Scores, seed: int = 0) -> tuple[float
 
 @lru_cache(maxsize=4)
 def _drawn(frames: int, seed: int) -> NDArray[np.int64]:
-    """Say how often each frame is drawn in each draw: [DRAWS, frames]."""
+    """Count how often each draw contains each frame: [DRAWS, frames]."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(frames, np.full(frames, 1 / frames), size=DRAWS)

@@ -16,7 +16,7 @@ import transformers
 
 from evals.environment import describe_environment, processor
 
-FLAT_LIST = re.compile(r"\[\s[^][{}\"]*\]")  # numbers only: on one line
+FLAT_LIST = re.compile(r"\[\s[^][{}\"]*\]")  # lists of numbers go on one line
 
 
 def write_result(path: Path, measured: dict[str, Any]) -> None:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-scene = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+from service.cli.errors import fail, os_error_message
 
 
-@scene.command()
-def write(
-    seed: Annotated[int, typer.Option(help="Which scene.", min=0)],
-    out: Annotated[Path, typer.Option(help="Folder to write to.")],
-) -> None:
-    """Write a synthetic room: rgb.png, depth.png (16-bit, millimetres) and scene.json with questions."""
+@click.command()
+@click.option("--seed", type=click.IntRange(min=0), required=True, help="Which scene.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
+def scene(seed: int, out: Path) -> None:
+    """Write a synthetic room with questions.
+
+    The files are rgb.png, depth.png (16-bit, millimetres) and scene.json.
+    """
     from evals.rooms.export import write_scene
 
     try:
         write_scene(seed, out)
     except OSError as error:
-        sentence = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        typer.echo(f"error: {sentence}", err=True)
-        raise typer.Exit(2) from None
-    typer.echo(f"wrote rgb.png, depth.png and scene.json to {out}")
+        fail(os_error_message(error))
+    click.echo(f"wrote rgb.png, depth.png and scene.json to {out}")

@@ -1,7 +1,7 @@
-"""Are two settings different? McNemar's test on the same questions, and Holm's correction for many tests.
+"""Paired significance: McNemar's test on the same questions, and Holm's correction for many tests.
 
-Works on right and wrong only. McNemar takes questions as independent, which those about one frame are not
-quite: the bootstrap of `evals.intervals` draws frames, and is shown beside it.
+McNemar takes questions as independent, which those about one frame are not quite: the bootstrap of
+`evals.intervals` draws frames, and is shown beside it.
 """
 
 from __future__ import annotations

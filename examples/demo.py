@@ -1,6 +1,6 @@
-"""Show the service at work: start it, ask the bundled frames with every method, print what happened, stop it.
+"""Start the service, ask about the bundled frames with every method, print the answers, and stop it.
 
-Writes pictures of the merged patches to examples/out/. Exits 1 if the server failed.
+Writes images of the merged patches to examples/out/. Exits 1 if the server failed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evals.rooms.score import is_right
-from service.cli.options import load_models_here
+from service.cli.in_process import load_models_here
 from service.pipeline.images import decode_image
 from service.pipeline.prepare import prepare, see
 from service.request.schemas import VqaFields, VqaRequest
@@ -48,7 +48,7 @@ console = Console(width=None if sys.stdout.isatty() else 130)
 
 @dataclass(frozen=True)
 class Asked:
-    """One question about one frame with one method, and all that came back."""
+    """One question about one frame with one method, and the response."""
 
     frame: str
     question: str
@@ -76,7 +76,7 @@ def main() -> int:
     print_answers(asked)
     print_summary(asked)
     print_without_depth(asked[0], alone)
-    save_pictures(frames)
+    save_images(frames)
     return 0
 
 
@@ -156,7 +156,7 @@ def ask(client: httpx.Client, frame: Path, question: dict[str, str], method: str
 
 
 def ask_without_depth(url: str, like: Asked) -> dict[str, Any]:
-    """Ask the same question about the picture alone: the server estimates the depth that steers ToSA."""
+    """Ask the same question without depth: the server estimates the depth that ToSA needs."""
     files = {"image": (FRAMES / like.frame / "rgb.png").read_bytes()}
     with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
         return post(client, {"question": like.question, **SPECS["tosa"]}, files)
@@ -183,7 +183,7 @@ def print_answers(asked: list[Asked]) -> None:
 
 
 def answers(row: list[Asked]) -> Text:
-    """Write every different answer to one question once, right ones in green."""
+    """List the distinct answers to one question, right ones in green."""
     by_answer: dict[str, list[Asked]] = {}
     for one in row:
         by_answer.setdefault(one.response["answer"], []).append(one)
@@ -228,7 +228,7 @@ def print_without_depth(like: Asked, response: dict[str, Any]) -> None:
     )
 
 
-def save_pictures(frames: list[Path]) -> None:
+def save_images(frames: list[Path]) -> None:
     """Draw the merged patches of every frame and method at the end, and layer by layer for the first."""
     OUT.mkdir(exist_ok=True)
     settings = Settings()
@@ -244,7 +244,7 @@ def save_pictures(frames: list[Path]) -> None:
             drawn.save(OUT / f"{frame.name}-{method}.png")
             if frame == frames[0]:
                 strip_of(image, trace, models.vlm.shape.grid).save(OUT / f"{frame.name}-{method}-layers.png")
-    console.print(f"pictures of the merged patches: {OUT.relative_to(HERE.parent)}/")
+    console.print(f"images of the merged patches: {OUT.relative_to(HERE.parent)}/")
 
 
 if __name__ == "__main__":

@@ -22,61 +22,71 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TOSA_VQA_", frozen=True, extra="forbid")
 
-    model: str = Field(default="room-tiny", description="Embedded checkpoint, local folder, or hub id.")
+    model: str = Field(default="room-tiny", description="Embedded checkpoint, local folder or hub id.")
     depth_model: str = Field(
         default="room-depth-tiny",
-        description="Depth estimator: embedded checkpoint, local folder or hub id; none estimates no depth.",
+        description="Depth estimator, named like the model; none turns estimation off.",
     )
-    depth_size_px: int = Field(default=252, ge=1, description="Side of the square the estimator sees.")
-    depth_cache_mib: float = Field(default=64, ge=0, description="Memory for estimated depth maps; 0: none.")
+    depth_size_px: int = Field(
+        default=252, ge=1, description="Side of the square image that the estimator sees."
+    )
+    depth_cache_mib: float = Field(
+        default=64, ge=0, description="Memory for estimated depth maps; 0 turns the cache off."
+    )
     allow_non_commercial: bool = Field(
         default=False, description="Load a depth estimator whose licence excludes commercial use."
     )
     require_manifest: bool = Field(
         default=False,
-        description="Refuse checkpoints without SHA256SUMS; where there is one it always counts.",
+        description="Refuse checkpoints without SHA256SUMS. A file that exists is always checked.",
     )
-    device: str = Field(default="cpu", description="Torch device, for example cpu or cuda.")
+    device: str = Field(default="cpu", description="Torch device, such as cpu or cuda.")
     dtype: str = Field(
         default="float32", description="Weights and activations: float32, bfloat16 or float16."
     )
     num_threads: int | None = Field(
-        default=None, ge=1, description="Torch threads; torch decides if not set."
+        default=None, ge=1, description="Torch threads; if not set, torch decides."
     )
     decode_threads: int = Field(default=2, ge=1, le=64, description="Threads that decode and prepare inputs.")
     max_queue: int = Field(default=16, ge=0, description="Requests that may wait while a batch is answered.")
-    max_batch: int = Field(default=8, ge=1, le=256, description="Most images that the model sees at once.")
+    max_batch: int = Field(default=8, ge=1, le=256, description="Most images in one batch.")
     request_timeout_s: float = Field(
         default=30,
         gt=0,
-        description="Longest time from a request's arrival to its answer; a request may set a shorter one.",
+        description="Longest time from a request's arrival to its answer. A request may set a shorter one.",
     )
-    frame_cache_mib: float = Field(default=256, ge=0, description="Memory for encoded frames; 0: none.")
+    frame_cache_mib: float = Field(
+        default=256, ge=0, description="Memory for encoded frames; 0 turns the cache off."
+    )
     max_body_mib: float = Field(default=32, gt=0, description="Largest request body.")
     body_timeout_s: float = Field(
         default=15, gt=0, description="Longest time a client may take to send its body."
     )
-    max_images: int = Field(default=8, ge=1, description="Most images of one question.")
+    max_images: int = Field(default=8, ge=1, description="Most images in one question.")
     max_image_px: int = Field(default=16_777_216, ge=1, description="Most pixels of one image or depth map.")
     max_question_chars: int = Field(default=2000, ge=1, description="Longest question.")
-    max_answer_tokens: int = Field(default=256, ge=1, description="Ceiling of max_new_tokens.")
-    max_compared: int = Field(default=12, ge=1, description="Most settings of one comparison.")
+    max_answer_tokens: int = Field(default=256, ge=1, description="Upper limit of max_new_tokens.")
+    max_compared: int = Field(default=12, ge=1, description="Most settings in one comparison.")
     api_keys: SecretStr | None = Field(
         default=None,
-        description="API keys as name=secret,name=sha256:<hex>; without any, no key is required.",
+        description="API keys as name=secret,name=sha256:<hex>. Without keys, every client is served.",
     )
     api_keys_file: Path | None = Field(default=None, description="File with one such key per line.")
-    key_max_in_flight: int | None = Field(default=None, ge=1, description="Requests of one key in flight.")
+    key_max_in_flight: int | None = Field(
+        default=None, ge=1, description="Most requests of one key in flight."
+    )
     key_units_per_minute: float | None = Field(
         default=None,
         gt=0,
         description="Budget of one key: a unit is a megapixel decoded, or 100 tokens read or generated.",
     )
     drain_pause_s: float = Field(
-        default=5, ge=0, description="Time between SIGTERM (not ready any more) and refusing requests."
+        default=5,
+        ge=0,
+        description="Time between SIGTERM, when the service stops being ready, and refusing requests.",
     )
     drain_timeout_s: float = Field(
-        default=30, ge=0, description="Time for open requests to finish after that."
+        default=30, ge=0, description="Time for running requests to finish after that."
     )
     stall_timeout_s: float = Field(
         default=5,
@@ -84,10 +94,14 @@ class Settings(BaseSettings):
         description="Age of the model thread's heartbeat from which the service is not ready.",
     )
     stall_exit_s: float = Field(
-        default=300, ge=0, description="Age of the heartbeat above which the process exits; 0: never."
+        default=300,
+        ge=0,
+        description="Age of the heartbeat above which the process exits; 0 means never.",
     )
-    log_format: Literal["text", "json"] = Field(default="text", description="Form of the log lines.")
-    log_questions: bool = Field(default=False, description="Write the text of questions to the log.")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Format of the log lines: text or json."
+    )
+    log_questions: bool = Field(default=False, description="Write questions to the log.")
     trace_endpoint: str | None = Field(
         default=None, description="OTLP/HTTP address for traces; needs the extra tosa-vqa[otel]."
     )

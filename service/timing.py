@@ -12,7 +12,7 @@ class TimingsMs(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     receive: float | None = Field(
-        description="Receiving the request, from the first byte of its head to the last of its body. "
+        description="Receiving the request, from the first byte of its head to the last of its body; "
         "null in a comparison, which is received once for all its settings.",
         examples=[1.2],
     )
@@ -35,12 +35,6 @@ class TimingsMs(BaseModel):
 
 
 STAGES = tuple(name for name in TimingsMs.model_fields if name != "total")
-
-FIRST_BYTE = "first_byte_s"
-"""Where in the state of its scope a request finds when its first byte arrived, in seconds of `perf_counter`.
-
-Of a pipelined request: when the answer before it was sent. Servers other than ours do not say.
-"""
 
 
 class StageTimer:

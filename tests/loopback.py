@@ -1,4 +1,4 @@
-"""Ports and patience for tests that start processes. Knows nothing of the service and loads at once."""
+"""Ports and timeouts for tests that start processes; imports nothing slow."""
 
 import os
 import socket

@@ -27,7 +27,7 @@ ROOMS = {
     "__main__": {"cli"},
     "ray_serve": BASE | {"app", "api", "telemetry"},
     "app": BASE | {"api"},
-    "api": BASE | {"engine", "pipeline", "request", "telemetry"},
+    "api": BASE | {"engine", "pipeline", "request", "server", "telemetry"},
     "server": BASE | {"telemetry"},
     "engine": BASE | {"pipeline", "request"},
     "pipeline": BASE | {"request"},

@@ -1,6 +1,6 @@
-"""Which neighbours on a line go together: matching of adjacent tokens (CubistMerge, arXiv 2509.21764).
+"""Matching of adjacent tokens on a line (CubistMerge, arXiv 2509.21764).
 
-A line is a row or a column of the grid. Never touches the residual stream.
+A line is a row or a column of the grid. Matching only computes indices; `tosa.reduction` changes the tokens.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tosa.matching import Assignment
 
 
 def join_neighbours(similarity: Tensor, windows: AxisWindows) -> Tensor:
-    """Say which token of its line every token joins: itself when it stays, else the one beside it.
+    """Return the token of its line that every token joins: itself when it stays, else the one beside it.
 
     similarity [B, L, n-1] float32: of each token of a line of n with the next one. Returns int64 [B, L, n].
     In each stretch (length, removed <= length / 2) every second token offers to join the more similar of its
@@ -40,7 +40,7 @@ def line_assignment(target: Tensor, windows: AxisWindows, num_prefix: int, along
     order = (~stays).int().argsort(dim=-1, stable=True)  # those that stay first, both in their order
     survivor, gone = order[..., :kept], order[..., kept:]
     dest = (stays.cumsum(-1) - 1).gather(-1, target)
-    # A token that nobody joins names itself, so that every group has three members.
+    # A token that no other joins is listed again, so that every group has three members.
     from_left = here - (F.pad(target[..., :-1], (1, 0), value=-1) == here).long()
     from_right = here + (F.pad(target[..., 1:], (0, 1), value=-1) == here).long()
     members = (survivor, from_left.gather(-1, survivor), from_right.gather(-1, survivor))

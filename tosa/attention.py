@@ -1,6 +1,6 @@
 """Proportional attention: a token that stands for s patches counts s times as a key (ToMe, arXiv 2210.09461).
 
-Two exactly equivalent forms; neither knows what the tokens are.
+Two exactly equivalent forms: with a mask, and without one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Soft clustering of features on a grid around a coarser grid of centroids (Expedite, arXiv 2210.01035).
 
-Works on one kind of window at a time, in float32; knows nothing of Tokens.
+Works on plain float32 tensors, with windows of one size at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 from tosa.grid import Grid
 
 _REFERENCE_WIDTH = 1280  # channels of the encoder whose distances the paper's temperature was set for (SAM-H)
-_NOTHING = 1e-30  # float32 weight below which a centroid keeps what it had
+_NOTHING = 1e-30  # float32 weight below which a centroid keeps its previous value
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ def cluster(
 
 
 def _logits(x: Tensor, centroids: Tensor, scale: float) -> Tensor:
-    # |x|^2 is the same for every centroid: a softmax does not see it.
+    # |x|^2 is the same for every centroid, so it cancels in the softmax.
     square = centroids.square().sum(dim=-1)[:, None]
     return torch.baddbmm(square, x, centroids.mT, beta=-scale, alpha=2 * scale)
 
 
 def _pooling(grid: Grid, kept: Grid, device: torch.device) -> Tensor:
-    """Give adaptive average pooling as shares [M, P]."""
+    """Return adaptive average pooling as shares [M, P]."""
     rows, columns = (_axis_pooling(n, m, device) for n, m in zip(grid, kept, strict=True))
     return _on_both_axes(rows, columns, rows[:, None, :, None] * columns[None, :, None, :])
 
@@ -68,7 +68,7 @@ def _axis_pooling(length: int, kept: int, device: torch.device) -> Tensor:
 
 
 def _allowed(grid: Grid, kept: Grid, neighbourhood: int, device: torch.device) -> Tensor:
-    """Say which centroids each place may choose: bool [P, M]."""
+    """Return which centroids each place may choose: bool [P, M]."""
     rows, columns = (_axis_allowed(n, m, neighbourhood, device) for n, m in zip(grid, kept, strict=True))
     return _on_both_axes(rows, columns, rows[:, None, :, None] & columns[None, :, None, :])
 

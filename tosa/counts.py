@@ -1,6 +1,6 @@
-"""How many tokens every layer leaves, from one of the three dials: keep_ratio, r, r_hw.
+"""Token counts of every layer, from one of the three budgets: keep_ratio, r, r_hw.
 
-Knows encoders and methods by what they declare, and nothing about how tokens are chosen.
+Counts depend only on the shape of the encoder and on what the method declares.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tosa.spec import MergeSpec, PlanError, shown
 
 
 @dataclass(frozen=True)
-class Counts:
+class LayerCounts:
     """Patch tokens at the entry of layer 0..L-1 and at the end; for methods that keep a grid, also the grid
     and the attention window there, and what each layer takes (of each window, where there are windows)."""
 
@@ -26,12 +26,12 @@ class Counts:
     r_hw: tuple[Grid, ...] | None = None
 
 
-def count_tokens(spec: MergeSpec, shape: EncoderShape, method: MergeMethod) -> Counts:
+def count_tokens(spec: MergeSpec, shape: EncoderShape, method: MergeMethod) -> LayerCounts:
     """Spread the removals of a request over the layers. Raises PlanError."""
     if not method.merges:
         _refuse_removal(spec)
         return _on_grids(shape, [unit(shape.grid, shape.window)] * (shape.num_layers + 1))
-    _check_dials(spec, method)
+    _check_budget(spec, method)
     return _grid_counts(spec, shape, method) if method.keeps_grid else _free_counts(spec, shape, method)
 
 
@@ -42,15 +42,15 @@ def _refuse_removal(spec: MergeSpec) -> None:
             raise PlanError("nothing_to_remove", field, f"{spec.method} removes nothing: leave {field} out.")
 
 
-def _check_dials(spec: MergeSpec, method: MergeMethod) -> None:
+def _check_budget(spec: MergeSpec, method: MergeMethod) -> None:
     wrong, right = ("r", "r_hw") if method.keeps_grid else ("r_hw", "r")
     if getattr(spec, wrong) is not None:
         kind = "keeps a grid" if method.keeps_grid else "keeps no grid"
         message = f"{spec.method} {kind}: give keep_ratio or {right} instead of {wrong}."
-        raise PlanError("wrong_dial", wrong, message)
+        raise PlanError("wrong_budget", wrong, message)
     if (spec.keep_ratio is None) == (getattr(spec, right) is None):
         message = f"{spec.method} needs exactly one of keep_ratio and {right}."
-        raise PlanError("one_dial", "keep_ratio", message)
+        raise PlanError("one_budget", "keep_ratio", message)
     if spec.keep_ratio is not None and not 0.0 < spec.keep_ratio <= 1.0:
         message = f"keep_ratio must be above 0 and at most 1, got {shown(spec.keep_ratio)}."
         raise PlanError("bad_keep_ratio", "keep_ratio", message, limit=0 if spec.keep_ratio <= 0 else 1)
@@ -63,21 +63,21 @@ def _target(keep_ratio: float, patches: int) -> int:
 # Free-form methods: any number of tokens.
 
 
-def _free_counts(spec: MergeSpec, shape: EncoderShape, method: MergeMethod) -> Counts:
+def _free_counts(spec: MergeSpec, shape: EncoderShape, method: MergeMethod) -> LayerCounts:
     curve, patches = inflection(spec.schedule), shape.patches
     if spec.keep_ratio is None:
-        return Counts(_take_r(spec, shape, method, curve))
+        return LayerCounts(_take_r(spec, shape, method, curve))
     target = _target(spec.keep_ratio, patches)
     most = len(_layers(spec, shape, method, shape.num_layers))
     least = _least(patches, most, method)
     if target < least:
         raise _too_small(spec, patches, least, most)
-    layers = _layers(spec, shape, method, _steps(patches, target, method))
-    return Counts(_follow_schedule(patches, target, _weights(layers, shape, curve), method))
+    layers = _layers(spec, shape, method, _steps_needed(patches, target, method))
+    return LayerCounts(_follow_schedule(patches, target, _weights(layers, shape, curve), method))
 
 
 def _take_r(spec: MergeSpec, shape: EncoderShape, method: MergeMethod, curve: float) -> tuple[int, ...]:
-    """Take what the request says at each of the layers, as far as the method can."""
+    """Remove the requested r at each of the layers, at most what the method can."""
     assert spec.r is not None
     steps = 1 if isinstance(spec.r, int) else len(spec.r)
     layers = _layers(spec, shape, method, steps)
@@ -102,7 +102,7 @@ def _removals(r: int | tuple[int, ...], num_layers: int, curve: float) -> tuple[
 # Methods that keep a grid: rows and columns, of each window where there are windows.
 
 
-def _grid_counts(spec: MergeSpec, shape: EncoderShape, method: MergeMethod) -> Counts:
+def _grid_counts(spec: MergeSpec, shape: EncoderShape, method: MergeMethod) -> LayerCounts:
     curve = inflection(spec.schedule)
     if spec.keep_ratio is None:
         return _on_grids(shape, _take_r_hw(spec, shape, method))
@@ -113,7 +113,7 @@ def _grid_counts(spec: MergeSpec, shape: EncoderShape, method: MergeMethod) -> C
     if target < height * width:
         raise _too_small(spec, shape.patches, height * width, most)
     aim = nearest_grid(grid, window, target, least)
-    layers = _layers(spec, shape, method, max(map(_steps, whole, aim, (method, method))))
+    layers = _layers(spec, shape, method, max(map(_steps_needed, whole, aim, (method, method))))
     weights = _weights(layers, shape, curve)
     rows, columns = (
         _follow_schedule(side, end, weights, method) for side, end in zip(whole, aim, strict=True)
@@ -142,7 +142,7 @@ def _take_r_hw(spec: MergeSpec, shape: EncoderShape, method: MergeMethod) -> lis
     return sizes
 
 
-def _on_grids(shape: EncoderShape, sizes: list[Grid]) -> Counts:
+def _on_grids(shape: EncoderShape, sizes: list[Grid]) -> LayerCounts:
     """Turn the sizes of a window (or the grid) at every layer into grids and counts.
 
     Where several steps shorten a partial window, rounding may leave it a row or column longer than one step
@@ -154,14 +154,14 @@ def _on_grids(shape: EncoderShape, sizes: list[Grid]) -> Counts:
         grid, window = shrink(grids[-1], windows[-1], taken[-1])
         grids.append(grid)
         windows.append(window)
-    return Counts(tuple(h * w for h, w in grids), tuple(grids), tuple(windows), tuple(taken))
+    return LayerCounts(tuple(h * w for h, w in grids), tuple(grids), tuple(windows), tuple(taken))
 
 
 # Which layers, and how much at each.
 
 
 def _layers(spec: MergeSpec, shape: EncoderShape, method: MergeMethod, steps: int) -> tuple[int, ...]:
-    """Give the layers that may merge, in order; `steps` is how many a method of "one" layer needs."""
+    """Return the layers that may merge, in order; `steps` is how many a method of "one" layer needs."""
     num_layers = shape.num_layers
     if spec.layers is not None:
         return _checked_layers(spec.layers, num_layers)
@@ -181,7 +181,7 @@ def _checked_layers(layers: tuple[int, ...], num_layers: int) -> tuple[int, ...]
 
 
 def _weights(layers: tuple[int, ...], shape: EncoderShape, curve: float) -> tuple[float | None, ...]:
-    """Give every layer its share of all removals, None where it may not merge."""
+    """Return every layer's share of all removals, None where it may not merge."""
     shares = dict(zip(layers, removal_weights(len(layers), curve), strict=True))
     return tuple(shares.get(layer) for layer in range(shape.num_layers))
 
@@ -197,18 +197,20 @@ def _follow_schedule(
         if weight is not None:
             left, share = left - 1, share + weight
             ideal = target if left == 0 else start - round((start - target) * share)
-            most = min(now, target * 2**left) if method.halves else now  # above it the rest could not finish
+            most = (
+                min(now, target * 2**left) if method.halves else now
+            )  # above it, the target is out of reach
             now = min(max(ideal, _least(now, 1, method)), most)
         counts.append(now)
     return tuple(counts)
 
 
 def _least(start: int, steps: int, method: MergeMethod) -> int:
-    """Give the fewest tokens (or rows, or columns) that so many steps can leave."""
+    """Return the fewest tokens (or rows, or columns) that remain after so many steps."""
     return -(-start // 2**steps) if method.halves else min(start, 1 if steps else start)
 
 
-def _steps(start: int, target: int, method: MergeMethod) -> int:
+def _steps_needed(start: int, target: int, method: MergeMethod) -> int:
     """Count the steps that bring start down to target, at least one."""
     return next(steps for steps in count(1) if _least(start, steps, method) <= target)
 

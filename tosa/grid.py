@@ -1,4 +1,4 @@
-"""Arithmetic of merged grids: rows and columns, cut into attention windows or not. No tensors."""
+"""Integer arithmetic of merged grids: rows and columns, with or without attention windows."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ AxisWindows = tuple[tuple[int, int], ...]  # (length, removed) of every stretch 
 
 
 def unit(grid: Grid, window: Grid | None) -> Grid:
-    """Give what one step shrinks: the window, as far as it fits the grid, or the grid where there is none."""
+    """Return what one step shrinks: the window, clipped to the grid, or the grid if there is no window."""
     return grid if window is None else (min(grid[0], window[0]), min(grid[1], window[1]))
 
 
 def axis_windows(length: int, window: int | None, removed: int) -> AxisWindows:
-    """Cut an axis into its windows, and say how much each one loses.
+    """Split an axis into its windows, and compute how much each one loses.
 
     A whole window loses `removed`; the partial one at the end its share, rounded down, which is as much as it
     must lose to fit the smaller window and never more than half when `removed` is not. Without a window,
@@ -25,7 +25,7 @@ def axis_windows(length: int, window: int | None, removed: int) -> AxisWindows:
 
 
 def grid_windows(grid: Grid, window: Grid | None, r_hw: Grid) -> tuple[AxisWindows, AxisWindows]:
-    """Cut both axes: the stretches of rows and those of columns."""
+    """Split both axes: the stretches of rows and those of columns."""
     sizes = (None, None) if window is None else window
     return axis_windows(grid[0], sizes[0], r_hw[0]), axis_windows(grid[1], sizes[1], r_hw[1])
 
@@ -36,7 +36,7 @@ def remaining(windows: AxisWindows) -> int:
 
 
 def shrink(grid: Grid, window: Grid | None, r_hw: Grid) -> tuple[Grid, Grid | None]:
-    """Give the grid and the window after each window (or the grid) lost r_hw = (rows, columns).
+    """Return the grid and the window after each window (or the grid) lost r_hw = (rows, columns).
 
     A window larger than the grid becomes what is left of the grid.
     """

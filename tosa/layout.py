@@ -1,7 +1,4 @@
-"""Tokens on a grid: what a step takes from each stretch of an axis, and the cells that are left.
-
-Knows nothing about which tokens are alike.
-"""
+"""Tokens on a grid: what a step removes from each stretch of an axis, and the cells that remain."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from tosa.tokens import Tokens
 
 
 def step_windows(tokens: Tokens, step: MergeStep, halves: bool = False) -> tuple[AxisWindows, AxisWindows]:
-    """Give the stretches of rows and of columns that a step shortens, windows respected.
+    """Return the stretches of rows and of columns that a step shortens, windows respected.
 
     halves: a stretch can lose half at most. Raises ValueError without a grid, without step.r_hw, or when a
     stretch would lose more than it can, or all of it.
@@ -41,7 +38,7 @@ def on_smaller_grid(merged: Tokens, before: Tokens, step: MergeStep) -> Tokens:
 
 
 def cells(windows: AxisWindows, device: torch.device) -> Tensor:
-    """Cut each stretch into as many near-equal pieces as it keeps: [length], the piece of each place."""
+    """Split each stretch into as many near-equal pieces as it keeps: [length], the piece of each place."""
     pieces, first = [], 0
     for length, removed in windows:
         kept = length - removed
@@ -51,7 +48,7 @@ def cells(windows: AxisWindows, device: torch.device) -> Tensor:
 
 
 def centres(windows: AxisWindows, device: torch.device) -> Tensor:
-    """Give the place in the middle of each piece of `cells`, the earlier of two: int64 [pieces]."""
+    """Return the place in the middle of each piece of `cells`, the earlier of two: int64 [pieces]."""
     middles, start = [], 0
     for length, removed in windows:
         kept = length - removed
@@ -104,7 +101,7 @@ class EqualWindows:
 
 
 def equal_windows(windows: AxisWindows) -> list[EqualWindows]:
-    """Put equal neighbouring stretches together: the whole windows of an axis, then the partial one."""
+    """Group equal neighbouring stretches: the whole windows of an axis, then the partial one."""
     found, before, after = [], 0, 0
     for (length, removed), equal in groupby(windows):
         count = len(list(equal))
@@ -114,7 +111,7 @@ def equal_windows(windows: AxisWindows) -> list[EqualWindows]:
 
 
 def window_partition(values: Tensor, rows: Blocks, columns: Blocks) -> Tensor:
-    """Cut windows out of a grid: values [B, H, W, ...] -> [B * windows, rows * columns of one, ...]."""
+    """Partition a grid into windows: values [B, H, W, ...] -> [B * windows, rows * columns of one, ...]."""
     part = values[:, rows.start : rows.start + rows.count * rows.length]
     part = part[:, :, columns.start : columns.start + columns.count * columns.length]
     part = part.unflatten(2, (columns.count, columns.length)).unflatten(1, (rows.count, rows.length))
@@ -122,7 +119,7 @@ def window_partition(values: Tensor, rows: Blocks, columns: Blocks) -> Tensor:
 
 
 def window_unpartition(windows: Tensor, rows: Blocks, columns: Blocks) -> Tensor:
-    """Put windows side by side again: [B * windows, rows * columns of one, ...] -> [B, h, w, ...]."""
+    """Undo the partition into windows: [B * windows, rows * columns of one, ...] -> [B, h, w, ...]."""
     parts = windows.unflatten(1, (rows.length, columns.length))
     parts = parts.unflatten(0, (-1, rows.count, columns.count)).transpose(2, 3)
     return parts.flatten(3, 4).flatten(1, 2)

@@ -1,6 +1,6 @@
-"""Which tokens go together: bipartite matching of two sides (ToMe, arXiv 2210.09461), as plain data.
+"""Bipartite matching of tokens (ToMe, arXiv 2210.09461), with the assignment as plain data.
 
-Never touches the residual stream.
+Matching only computes indices; `tosa.reduction` changes the tokens.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Assignment:
-    """Say where every token goes, and who leads each group. All indices are int64."""
+    """The output token of every input token, and the leader of each group. All indices are int64."""
 
     dest: Tensor  # [B, N], 0..num_out-1
     num_out: int
@@ -24,7 +24,7 @@ class Assignment:
 
 
 def unit_rows(metric: Tensor) -> Tensor:
-    """Scale rows to length 1, in float32 and cut off from gradients: metric [B, N, D] -> [B, N, D]."""
+    """Scale rows to length 1, in float32 and detached: metric [B, N, D] -> [B, N, D]."""
     return F.normalize(metric.detach().float(), dim=-1)
 
 
@@ -85,9 +85,9 @@ def join(kept: Tensor, targets: Tensor, merged: Tensor, partner: Tensor, num_pre
 
 
 def keep_only(kept: Tensor, gone: Tensor, num_prefix: int) -> Assignment:
-    """Send the tokens `gone` [B, r] nowhere, for `drop`; output order: prefix | kept.
+    """Remove the tokens `gone` [B, r], for `drop`; output order: prefix | kept.
 
-    Every token has a destination by its form; theirs is 0, which they do not lead.
+    An assignment gives every token a destination; theirs is 0, a group that they do not lead.
     """
     prefix = torch.arange(num_prefix, device=kept.device).expand(kept.shape[0], -1)
     return _assign(torch.cat([prefix, kept], dim=1), gone, torch.zeros_like(gone))
@@ -96,8 +96,8 @@ def keep_only(kept: Tensor, gone: Tensor, num_prefix: int) -> Assignment:
 def argsort_desc(values: Tensor, tie_break: Tensor | None = None) -> Tensor:
     """Order the columns of values [B, N] from high to low; equals by tie_break, then by index.
 
-    A stable sort, because torch.topk leaves open which of equals it takes. It is not worth saving: 365 values
-    sort in 5 us on the CPU, and the topk takes 2.
+    A stable sort, because torch.topk does not define the order of equal values. It costs little: 365 values
+    sort in 5 us on the CPU, and topk takes 2 us.
     """
     if tie_break is None:
         return values.argsort(dim=-1, descending=True, stable=True)

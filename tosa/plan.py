@@ -1,6 +1,6 @@
-"""Turn a request into what every layer does: token counts follow from the plan alone, before any model work.
+"""Plan what every layer does for a request: all token counts are fixed before the model runs.
 
-Knows encoders only by their shape and methods only by what they declare.
+A plan needs only the shape of the encoder and what the method declares.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from itertools import pairwise
 
-from tosa.counts import Counts, count_tokens
+from tosa.counts import LayerCounts, count_tokens
 from tosa.grid import Grid
 from tosa.methods import METHODS, MergeMethod
 from tosa.methods.options import BadOption
@@ -42,7 +42,7 @@ class MergePlan:
     counts: tuple[int, ...]  # tokens at the entry of layer 0..L-1 and at the end, prefix included
     grids: tuple[Grid, ...] | None = None  # the same for the grid, where the method keeps one
     windows: tuple[Grid | None, ...] | None = None  # and for the attention windows on it
-    options: object | None = None  # settings of the method's own, defaults filled in
+    options: object | None = None  # the method's own options, defaults filled in
     needs_spatial: bool = False
     at_entry: bool = False  # tokens merge at the entry of a layer, so that its attention has fewer already
 
@@ -58,18 +58,18 @@ class MergePlan:
 
     @property
     def keep_ratio(self) -> float:
-        """Share of patch tokens left at the end, as it really is."""
+        """Actual share of patch tokens left at the end."""
         return self.tokens_out / self.tokens_in
 
     @property
     def flops_ratio(self) -> float:
-        """Operations of the layers with this plan over those without merging; matching not counted."""
+        """FLOPs of the layers with this plan over those without merging; matching is not counted."""
         return self.flops() / make_plan(MergeSpec(), self.shape).flops()
 
     def flops(self, shape: EncoderShape | None = None) -> int:
         """Count floating-point operations of the layers for one image, two for a multiply-add.
 
-        shape: another encoder of as many layers, for its widths. Matching is not counted, what fills up
+        shape: another encoder of as many layers, for its widths. Matching is not counted; the padding of
         windows is. Raises ValueError when the widths are not known.
         """
         shape = shape or self.shape
@@ -82,7 +82,7 @@ class MergePlan:
         return 2 * macs
 
     def table(self) -> str:
-        """Write down what every layer does, a line per layer, for people."""
+        """Format what every layer does as text, a line per layer."""
         header, rows = "layer  tokens in  removed  tokens out", []
         for layer, (before, after) in enumerate(pairwise(self.counts)):
             rows.append(f"{layer:5}{before:11}{before - after:9}{after:12}")
@@ -121,7 +121,7 @@ def make_plan(spec: MergeSpec, shape: EncoderShape) -> MergePlan:
     return _plan(spec, shape, method, _options(spec, method))
 
 
-# What is checked before is not left to a cache: there, 1, 1.0 and True are the same.
+# The checks run before the cache, in which 1, 1.0 and True are the same key.
 @lru_cache(maxsize=1024)
 def _plan(spec: MergeSpec, shape: EncoderShape, method: MergeMethod, options: object | None) -> MergePlan:
     counted = count_tokens(spec, shape, method)
@@ -130,7 +130,7 @@ def _plan(spec: MergeSpec, shape: EncoderShape, method: MergeMethod, options: ob
     return MergePlan(
         spec=spec,
         shape=shape,
-        steps=_steps(spec, shape, method, counted, options),
+        steps=_layer_steps(spec, shape, method, counted, options),
         method=spec.method,
         prop_attn=prop_attn and counts[-1] < counts[0],  # with nothing merged, every size is 1
         order=spec.order,
@@ -143,8 +143,8 @@ def _plan(spec: MergeSpec, shape: EncoderShape, method: MergeMethod, options: ob
     )
 
 
-def _steps(
-    spec: MergeSpec, shape: EncoderShape, method: MergeMethod, counted: Counts, options: object | None
+def _layer_steps(
+    spec: MergeSpec, shape: EncoderShape, method: MergeMethod, counted: LayerCounts, options: object | None
 ) -> tuple[MergeStep | None, ...]:
     alphas = alpha_schedule(spec.alpha, shape.num_layers)
     return tuple(
@@ -179,7 +179,7 @@ def _check_words(spec: MergeSpec) -> None:
 
 
 def _options(spec: MergeSpec, method: MergeMethod) -> object | None:
-    """Build the method's own settings from the request's, defaults where it is silent."""
+    """Build the method's options from the request's, with defaults for the others."""
     given = dict(spec.options)
     known = [field.name for field in fields(method.options)] if method.options else []
     for name in given:

@@ -1,7 +1,4 @@
-"""How tokens that go together become one; `apply` and `drop` move everything a token carries at once.
-
-Knows nothing about why they were matched.
-"""
+"""Reduce the tokens of each group to one; `apply` and `drop` update everything that a token carries."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ def weighted_mean(values: Tensor, size: Tensor, assignment: Assignment) -> Tenso
 
 
 def mlerp(values: Tensor, size: Tensor, assignment: Assignment) -> Tensor:
-    """Point where the weighted mean points, as long as the longest token of the group (ToFu).
+    """Take the direction of the weighted mean and the norm of the longest token of the group (ToFu).
 
     Computed in float32; a token that is alone in its group comes out bit-equal. Opposite tokens whose mean
     is zero stay zero.
@@ -116,7 +113,7 @@ class _Joins:
 
 def _joins(size: Tensor, assignment: Assignment) -> _Joins:
     token = assignment.merged
-    if token is None:  # not told apart: all tokens, those that lead their group with no share
+    if token is None:  # unknown: all tokens, with a share of 0 for those that lead their group
         token = torch.arange(size.shape[1], device=size.device).expand_as(size)
     dest = assignment.dest.gather(1, token)
     survivor = assignment.survivor.gather(1, dest)
@@ -128,7 +125,7 @@ def _joins(size: Tensor, assignment: Assignment) -> _Joins:
 def _slots(dest: Tensor, assignment: Assignment) -> Tensor:
     """Pick one entry for each group among dest [B, r], the same for all entries of the group: [B, r]."""
     entry = torch.arange(dest.shape[1], device=dest.device).expand_as(dest)
-    # Whichever is written last: no sum depends on which it is.
+    # The last write wins; no sum depends on which one it is.
     return torch.zeros_like(assignment.survivor).scatter(1, dest, entry).gather(1, dest)
 
 
@@ -148,7 +145,7 @@ def _largest(values: Tensor, members: Tensor) -> Tensor:
 
 
 def _put(values: Tensor, assignment: Assignment, dest: Tensor, rows: Tensor) -> Tensor:
-    """Take the survivors as they are, but for the groups that changed: rows [B, r, C] stand for dest [B, r].
+    """Keep the survivors, except for the groups that changed: rows [B, r, C] replace those of dest [B, r].
 
     A group may be there many times, with the same row each time.
     """
@@ -168,14 +165,14 @@ def _add_rows(out: Tensor, dest: Tensor, values: Tensor) -> Tensor:
 
 
 def _survivors_only(assignment: Assignment) -> Tensor:
-    """Give the destination of every token that leads its group, -1 for the others."""
+    """Return the destination of every token that leads its group, -1 for the others."""
     dest = assignment.dest
     index = torch.arange(dest.shape[1], device=dest.device)
     return torch.where(assignment.survivor.gather(1, dest) == index, dest, -1)
 
 
 def _follow_patches(tokens: Tokens, dest: Tensor) -> Tensor:
-    if tokens.source.shape[1] == 0:  # nobody asked for the way back
+    if tokens.source.shape[1] == 0:  # the source is not tracked
         return tokens.source
     if not tokens.has_holes:
         return dest.gather(1, tokens.source)

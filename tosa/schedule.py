@@ -1,6 +1,6 @@
-"""Per-layer numbers out of a word or a single number: how many tokens to remove, and ToSA's alpha.
+"""Per-layer schedules from a name or a number: how many tokens to remove, and ToSA's alpha.
 
-Knows nothing about token counts; limits are the plan's business.
+`tosa.counts` limits the removals to what a layer can lose.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _INFLECTION = {"constant": 0.0, "decreasing": -1.0, "increasing": 1.0}
 
 
 def inflection(schedule: str | float) -> float:
-    """Turn a schedule word or number into ToMe's inflection in [-1, 1]. Raises PlanError."""
+    """Turn a schedule name or number into ToMe's inflection in [-1, 1]. Raises PlanError."""
     value = _INFLECTION.get(schedule) if isinstance(schedule, str) else float(schedule)
     if value is None or not -1.0 <= value <= 1.0:
         sentence = f"schedule must be {', '.join(_INFLECTION)} or a number in [-1, 1], got {shown(schedule)}."
@@ -23,7 +23,7 @@ def inflection(schedule: str | float) -> float:
 
 
 def paper_schedule(r: int | Sequence[int], num_layers: int, inflection: float = 0.0) -> tuple[int, ...]:
-    """Give the tokens to remove at each layer as ToMe counts them (arXiv 2210.09461).
+    """Return the tokens to remove at each layer as ToMe counts them (arXiv 2210.09461).
 
     An int falls or rises linearly around r by r * inflection; a sequence is padded with zeros.
     """
@@ -37,7 +37,7 @@ def paper_schedule(r: int | Sequence[int], num_layers: int, inflection: float = 
 
 
 def removal_weights(num_layers: int, inflection: float) -> tuple[float, ...]:
-    """Give each layer's share of all removals, linear from 1 - inflection to 1 + inflection, summing to 1."""
+    """Return each layer's share of removals, linear from 1 - inflection to 1 + inflection, summing to 1."""
     if num_layers == 1:
         return (1.0,)
     slope = 2 * inflection / (num_layers - 1)
@@ -45,7 +45,7 @@ def removal_weights(num_layers: int, inflection: float) -> tuple[float, ...]:
 
 
 def alpha_schedule(alpha: str | float | Sequence[float], num_layers: int) -> tuple[float, ...]:
-    """Give the weight of the visual term at each layer (ToSA, arXiv 2506.20066), each in [0, 1].
+    """Return the weight of the visual term at each layer (ToSA, arXiv 2506.20066), each in [0, 1].
 
     "increase" runs from 0 (spatial first) to 1 at the last layer, "decrease" the other way, "uniform" is 0.5.
     Raises PlanError.

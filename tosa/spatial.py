@@ -1,6 +1,6 @@
 """Pseudo-spatial tokens of ToSA: a code of (row, column, depth level) per patch (arXiv 2506.20066).
 
-Takes depth levels ready made; knows nothing about depth maps.
+Depth is given as integer levels per patch (`depth.codes` computes them).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def spatial_tokens(
     """Code each patch's row, column and depth level: z [B, h, w] int -> [B, h*w, S] float32.
 
     "sinusoidal", as in the paper: S = dim, each axis takes dim/3 channels, sine and cosine interleaved,
-    frequencies 10000^(-2k / (dim/3)). Its similarity is not monotone: it only tells near patches apart.
+    frequencies 10000^(-2k / (dim/3)). Its similarity is not monotone: it only distinguishes near patches.
     "distance": S = 6, each axis is a half turn of a circle over its extent, so that the cosine of two patches
     falls with every step between them; `levels` is the extent of z (h by default), and a z outside
     0..levels-1 counts as the nearest level.
@@ -38,7 +38,7 @@ def position_tokens(
     dim: int = SPATIAL_DIM,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Code row and column only, for pictures without depth: [B, h*w, S] as `spatial_tokens`, z left out.
+    """Code row and column only, for images without depth: [B, h*w, S] as `spatial_tokens`, z left out.
 
     dim: of the three axes there, so that S = 2/3 dim here ("distance": S = 4). Raises ValueError alike.
     """
@@ -71,6 +71,6 @@ def _sinusoid(position: Tensor, dim: int) -> Tensor:
 
 
 def _arc(position: Tensor, extent: int) -> Tensor:
-    # Beyond half a turn it would come back: a far level would be near to the first ones again.
+    # Beyond half a turn the cosine would rise again, and far levels would resemble near ones.
     angle = position.clamp(0, extent - 1).float() * (math.pi / max(extent - 1, 1))
     return torch.stack([angle.sin(), angle.cos()], dim=-1)

@@ -1,7 +1,4 @@
-"""What a caller may ask of merging, what one layer is told to do, and the errors that refuse a request.
-
-Knows no method, no encoder and no tensor: plain hashable data.
-"""
+"""The request for merging, the step of one layer, and the errors of a plan: plain hashable data."""
 
 from __future__ import annotations
 
@@ -20,16 +17,16 @@ class MergeSpec:
 
     keep_ratio: share of patch tokens left at the end, in (0, 1]; exact, and for methods that keep a grid the
         nearest grid.
-    r: tokens removed at each layer; an int goes through `schedule`, a tuple is taken as it is.
+    r: tokens removed at each layer; an int goes through `schedule`, a tuple gives each layer.
     r_hw: rows and columns removed at each layer, for methods that keep a grid (of each window, where the
         encoder has windows).
     schedule: "constant", "decreasing", "increasing" or the ToMe inflection in [-1, 1] (-1 = decreasing).
     layers: the layers that may merge, counted from 0; None means the default of the method.
     alpha: weight of ToSA's visual term: "increase", "decrease", "uniform", a number in [0, 1], one per layer.
-    spatial_kernel: how similarity falls with distance in spatial tokens; for whoever makes them.
+    spatial_kernel: how similarity falls with distance in spatial tokens; read by the code that makes them.
     prop_attn: proportional attention; None means the default of the method.
     order: order of the visual tokens after the last layer.
-    options: settings of the method's own, by name; a mapping or pairs.
+    options: the method's own options, by name; a mapping or pairs.
     """
 
     method: str = "none"
@@ -116,7 +113,7 @@ class UnknownMethod(PlanError):
 
 
 def shown(value: object) -> str:
-    """Write a value of a request for a sentence: numbers and plain words as they are, others by kind."""
+    """Format a value of a request for a message: numbers and plain words verbatim, others by type."""
     if isinstance(value, str):
         is_plain = value.isascii() and value.replace("_", "").replace("-", "").isalnum() and len(value) <= 64
         return repr(value) if is_plain else "another text"

@@ -1,7 +1,4 @@
-"""The tokens of a batch while a ViT merges them, and the ways back to the patch grid.
-
-Knows nothing about how tokens are chosen or combined.
-"""
+"""The tokens of a batch while a ViT merges them, and the ways back to the patch grid."""
 
 from __future__ import annotations
 
@@ -91,7 +88,7 @@ def unmerge(tokens: Tokens) -> Tensor:
 
 
 def recover(tokens: Tokens) -> Tensor:
-    """Give every patch features, for dense heads: [B, P, C] in the order of the grid.
+    """Return features for every patch, for dense heads: [B, P, C] in the order of the grid.
 
     As `unmerge`, but a dropped patch gets the features of the nearest patch that was not (Euclidean on the
     grid, the first of equals), and a method with a soft way back uses it.

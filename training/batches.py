@@ -1,6 +1,6 @@
-"""Training batches of RoomQA: frames, symbols and packed questions. Knows no networks and no optimisers.
+"""Training batches of RoomQA: frames, symbols and packed questions.
 
-Batch `step` is a function of the recipe and `step` alone, so a resumed run sees what it would have seen.
+Batch `step` depends only on the recipe and `step`, so a resumed run gets the same batches.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Packed:
 
 @dataclass(frozen=True)
 class Batch:
-    """symbols [B, P, WIDTH]; with pictures also pixels [B, 3, S, S] uint8 and depth codes z [B, h, w]."""
+    """symbols [B, P, WIDTH]; with images also pixels [B, 3, S, S] uint8 and depth codes z [B, h, w]."""
 
     symbols: Tensor
     pixels: Tensor | None
@@ -60,10 +60,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a batch holds: `size` pixels a frame, `grid` patches a side, `per_scene` questions (0 = none).
+    """The recipe of a batch: `size` pixels a frame, `grid` patches a side, `per_scene` questions (0 = none).
 
-    types: what is asked about, as often as named; all alike if left out. plain: bare rooms and exact depth;
-    furnished ones otherwise, every other frame with the depth of a sensor.
+    types: types of question, each as often as named; all equally often by default. plain: bare rooms and
+    exact depth; furnished ones otherwise, every other frame with the depth of a sensor.
     """
 
     size: int
@@ -77,7 +77,7 @@ class Recipe:
 
 
 class RoomBatches(Dataset[Batch]):
-    """Batches by step number, rendered when asked for."""
+    """Batches by step number, rendered on access."""
 
     def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, steps: range) -> None:
         self.recipe, self.tokenizer, self.steps = recipe, tokenizer, steps
@@ -130,7 +130,7 @@ def two_phases(
 
 
 def pack(asked: Sequence[Sequence[Question]], tokenizer: PreTrainedTokenizerFast) -> Packed:
-    """Lay each scene's questions end to end; every one keeps its own segment and counts positions from 0."""
+    """Concatenate each scene's questions; each is its own segment, with positions counted from 0."""
     start, end = (int(tokenizer.vocab[token]) for token in (START, END))
     rows = [[_encode(question, tokenizer, start, end) for question in scene] for scene in asked]
     length = max(sum(len(ids) for ids, _ in row) for row in rows)
@@ -150,7 +150,7 @@ def pack(asked: Sequence[Sequence[Question]], tokenizer: PreTrainedTokenizerFast
 def _encode(
     question: Question, tokenizer: PreTrainedTokenizerFast, start: int, end: int
 ) -> tuple[list[int], list[int]]:
-    """Tokens of question and answer, and what each must predict (the answer and the end, nothing else)."""
+    """Tokens of question and answer, and their labels (only the answer and the end are predicted)."""
     asked = tokenizer.encode(question.question, add_special_tokens=False)
     answer = tokenizer.encode(question.answer, add_special_tokens=False)
     return [*asked, start, *answer], [*[IGNORE] * len(asked), *answer, end]
@@ -165,7 +165,7 @@ def thin(symbols: Tensor, keep: int, generator: torch.Generator) -> Tensor:
 
 
 def blur(symbols: Tensor, generator: torch.Generator) -> Tensor:
-    """Add the noise a tower will have to the facts and places, so that nothing relies on exact numbers."""
+    """Add noise like a tower's to facts and places, so that the model does not rely on exact numbers."""
     spread = torch.zeros(WIDTH)
     spread[PLACE] = torch.tensor([0.0, 0.0, 0.04])
     spread[FACTS] = torch.tensor([0.03, 0.03, 0.05, 0.04, 0.08, 0.08, 0.06])

@@ -1,4 +1,4 @@
-"""Architecture, preprocessing and loss of room-depth-tiny, in Hugging Face classes. Knows no scenes."""
+"""Architecture, preprocessing and loss of room-depth-tiny, in Hugging Face classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from training.tower import sine_positions
 
 IMAGE_PX, PATCH_PX = 252, 14
 DIM, LAYERS = 192, 8
-TYPICAL_INVERSE_M = 0.3  # what the untrained head says everywhere: a zero would never leave its final ReLU
+TYPICAL_INVERSE_M = 0.3  # initial output of the head: at zero, its final ReLU would pass no gradient
 GRADIENT_SCALES, GRADIENT_WEIGHT = 4, 0.5
 
 
@@ -40,7 +40,7 @@ def build_config() -> DepthAnythingConfig:
 
 
 def build_model(seed: int) -> DepthAnythingForDepthEstimation:
-    """Make an untrained model that learns from nothing; the library's own start is meant for fine-tuning."""
+    """Build a model for training from scratch; the library's own initialisation is meant for fine-tuning."""
     torch.manual_seed(seed)
     model = DepthAnythingForDepthEstimation(build_config())
     for part in (*model.neck.modules(), *model.head.modules()):
@@ -49,7 +49,7 @@ def build_model(seed: int) -> DepthAnythingForDepthEstimation:
     with torch.no_grad():
         model.head.conv3.weight.mul_(0.1)
         nn.init.constant_(model.head.conv3.bias, TYPICAL_INVERSE_M)  # pyright: ignore[reportArgumentType]
-        # It need not find out that pictures are flat.
+        # The model need not learn that images are two-dimensional.
         model.backbone.embeddings.position_embeddings[0, 1:] = sine_positions(IMAGE_PX // PATCH_PX, DIM)
     return model
 

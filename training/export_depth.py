@@ -23,12 +23,12 @@ def main() -> None:
 
 
 def export(run: Path, out: Path) -> None:
-    """Write weights, settings and the list of all files; a model card that is there stays."""
+    """Write weights, settings and the manifest; an existing model card stays."""
     model = build_model(seed=0)
     state = saved(run)["parts"]
     model.load_state_dict({name.removeprefix("model."): value for name, value in state.items()})
     model.half().save_pretrained(out, max_shard_size="13MB")
-    _edit(out / "config.json", dtype="float32")  # what the library loads when nothing else is asked for
+    _edit(out / "config.json", dtype="float32")  # the library's default dtype
     build_processor().save_pretrained(out)
     write_manifest(out)
 

@@ -1,4 +1,4 @@
-"""The language model over a visual prefix with many questions behind it. Knows nothing about the tower."""
+"""The language model over a visual prefix, followed by many questions that do not attend to each other."""
 
 from __future__ import annotations
 

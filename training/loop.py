@@ -1,4 +1,4 @@
-"""The loop all stages share: schedule, clipping, progress, log, checkpoint, resume. Knows no task."""
+"""The training loop of all stages: schedule, clipping, progress, log, checkpoint, resume."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-B = TypeVar("B")  # whatever a stage trains on
+B = TypeVar("B")  # the batch type of a stage
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _save(plan: Plan, parts: nn.ModuleDict, optimiser: torch.optim.Optimizer, st
 
 
 def saved(folder: Path) -> dict[str, Any]:
-    """Read what a stage last saved, on whatever device it ran: `parts`, `optimiser` and `step`."""
+    """Load a stage's last checkpoint from any device: `parts`, `optimiser` and `step`."""
     return torch.load(folder / "last.pt", weights_only=True, map_location="cpu")
 
 

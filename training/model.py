@@ -1,4 +1,4 @@
-"""Architecture and tokenizer of room-tiny, in ordinary Hugging Face classes. Knows nothing about training."""
+"""Architecture and tokenizer of room-tiny, in ordinary Hugging Face classes."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def build_model(config: LlavaOnevisionConfig, seed: int) -> LlavaOnevisionForCon
 
 
 class SymbolCode(nn.Module):
-    """Turn symbols [..., WIDTH] into what the language model reads: the projector's target, then dropped."""
+    """Embed symbols [..., WIDTH] for the language model: the projector's target, used only in training."""
 
     def __init__(self, dim: int = LANGUAGE_DIM) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class SymbolCode(nn.Module):
 
 
 class DenseHeads(nn.Module):
-    """Read the symbols of every patch off the tower's output; only used in training."""
+    """Predict the symbols of every patch from the tower's output; used only in training."""
 
     def __init__(self, dim: int = TOWER_DIM) -> None:
         super().__init__()

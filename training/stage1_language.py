@@ -1,4 +1,4 @@
-"""Stage 1: teach the language model to answer from symbols, with no tower and no pictures.
+"""Stage 1: train the language model to answer from symbols, without a tower or images.
 
 python -m training.stage1_language --out runs/stage1 --steps 2400
 """
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def _keep(step: int, generator: torch.Generator, patches: int) -> int:
-    """How many visual tokens this step shows: now and then all, else as few as after merging."""
+    """Number of visual tokens in this step: sometimes all, otherwise as few as after merging."""
     if step % 25 == 24:
         return patches
     return int(torch.randint(48, 200, (), generator=generator))

@@ -1,4 +1,4 @@
-"""Stage 2: teach the tower to see, with dense heads only: first at 256 px, then at the full 384 px.
+"""Stage 2: train the tower with dense heads only: first at 256 px, then at the full 384 px.
 
 python -m training.stage2_tower --out runs/stage2 --low-steps 1500 --steps 2200 --until 1800
 """

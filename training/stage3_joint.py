@@ -1,4 +1,4 @@
-"""Stage 3: make the tower say what the language model reads, then train all on questions, often merging.
+"""Stage 3: align the tower with the language model, then train both on questions, often with merging.
 
 python -m training.stage3_joint --language runs/stage1 --tower runs/stage2 --out runs/stage3
 """
@@ -34,7 +34,7 @@ PLAIN_SHARE = 0.35  # of the joint steps run without merging
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything stage 3 trains."""
+    """All modules that stage 3 trains."""
 
     model: LlavaOnevisionForConditionalGeneration
     code: SymbolCode
@@ -98,7 +98,7 @@ def _align_loss(code: SymbolCode, visual: Tensor, symbols: Tensor) -> Tensor:
 
 
 def _represented(symbols: Tensor, tokens: Tokens) -> Tensor:
-    """Symbols [B, N, WIDTH] of each token's most telling patch: an anchor, else a thing's, else the first."""
+    """Symbols [B, N, WIDTH] of each token's best patch: an anchor, else one of a thing, else the first."""
     patches = symbols.shape[1]
     rank = 2 * (symbols[..., ANCHOR] > 0) + (symbols[..., THING] > 0)
     key = rank.squeeze(-1) * patches + torch.arange(patches - 1, -1, -1, device=symbols.device)

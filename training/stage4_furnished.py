@@ -1,4 +1,4 @@
-"""Stage 4: move a model of plain rooms into furnished ones, with more words and more things.
+"""Stage 4: fine-tune a model of plain rooms on furnished ones, with more words and more things.
 
 python -m training.stage4_furnished --start runs/plain --out runs/stage4
 """
@@ -30,7 +30,7 @@ from vlm.adapters import ViTAdapter, adapt
 from vlm.vision import encode
 
 LOW_PX = 256
-HARDER = ("colour", "distance", "nearer/farther", "shape", "size")  # asked twice as often; counting six times
+HARDER = ("colour", "distance", "nearer/farther", "shape", "size")  # twice as frequent; counting six times
 HIGH = Recipe(
     IMAGE_PX,
     GRID,
@@ -43,7 +43,7 @@ HIGH = Recipe(
 LOW = replace(HIGH, size=LOW_PX, grid=LOW_PX // PATCH_PX, first_seed=TRAIN.start + 7_000_000)
 HEADS_ALONE = 100  # steps in which the fresh dense heads learn without moving the tower
 KEEP_RATIOS = (0.5, 0.35, 0.25)
-METHODS = ("tome", "tosa")  # alike, so that neither is favoured where they are compared
+METHODS = ("tome", "tosa")  # equal, so that the comparison favours neither
 PLAIN_SHARE = 0.3  # of the steps, without merging
 
 
@@ -74,7 +74,7 @@ def main() -> None:
 def grown(
     start: Path, tokenizer: PreTrainedTokenizerFast, seed: int
 ) -> LlavaOnevisionForConditionalGeneration:
-    """Load a checkpoint and give it the words of `tokenizer`; the words it knows keep their meaning."""
+    """Load a checkpoint and extend it to the words of `tokenizer`; words it had keep their embeddings."""
     old = LlavaOnevisionForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
     known = AutoTokenizer.from_pretrained(start).get_vocab()
     model = build_model(build_config(tokenizer), seed)

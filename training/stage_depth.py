@@ -1,6 +1,6 @@
 """Train room-depth-tiny on RoomQA frames and their exact depth: first at 126 px, then at the full 252 px.
 
-Begins in plain rooms and goes on in furnished ones, from the checkpoint that came of it:
+Training starts in plain rooms; a second run continues in furnished ones from that checkpoint:
 python -m training.stage_depth --out runs/depth --low-steps 1700 --steps 2200
 python -m training.stage_depth --furnished --start runs/plain-depth --out runs/depth-furnished --low-steps 0
     --steps 500
@@ -31,7 +31,7 @@ VALIDATE_EVERY, VALIDATION_FRAMES = 100, 50
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a batch holds: `scenes` frames of `size` pixels, scene seeds counted from `first_seed`."""
+    """The recipe of a batch: `scenes` frames of `size` pixels, scene seeds counted from `first_seed`."""
 
     size: int
     first_seed: int
@@ -65,7 +65,7 @@ class DepthBatches(Dataset[DepthBatch]):
         first = self.recipe.first_seed + self.steps[index] * self.recipe.scenes
         make = make_plain_scene if self.recipe.plain else make_scene
         scenes = [make(seed) for seed in range(first, first + self.recipe.scenes)]
-        # Pixels as the estimator will get them, from a larger picture; depth exactly at their centres.
+        # Pixels as the estimator will get them, from a larger image; depth exactly at their centres.
         seen = self.processor(images=[render(scene).rgb for scene in scenes], return_tensors="pt")
         depth = np.stack([render(scene, self.recipe.size).depth for scene in scenes])
         generator = torch.Generator().manual_seed(first)
@@ -107,7 +107,7 @@ def batches(steps: range, low_steps: int, workers: int, plain: bool = True) -> I
 
 
 def validate(model: DepthAnythingForDepthEstimation, size: int, plain: bool) -> dict[str, float]:
-    """Score the model as it stands, on frames it never learns from."""
+    """Score the current model on frames outside its training set."""
     processor = build_processor(size)
 
     def look(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
-"""What an ideal tower would say of every patch of a RoomQA frame. Knows scenes and frames, no networks.
+"""Symbols: the output of an ideal tower for every patch of a RoomQA frame.
 
-One row of `WIDTH` numbers per patch: what the patch shows, where it is, and the facts of the thing it belongs
+Each patch has one row of `WIDTH` numbers: what it shows, where it is, and facts about the thing it belongs
 to. Stage 1 trains the language model on these rows, stage 2 trains the tower to predict them.
 """
 
@@ -23,7 +23,7 @@ FACTS = slice(PLACE.stop, PLACE.stop + 7)
 # 1 in exactly one patch of every thing that counts, the one nearest its visible centre.
 ANCHOR = slice(FACTS.stop, FACTS.stop + 1)
 WIDTH = ANCHOR.stop
-LEAST_SHARE = 0.03  # of a patch's pixels, from which it can belong to a thing
+LEAST_SHARE = 0.03  # minimum share of a patch's pixels for it to belong to a thing
 
 Array = NDArray[np.float32]
 
@@ -96,7 +96,7 @@ def _ahead(frame: Frame, n_things: int) -> Array:
 
 
 def _anchors(owner: NDArray[np.intp], things: Array, described: Array, grid: int) -> dict[int, int]:
-    """Choose the anchor patch of every thing that counts; one that owns no patch takes over its largest."""
+    """Choose the anchor of every visible thing: the nearest patch to its centre that it owns or covers."""
     anchors: dict[int, int] = {}
     for index in map(int, np.flatnonzero(described[:, ANCHOR.start])):
         taken = list(anchors.values())

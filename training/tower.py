@@ -1,4 +1,4 @@
-"""The tower in training: its forward, first positions, and the loss of its dense heads. Knows no words."""
+"""The tower in training: its forward pass, initial positions, and the loss of its dense heads."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run_tower(tower: SiglipVisionModel, pixels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def start_positions(tower: SiglipVisionModel) -> None:
-    """Begin with sine and cosine positions instead of noise: it need not find out that images are flat."""
+    """Initialise sine and cosine positions instead of noise, so that the grid need not be learnt."""
     weight = tower.embeddings.position_embedding.weight
     weight.copy_(sine_positions(math.isqrt(len(weight)), weight.shape[1]))
 
@@ -43,7 +43,7 @@ def sine_positions(side: int, dim: int) -> Tensor:
 
 
 def dense_loss(predicted: Tensor, symbols: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """Loss of predicting the symbols [B, N, WIDTH], and how good colour, shape, depth and anchors are."""
+    """Loss of predicting the symbols [B, N, WIDTH], and accuracy of colour, shape, depth and anchors."""
     thing = symbols[..., THING].squeeze(-1) > 0
     anchor = symbols[..., ANCHOR]
     weight = torch.where(symbols[..., THING] > 0, 1 + (ANCHOR_WEIGHT - 1) * anchor, 0.25)

@@ -1,6 +1,6 @@
 """Several answers decoded together, one token of each per step; each the same as if it were decoded alone.
 
-Prompts of different lengths are padded on the left. Knows neither pictures nor text, and not who asks.
+Prompts of different lengths are padded on the left. Inputs and outputs are token ids and features.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ FinishReason = Literal["stop", "length", "cancelled", "non_finite"]
 
 @dataclass
 class GeneratedSequence:
-    """One answer of a `Decoding`, as far as it has come.
+    """One answer of a `Decoding`, so far.
 
     `index`: its place among the prompts. `token_ids`: without the stop token. `finish_reason`: None while it
-    runs; "length": cut off at its own limit or the model's; "cancelled": dropped; "non_finite": the model
+    runs; "length": it reached its own limit or the model's; "cancelled": dropped; "non_finite": the model
     gave NaN or infinity instead of the next token.
     """
 
@@ -38,10 +38,10 @@ class GeneratedSequence:
 class Decoding:
     """Read several prompts and decode their answers together, each with its own parameters and limits.
 
-    prompts: ids [1, T] each, T may differ. features: [n, M, D] of each prompt's n pictures, for its
+    prompts: ids [1, T] each, T may differ. features: [n, M, D] of each prompt's n images, for its
     placeholders in order; n may differ, and be 0. The constructor runs the prompts; `step` the rest. Rows
-    that end leave the batch and its cache at once. For one thread at a time; of no use once the model has
-    raised inside it. One prompt alone, or prompts of one length, run without a padding mask.
+    that end leave the batch and its cache at once. For one thread at a time; unusable after the model
+    has raised an exception. One prompt alone, or prompts of one length, run without a padding mask.
     In float32 the tokens are those of each prompt alone; coarser types may round near-equal ones either way.
     Raises VlmError (prompt_too_long), before any work of the model, if no room is left for an answer; its
     `rows` are the prompts meant. Raises ValueError where placeholders and features disagree.
@@ -90,7 +90,7 @@ class Decoding:
 
     @torch.inference_mode()
     def cancel(self, rows: Collection[int]) -> None:
-        """End these rows as "cancelled"; the others never notice. Rows that have ended stay as they are."""
+        """End these rows as "cancelled" without effect on the others; ended rows stay unchanged."""
         for row in self._active:
             if row.index in rows:
                 row.finish_reason = "cancelled"
@@ -103,7 +103,7 @@ class Decoding:
         return self._forward(embed(self._vlm, last))
 
     def _forward(self, embeds: Tensor) -> Tensor:
-        """Run embeds [B, T, D] behind the cache; return the logits [B, vocabulary] that follow."""
+        """Run embeds [B, T, D] after the cache; return the logits [B, vocabulary] that follow."""
         if self._attended is None:
             return next_logits(self._vlm, embeds, self._cache)
         positions = (self._attended.cumsum(dim=1) - 1).clamp(min=0)[:, -embeds.shape[1] :]
@@ -121,12 +121,12 @@ class Decoding:
                 row.finish_reason = "length"
 
     def _evict_finished(self) -> None:
-        """Take the rows that have ended out of everything that has one entry per active row."""
+        """Remove the rows that have ended from everything that has one entry per active row."""
         stay = [place for place, row in enumerate(self._active) if row.finish_reason is None]
         if len(stay) == len(self._active):
             return
         self._active = tuple(self._active[place] for place in stay)
-        if not stay:  # nothing will be read again: let the memory go now
+        if not stay:  # free the memory now: nothing is read again
             self._cache, self._attended, self._logits = new_cache(self._vlm), None, None
             return
         at = torch.tensor(stay, device=self._vlm.device)

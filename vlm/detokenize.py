@@ -1,7 +1,4 @@
-"""The text of an answer while its tokens are still coming, for streams.
-
-Knows no stream: it says what is new and will never change, and its caller sends it.
-"""
+"""The text of an answer while its tokens are still coming, for streams: only text that will not change."""
 
 from __future__ import annotations
 
@@ -10,14 +7,14 @@ from collections.abc import Sequence
 from vlm.model import Vlm
 from vlm.prompt import answer_text, decoded
 
-HALF = "\ufffd"  # what bytes of a character become while some are missing
+HALF = "\ufffd"  # decoded from an incomplete UTF-8 sequence
 
 
 class IncrementalDetokenizer:
     """Turn the tokens of one answer into text piece by piece; the pieces together are its `answer_text`.
 
-    For one answer and one thread. Holds back what later tokens may change: a character whose bytes have not
-    all come, and space that may turn out to be the end, which an answer does not have.
+    For one answer and one thread. Holds back what later tokens may change: an incomplete character, and
+    trailing space, which an answer does not have.
     """
 
     def __init__(self, vlm: Vlm) -> None:

@@ -1,6 +1,6 @@
-"""Visual features and one prompt to an answer: project, and decode with nothing else in the batch.
+"""Answer one prompt about visual features: project, and decode alone in the batch.
 
-Knows neither pictures nor merging; nothing is kept on the model between calls.
+Nothing is kept on the model between calls.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vlm.sampling import GenerationParams
 
 @dataclass(frozen=True)
 class Generation:
-    """An answer. `token_ids` are without the stop token; "length" means that the answer was cut off."""
+    """An answer. `token_ids` are without the stop token; "length" means that the answer was truncated."""
 
     text: str
     token_ids: tuple[int, ...]
@@ -30,7 +30,7 @@ class Generation:
 
 @torch.inference_mode()
 def features(vlm: Vlm, tokens: Tokens) -> Tensor:
-    """Project tokens into the language model, image_newline behind each picture: [B, N + 1, D]."""
+    """Project tokens into the language model, image_newline after each image: [B, N + 1, D]."""
     projected = vlm.model.model.multi_modal_projector(tokens.x[:, tokens.num_prefix :])
     newline = vlm.model.model.image_newline.to(projected.dtype).expand(len(projected), 1, -1)
     return torch.cat((projected, newline), dim=1)
@@ -45,7 +45,7 @@ def generate(
 ) -> Generation:
     """Answer one prompt [1, T] with the features [n, M, D] at its placeholders, in order.
 
-    `should_stop` is asked after every token that is not the last ("cancelled" if it says so).
+    `should_stop` is called after every token but the last; True ends the answer as "cancelled".
     Raises VlmError: prompt_too_long, or non_finite if the model gives NaN or infinity. `Decoding` does this
     for several prompts at once.
     """
@@ -57,5 +57,5 @@ def generate(
     (row,) = decoding.rows
     if row.finish_reason == "non_finite":
         raise VlmError("non_finite", f"{vlm.id} gave NaN or infinity instead of the next token")
-    assert row.finish_reason is not None, "a row that is not live has ended"
+    assert row.finish_reason is not None, "an inactive row has ended"
     return Generation(answer_text(vlm, row.token_ids), tuple(row.token_ids), row.finish_reason)

@@ -1,6 +1,6 @@
-"""The two things we ask of the language model: embeddings with visual features put in, and the next logits.
+"""The two calls to the language model: embeddings with visual features inserted, and the next logits.
 
-Knows no text, no pictures and no strategy; the cache is the caller's.
+The cache belongs to the caller.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def next_logits(
     attention_mask: Tensor | None = None,
     position_ids: Tensor | None = None,
 ) -> Tensor:
-    """Run embeddings [B, T, D] behind what the cache holds; return the logits [B, vocabulary] that follow."""
+    """Run embeddings [B, T, D] after the cache; return the logits [B, vocabulary] that follow."""
     language_model = vlm.model.model.language_model
     hidden = language_model(
         inputs_embeds=embeds,

@@ -1,6 +1,6 @@
-"""From a name to a `Vlm`: the embedded checkpoint, a folder, or a Hugging Face hub id.
+"""Load a `Vlm` by name: the embedded checkpoint, a folder, or a Hugging Face hub id.
 
-Only safetensors weights and only code of the installed transformers: nothing a checkpoint brings is executed.
+Only safetensors weights are loaded, with code of the installed transformers; no code of a checkpoint is run.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _eos_token_ids(
 
 
 def _try_prompt(vlm: Vlm) -> None:
-    """Fail now rather than at the first question; also leaves the tokenizer in the one mode requests use."""
+    """Try one prompt, so that loading fails and not a request; also sets the tokenizer's one mode."""
     rows = vlm.text_config.vocab_size
     if len(vlm.tokenizer) > rows:
         raise READER.broken(

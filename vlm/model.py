@@ -1,6 +1,6 @@
-"""What a loaded vision-language model is: frozen values around one transformers model.
+"""A loaded vision-language model: frozen values around one transformers model.
 
-Knows no files, no prompts and no requests; nothing in this package writes to the model after loading.
+Nothing in this package writes to the model after loading.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class VlmError(Exception):
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """How a picture becomes the tower's input: preprocessor_config.json of the checkpoint.
+    """How an image becomes the tower's input: preprocessor_config.json of the checkpoint.
 
     `size_px` is the side of the square view; `rescale` multiplies 0..255 values before `(v - mean) / std`;
     `resample` is a PIL resampling filter number.
@@ -100,6 +100,6 @@ class Vlm:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given: a clock then reads work done and not work queued."""
+    """Wait until the device has finished its queued work, so that a clock measures it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

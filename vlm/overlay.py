@@ -1,6 +1,6 @@
-"""Pictures of merging: which patches went together, layer by layer, and how many tokens every layer keeps.
+"""Figures of merging: the merged groups of patches, layer by layer, and the tokens that every layer keeps.
 
-Knows a patch grid and the token of every patch, never a class token, and no model.
+Inputs are the patch grid and the token of every patch, without prefix tokens.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from PIL import Image, ImageDraw, ImageFont
 from tosa import MergePlan, Tokens
 
 GOLDEN_ANGLE = 0.618033988749895
-"""Turns of the colour wheel between neighbouring patches; keeps their hues apart."""
+"""Step of the hue, in turns, between neighbouring patches; keeps their hues apart."""
 HATCH_GREY, HATCH_PX = 150, 6
 LABEL_PX, MARGIN_PX = 18, 6
 
 
 class PlotsMissing(Exception):
-    """Say that plots need matplotlib, which is not installed."""
+    """Plots need matplotlib, which is not installed."""
 
 
 def draw_groups(image: Image.Image, source: NDArray[np.int64], grid: tuple[int, int]) -> Image.Image:
-    """Paint every merged group in its mean colour, its edge in a colour of its own; lone patches stay.
+    """Paint every merged group in its mean colour, with an edge in a distinct colour; single patches stay.
 
     source [P] is the token of each patch of the row-major grid (rows, columns), -1 for a dropped one, which
     is darkened and hatched. A group keeps its colour from layer to layer while it keeps its first patch.
@@ -71,7 +71,7 @@ def film_strip(
 
 
 def strip_of(image: Image.Image, trace: Sequence[Tokens], grid: tuple[int, int]) -> Image.Image:
-    """Draw the film strip of the first picture of a trace, one `Tokens` per layer as `encode` leaves them.
+    """Draw the film strip of the first image of a trace, one `Tokens` per layer as `encode` records them.
 
     Only layers that changed the number of tokens are shown, at most eight.
     """
@@ -122,7 +122,7 @@ def plot_tokens(plans: Sequence[MergePlan], path: Path) -> None:
 
 
 def _leaders(source: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Name every token by its first patch: [P] in 0..P-1, -1 where dropped."""
+    """Identify every token by its first patch: [P] in 0..P-1, -1 where dropped."""
     first = np.full(int(source.max()) + 2, source.size)
     np.minimum.at(first, source, np.arange(source.size))  # -1 writes into the spare last place
     return np.where(source < 0, -1, first[source])

@@ -1,9 +1,9 @@
-"""Pictures to the tower's input: one squashed square view per picture, ToSA's setting.
+"""Images to the tower's input: each is resized to one square view, as in ToSA.
 
-transformers would cut a single picture into anyres tiles; several pictures it pads to squares. We do neither:
-every picture is resized to size_px x size_px whatever its aspect ratio, so patch (row, column) always means
-the same part of the picture (and of its depth). The result equals the whole view that the image processor of
-LlavaOnevision makes of a single picture, before its tiles.
+transformers would split a single image into anyres tiles and pad several images to squares. We do neither:
+every image is resized to size_px x size_px whatever its aspect ratio, so patch (row, column) always means
+the same part of the image (and of its depth). The result equals the whole view that the image processor of
+LlavaOnevision makes of a single image, before its tiles.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _KERNELS = {
 def pixel_values(vlm: Vlm, images: Sequence[Image.Image], device: torch.device | str | None = None) -> Tensor:
     """Return [n, 3, S, S] in the model's dtype; S is the side the tower was built for.
 
-    Pictures of any mode and size; alpha is dropped. At least one picture. device: the model's by default.
+    Images of any mode and size; alpha is dropped. At least one image. device: the model's by default.
     """
     settings = vlm.image_processor
     views = torch.empty(len(images), 3, settings.size_px, settings.size_px)
@@ -37,7 +37,7 @@ def pixel_values(vlm: Vlm, images: Sequence[Image.Image], device: torch.device |
 
 
 def _resized(image: Image.Image, settings: ImageSettings) -> Tensor:
-    """Return [3, S, S] uint8, resized by the image processor's own kernel, or Pillow's where that is rare."""
+    """Return [3, S, S] uint8, resized by the image processor's own kernel, or Pillow's for rare ones."""
     side, resample = settings.size_px, Image.Resampling(settings.resample)
     rgb = image if image.mode == "RGB" else image.convert("RGB")
     if rgb.size != (side, side) and resample not in _KERNELS:

@@ -1,6 +1,6 @@
 """A question or a conversation to token ids, one placeholder per visual token; and an answer's ids to text.
 
-Knows the merged counts as numbers only: they follow from the plan, before the tower has run.
+The number of visual tokens follows from the plan, before the tower has run.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ Role = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True)
 class Turn:
-    """What one side says in a conversation: texts, and None where the next picture stands."""
+    """One message of a conversation: texts, and None in the place of the next image."""
 
     role: Role
     content: tuple[str | None, ...]
 
     def __post_init__(self) -> None:
-        if self.role not in get_args(Role):  # it becomes part of the prompt as it is
+        if self.role not in get_args(Role):  # it becomes part of the prompt verbatim
             raise ValueError(f"the role of a turn is one of {get_args(Role)}, not {self.role!r}")
 
 
 def prompt_ids(vlm: Vlm, question: str, tokens_per_image: Sequence[int]) -> Tensor:
-    """Return the prompt [1, T] of one question, its pictures in front: `chat_ids` of one user turn.
+    """Return the prompt [1, T] of one question, its images in front: `chat_ids` of one user turn.
 
     Special tokens spelled out in the question stay text. Raises VlmError (unsupported_turns).
     """
@@ -42,25 +42,25 @@ def prompt_ids(vlm: Vlm, question: str, tokens_per_image: Sequence[int]) -> Tens
 def chat_ids(vlm: Vlm, turns: Sequence[Turn], tokens_per_image: Sequence[int]) -> Tensor:
     """Return the prompt [1, T] of a conversation, up to where the assistant speaks next.
 
-    tokens_per_image: merged tokens of every picture, in the order of the turns; each gets one placeholder
-    more, for image_newline, as transformers packs pictures of one view. Where pictures stand within a turn is
-    for the template to say: that of llava-onevision puts them before the texts of their turn. Special tokens
+    tokens_per_image: merged tokens of every image, in the order of the turns; each gets one placeholder
+    more, for image_newline, as transformers packs images of one view. The template decides where images are
+    placed within a turn: that of llava-onevision puts them before the texts of their turn. Special tokens
     spelled out in a text stay text: they can neither add placeholders nor end a turn.
     Raises VlmError (unsupported_turns) if the chat template refuses these turns or loses a part of them.
-    Raises ValueError without turns, or with another number of pictures than `tokens_per_image`.
+    Raises ValueError without turns, or with another number of images than `tokens_per_image`.
     """
     texts = [part for turn in turns for part in turn.content if part is not None]
-    pictures = sum(part is None for turn in turns for part in turn.content)
-    if not turns or pictures != len(tokens_per_image):
-        raise ValueError(f"{len(turns)} turns with {pictures} pictures, for {len(tokens_per_image)} pictures")
-    # The same turns with marks for texts show what the template does to them, whatever the texts say.
+    images = sum(part is None for turn in turns for part in turn.content)
+    if not turns or images != len(tokens_per_image):
+        raise ValueError(f"{len(turns)} turns with {images} images, for {len(tokens_per_image)} images")
+    # The same turns with marks for texts show what the template does, independently of the texts.
     marks = [str(10**15 + i) for i in range(len(texts))]
     marked = _render(vlm, turns, marks)
     if any(mark not in marked for mark in marks):
         raise _unsupported("leaves out a text of these turns")
     ids = _tokenize(vlm, _render(vlm, turns, defuse(vlm, texts)))
-    if ids.count(vlm.image_token_id) != pictures:
-        raise _unsupported("does not place each picture of these turns once")
+    if ids.count(vlm.image_token_id) != images:
+        raise _unsupported("does not place each image of these turns once")
     if special_ids(vlm, ids) != special_ids(vlm, _tokenize(vlm, marked)):
         raise _unsupported("makes special tokens out of the texts of these turns")
     return torch.tensor([list(_expand(ids, vlm.image_token_id, tokens_per_image))], device=vlm.device)
@@ -72,13 +72,13 @@ def answer_text(vlm: Vlm, token_ids: Sequence[int]) -> str:
 
 
 def decoded(vlm: Vlm, token_ids: Sequence[int]) -> str:
-    """Decode tokens as they are, so that more of them only ever add text; special ones are left out."""
+    """Decode tokens without clean-up, so that further tokens only add text; special ones are skipped."""
     text = vlm.tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return str(text)
 
 
 def _render(vlm: Vlm, turns: Sequence[Turn], texts: Sequence[str]) -> str:
-    """Write the turns as the checkpoint does, with `texts` in the places of their own."""
+    """Render the turns with the checkpoint's template, with `texts` in place of their own."""
     rest = iter(texts)
     contents = [[None if part is None else next(rest) for part in turn.content] for turn in turns]
     if vlm.chat_template is None:
@@ -94,7 +94,7 @@ def _render(vlm: Vlm, turns: Sequence[Turn], texts: Sequence[str]) -> str:
         rendered = vlm.tokenizer.apply_chat_template(
             messages, chat_template=vlm.chat_template, add_generation_prompt=True, tokenize=False
         )
-    except Exception as error:  # a template is the checkpoint's own program: it may raise anything
+    except Exception as error:  # a template is a program of the checkpoint: it may raise anything
         raise _unsupported("refuses these turns") from error
     return str(rendered)
 
@@ -114,19 +114,19 @@ def _expand(ids: Sequence[int], image_token_id: int, tokens_per_image: Sequence[
 
 
 def placeholder(vlm: Vlm) -> str:
-    """Return the token that stands for a picture, spelled out."""
+    """Return the image placeholder as text."""
     return str(vlm.tokenizer.convert_ids_to_tokens(vlm.image_token_id))
 
 
 def defuse(vlm: Vlm, texts: Sequence[str]) -> list[str]:
-    """Break every special token spelled out in a text by a space, also where it runs over several texts.
+    """Break every special token spelled out in a text by a space, also where it spans several texts.
 
     Not split_special_tokens: the tokenizer keeps that mode as state, which threads would share.
     """
     longest_first = sorted(_spellings(vlm), key=len, reverse=True)
     spelled = re.compile("|".join(map(re.escape, longest_first)))
     defused: list[str] = []
-    before = ""  # the end of what a template may put right in front of the next text
+    before = ""  # the end of the template's own text, which may continue in the next one
     for text in texts:
         broken = spelled.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
         if spelled.search(before + broken):

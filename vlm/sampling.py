@@ -1,6 +1,6 @@
-"""From logits to the next token of every row: greedy, or drawn with a temperature, top-p and a seed.
+"""Choose the next token of every row from logits: greedy, or sampled with a temperature, top-p and a seed.
 
-Knows no model and no text; a row's choice never depends on its neighbours in the batch.
+The choice of a row never depends on the other rows of the batch.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def _invalid(field: str, span: str, value: float, limit: float) -> VlmError:
 
 @dataclass(frozen=True, eq=False)
 class Sampler:
-    """Chooses the tokens of one answer: its parameters, and its own source of chance."""
+    """Chooses the tokens of one answer, with its own parameters and random generator."""
 
     params: GenerationParams
     generator: torch.Generator
 
     @classmethod
     def start(cls, params: GenerationParams) -> Sampler:
-        """Seed the source of chance, on the CPU so that a seed means the same on every device."""
+        """Seed the generator, on the CPU so that a seed gives the same answer on every device."""
         generator = torch.Generator()
         if params.seed is None:
             generator.seed()
@@ -67,7 +67,7 @@ class Sampler:
 def choose(logits: Tensor, samplers: Sequence[Sampler]) -> list[int | None]:
     """Choose the next token of each row of logits [B, vocabulary]; None for a row that is not finite."""
     finite = logits.isfinite().all(dim=-1)
-    best = torch.where(finite, logits.argmax(dim=-1), -1).tolist()  # one copy off the device for all rows
+    best = torch.where(finite, logits.argmax(dim=-1), -1).tolist()  # one copy from the device for all rows
     return [
         None if token < 0 else token if sampler.params.temperature == 0 else sampler.draw(row)
         for token, sampler, row in zip(best, samplers, logits, strict=True)

@@ -1,6 +1,6 @@
 """The vision encoder: our own loop over a loaded vision transformer, which only holds the weights.
 
-Does not know prompts, depth or how a method merges; nothing is patched and no state is left on the model.
+The loop patches nothing and keeps no state on the model.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def encode(
     method: MergeMethod | None = None,
     between_layers: Callable[[], None] | None = None,
 ) -> Tokens:
-    """Run the layers of `plan` over the pictures, merging tokens as the plan's method does.
+    """Run the layers of `plan` over the images, merging tokens as the plan's method does.
 
     adapter: a loaded model that `adapt` knows, or what `adapt` made of it. pixel_values: [B, 3, H, W],
     normalised. spatial: [B, P, S], for methods that need it (P = patches). track_source: follow every patch
     to its token, which raster order does anyway once the grid is gone. trace: a list that gets the tokens
-    every layer leaves behind. method: stands in for the plan's own, for one that METHODS does not hold.
+    every layer leaves behind. method: replaces the plan's own, for one that is not in METHODS.
     between_layers: called before every layer, so that a caller may stop the work by raising.
-    Returns tokens with x [B, N, C] as the last layer that runs leaves it, before any final norm;
+    Returns tokens with x [B, N, C] as the last layer that runs returns it, before any final norm;
     N = plan.tokens_out and the prefix. Differentiable; callers that only infer wrap it in
     `torch.inference_mode()`. Dropout on attention weights is never applied. Raises VlmError.
     """
@@ -81,7 +81,7 @@ def tosa_encode(
     *,
     feature_layer: int = -1,
 ) -> Tokens:
-    """Encode pictures with merging: `tosa_encode(model, pixels, MergeSpec("tome", keep_ratio=0.5))`.
+    """Encode images with merging: `tosa_encode(model, pixels, MergeSpec("tome", keep_ratio=0.5))`.
 
     With method "none", x equals timm's `model.forward_features(pixels)` and the last_hidden_state of
     transformers, final norm included; SAM's tokens are those before its neck (see `feature_map`).
@@ -96,7 +96,7 @@ def tosa_encode(
 def feature_map(
     model: ViTAdapter | Any, pixel_values: Tensor, spec: MergeSpec, spatial: Tensor | None = None
 ) -> Tensor:
-    """Encode pictures with merging and bring the features back on the full patch grid, for dense heads.
+    """Encode images with merging and bring the features back on the full patch grid, for dense heads.
 
     Returns [B, C, rows, columns] behind the final norm, without prefix tokens; for SAM behind its neck, which
     with method "none" is `model.forward_features(pixels)`; for an adapter of an earlier one, that state.
@@ -145,7 +145,7 @@ def _start(adapter: ViTAdapter, pixel_values: Tensor, spatial: Tensor | None, tr
 
 
 def _require_spatial(adapter: ViTAdapter, plan: MergePlan, batch: int, spatial: Tensor | None) -> None:
-    """Refuse missing spatial tokens, and those of other pictures or another grid; they may have a prefix."""
+    """Refuse missing spatial tokens, and those of other images or another grid; they may have a prefix."""
     if spatial is None:
         if plan.needs_spatial:
             message = f"{plan.method} needs spatial tokens: give spatial=spatial_tokens(z)"

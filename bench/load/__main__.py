@@ -1,4 +1,4 @@
-"""Load a running service, or one that is started for the test, and write what was measured.
+"""Load a running service, or one started for the test, and write the measurements.
 
 python -m bench.load --url http://127.0.0.1:8000 --scenario mixed overload
 python -m bench.load --serve

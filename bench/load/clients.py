@@ -1,6 +1,6 @@
-"""The same request from this generator and from clients that others wrote, one after another.
+"""The same request from this generator and from independent clients, one after another.
 
-A stall that only real clients meet shows here as a difference between the arms. Every arm uses one connection
+A stall that affects only real clients shows as a difference between the arms. Every arm uses one connection
 and keeps it open. `hey` is a program: apt-get install hey.
 """
 

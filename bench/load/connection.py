@@ -1,4 +1,4 @@
-"""HTTP/1.1 by h11 on a non-blocking socket: one request out, one response back, with the moments of each.
+"""HTTP/1.1 by h11 on a non-blocking socket: one request out, one response back, with timestamps.
 
 A socket and not an asyncio stream: a server that refuses before it has read the body closes the connection,
 and a stream then drops the response that has already arrived.
@@ -18,12 +18,12 @@ READ_BYTES = 1 << 16
 
 
 class NoResponse(Exception):
-    """The connection ended, or could not be made, before a whole response arrived; the text says how."""
+    """The connection failed or closed before a whole response arrived; the text says how."""
 
 
 @dataclass(frozen=True)
 class Response:
-    """One whole response. Moments are perf_counter seconds; `arrivals` say how much body had come when."""
+    """One whole response. Times are perf_counter seconds; `arrivals` are (time, body bytes so far)."""
 
     status: int
     headers: dict[str, str]
@@ -44,7 +44,7 @@ class Connection:
 
     @classmethod
     async def open(cls, host: str, port: int) -> Connection:
-        """Connect. Raises NoResponse if nobody listens."""
+        """Connect. Raises NoResponse if no connection can be made."""
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -59,7 +59,7 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """Say whether the server has neither closed nor sent anything since the last response."""
+        """Whether the server has neither closed nor sent anything since the last response."""
         try:
             self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -70,7 +70,7 @@ class Connection:
 
     @property
     def is_reusable(self) -> bool:
-        """Say whether the last response allows another request on this connection."""
+        """Whether the last response allows another request on this connection."""
         return self._all_sent and self._protocol.our_state is h11.IDLE
 
     async def exchange(self, head: h11.Request, body: bytes = b"") -> Response:

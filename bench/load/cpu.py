@@ -1,4 +1,4 @@
-"""Who used the processor while something was measured: the server, this client, and others."""
+"""CPU use during a measurement: by the server, by this client, and by other programs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 
 
 class CpuShares:
-    """Count from now on; `shares` says how many cores each used on average since then."""
+    """Count CPU time from now on; `shares` returns the average number of cores that each has used."""
 
     def __init__(self, tree: Callable[[], list[psutil.Process]]) -> None:
         self._tree = tree
@@ -58,7 +58,7 @@ async def quietly(
     max_others: float,
     repeats: int,
 ) -> dict[str, Any]:
-    """Run a part, again while others use over `max_others` cores; return the quietest, marked if noisy."""
+    """Measure a part again while others use over `max_others` cores; return the quietest, marked if noisy."""
     tries: list[dict[str, Any]] = []
     while len(tries) <= repeats:
         counting = CpuShares(tree)

@@ -51,7 +51,7 @@ class Target:
         return h11.Request(method=request.method, target=request.path, headers=headers)
 
     async def open(self) -> Connection:
-        """Open a connection of its own, never to be reused. Raises NoResponse."""
+        """Open a separate connection, which is never reused. Raises NoResponse."""
         self.opened += 1
         return await Connection.open(self.address, self.port)
 
@@ -118,7 +118,7 @@ async def send_and_disconnect(target: Target, request: Request, due_s: float, af
 async def open_loop(
     target: Target, requests: Iterable[Request], moments: Iterable[float], fresh: bool = False
 ) -> list[Sample]:
-    """Send each request at its moment, in seconds from now, whether or not earlier ones are answered."""
+    """Send each request at its time, in seconds from now, whether or not earlier ones are answered."""
     start, running = perf_counter(), list[asyncio.Task[Sample]]()
     for request, moment in zip(requests, moments, strict=False):
         await _sleep_until(start + moment)
@@ -141,19 +141,19 @@ async def closed_loop(
 
 
 def steady(rate: float, seconds: float) -> list[float]:
-    """Return evenly spaced moments: `rate` per second for `seconds`."""
+    """Return evenly spaced times: `rate` per second for `seconds`."""
     return [index / rate for index in range(max(1, round(rate * seconds)))]
 
 
 def poisson(rate: float, seconds: float, seed: int = 0) -> list[float]:
-    """Return moments as independent clients make them: exponential gaps, `rate` per second on average."""
+    """Return times of independent arrivals: exponential gaps, `rate` per second on average."""
     chance = Random(seed)
     gaps = (chance.expovariate(rate) for _ in itertools.count())
     return list(itertools.takewhile(lambda moment: moment < seconds, itertools.accumulate(gaps)))
 
 
 def endless(requests: Sequence[Request]) -> Iterator[Request]:
-    """Repeat requests without end; the moments say how many are sent."""
+    """Repeat requests without end; the schedule limits how many are sent."""
     return itertools.cycle(requests)
 
 

@@ -6,7 +6,7 @@ does. Choose modes by class: ... locustfile.py NoneUser TosaUser
 """
 
 # pyright: reportMissingImports=false, reportArgumentType=false
-# (Locust is an extra; and it sends bytes, whatever its annotation says.)
+# (Locust is an extra; and it accepts bytes, against its annotation.)
 
 from __future__ import annotations
 

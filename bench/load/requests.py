@@ -1,4 +1,4 @@
-"""What is sent and what came back: requests with bodies encoded beforehand, and a sample for each."""
+"""Requests with bodies encoded beforehand, and a sample of measurements for each."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Sample:
-    """What one request measured. Moments are perf_counter seconds.
+    """The measurements of one request. Times are perf_counter seconds.
 
-    `status` is None where no whole response came: `lost` then says why, unless the client disconnected.
+    `status` is None without a whole response: `lost` then says why, unless the client disconnected.
     Latency counts from `due_s`, when the request should have been sent, not from when it was: a slow answer
     must not make the requests behind it look fast (coordinated omission).
     """
@@ -58,7 +58,7 @@ class Sample:
 
     @property
     def lateness_ms(self) -> float:
-        """Return how late it was sent: the scheduling noise of this generator."""
+        """Return the delay of sending in ms: the scheduling noise of this generator."""
         return (self.sent_s - self.due_s) * 1000
 
     @property
@@ -91,7 +91,7 @@ class Sample:
 
     @property
     def total_ms(self) -> float | None:
-        """Return how long the server says that it took, None where it does not say."""
+        """Return the server's own total in ms, None if it reports none."""
         return self.answer().get("timings_ms", {}).get("total")
 
     def code(self) -> str:
@@ -101,7 +101,7 @@ class Sample:
         return str(code or self.status)
 
     def event_moments(self) -> list[float]:
-        """Return when each event of a stream was whole, except the closing one that holds the answer."""
+        """Return when each event of a stream was complete, except the last one, which holds the answer."""
         if self.response is None:
             return []
         moments, start, arrivals = [], 0, iter(self.response.arrivals)

@@ -1,4 +1,4 @@
-"""The scenarios: each loads a target in its own way and returns what it measured, as JSON-ready values."""
+"""The scenarios: each loads a target in its own way and returns its measurements, ready for JSON."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SLO_FACTOR = 5.0
 
 @dataclass
 class Scenario:
-    """What a scenario runs with: the server, for how long, and what was measured of the server before."""
+    """The parameters of a scenario: the server, durations, and earlier measurements of the server."""
 
     target: Target
     seconds: float = 10.0
@@ -44,7 +44,7 @@ class Scenario:
     capacity: float = 0.0  # answers per second, of `capacity`
     base_ms: float = 0.0  # median latency of one client
     p99_at_capacity_ms: float = 0.0
-    tree: Callable[[], list[Process]] = list  # the server's processes, where we started them
+    tree: Callable[[], list[Process]] = list  # the server's processes, if started here
     log: Callable[[str], None] = field(default=lambda _: None)
 
     def uncached(self) -> dict[str, object]:
@@ -61,7 +61,7 @@ class Scenario:
 
 
 async def known_fields(target: Target) -> frozenset[str]:
-    """Return which optional fields of a question the server knows, from its own schema."""
+    """Return the optional fields of a question in the server's OpenAPI schema."""
     try:
         response = await target.exchange(Request("/openapi.json"))
     except (NoResponse, TimeoutError):
@@ -89,7 +89,7 @@ async def real_clients(scenario: Scenario) -> dict[str, Any]:
 
 
 async def one(scenario: Scenario) -> dict[str, Any]:
-    """One mode at half and at 80 % of the capacity, arrivals as of independent clients."""
+    """One mode at half and at 80 % of the capacity, with Poisson arrivals."""
     requests, steps = scenario.requests("tosa 0.25"), {}
     for share in (0.5, 0.8):
         moments = poisson(share * scenario.capacity, scenario.seconds)
@@ -149,7 +149,7 @@ async def episodes(
 async def stream(scenario: Scenario) -> dict[str, Any]:
     """Streamed answers, four clients: time to the first event, and between events."""
     if "stream" not in scenario.known_fields:
-        return {"skipped": "the server knows no field 'stream'"}
+        return {"skipped": "the server has no field 'stream'"}
     more = {**scenario.uncached(), "stream": "true"}
     requests = distinct(("tosa 0.25",), scenario.frames, more)
     samples = await closed_loop(scenario.target, requests, 4)
@@ -181,7 +181,7 @@ async def overload(scenario: Scenario) -> dict[str, Any]:
 
 
 async def disconnects(scenario: Scenario) -> dict[str, Any]:
-    """Clients that wait at 40 % of the capacity, and as many that disconnect at a random moment."""
+    """Clients that wait at 40 % of the capacity, and as many that disconnect at a random time."""
     waiting = scenario.requests("tosa 0.25")
     abandoned = distinct(("tosa 0.25",), 16, scenario.uncached(), start=700)
     rate, chance = 0.4 * scenario.capacity, Random(1)

@@ -98,7 +98,7 @@ def free_port() -> int:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask the process to end, then kill by id the children that it left behind."""
+    """Terminate the process, then kill by id the children that it left behind."""
     try:
         tree = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:

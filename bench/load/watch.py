@@ -19,7 +19,7 @@ LINE = re.compile(rf"^\w*?({'|'.join(GAUGES)})(?:\{{[^}}]*\}})? ([-+.\deE]+)$", 
 
 @dataclass
 class Watched:
-    """What was observed: probe samples, and [seconds, value] by gauge."""
+    """Observations: probe samples, and [seconds, value] by gauge."""
 
     probes: list[Sample] = field(default_factory=list)
     gauges: dict[str, list[list[float]]] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Watched:
 async def watching(
     target: Target, probe: str | None = "/livez", every_s: float = 0.02, metrics: str | None = "/metrics"
 ) -> AsyncIterator[Watched]:
-    """Request `probe` every `every_s`, on a schedule of its own, and `metrics` five times a second."""
+    """Request `probe` every `every_s`, on a fixed schedule, and `metrics` five times a second."""
     watched, start = Watched(), perf_counter()
     loops = [] if probe is None else [_probe(target, probe, every_s, watched)]
     if metrics is not None:
@@ -44,7 +44,7 @@ async def watching(
 
 
 async def scrape(target: Target, path: str = "/metrics") -> dict[str, float]:
-    """Return the gauges now; nothing where the server has none."""
+    """Return the current gauges; none if the server has no /metrics."""
     try:
         response = await target.exchange(Request(path))
     except (NoResponse, TimeoutError):

@@ -1,1 +1,1 @@
-"""The same model behind other servers, loaded by the same client: what our server adds, and what it costs."""
+"""The same model behind other servers, under the same load: the overhead of this server compared."""

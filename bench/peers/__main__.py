@@ -84,7 +84,7 @@ def measured(name: str, work: Work, console: Console) -> dict[str, Any]:
 
 
 def kept_runs(path: Path, work: Work) -> list[dict[str, Any]]:
-    """Return what an earlier start measured with the same work in the same environment."""
+    """Return the runs of an earlier start with the same work in the same environment."""
     if not path.exists():
         return []
     result = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Whether the bars are met, computed from the rounds that were measured."""
+"""The bars that the measured rounds have to meet, and the verdict on each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-Round = dict[str, dict[str, Any]]  # what was measured in one round, by arm
+Round = dict[str, dict[str, Any]]  # the parts of one round, by arm
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class Bar:
 
 
 def quiet(found: Round) -> Round:
-    """Leave out the parts that other programs disturbed in every try."""
+    """Drop the parts that other programs disturbed in every try."""
     return {arm: quiet_parts(parts) for arm, parts in found.items()}
 
 
 def quiet_parts(parts: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the disturbed parts of one arm."""
+    """Drop the disturbed parts of one arm."""
     return {name: part for name, part in parts.items() if not (isinstance(part, dict) and part.get("noisy"))}
 
 

@@ -1,6 +1,6 @@
 """The engine in this process, no server: one by one, and in full batches with decoding ahead in a pool.
 
-Both do all the work from file bytes to answers. Prints what was measured as JSON.
+Both do all the work from file bytes to answers. Prints the measurements as JSON.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def one_by_one(model: Model, questions: list[Question]) -> dict[str, Any]:
 
 
 def in_batches(model: Model, questions: list[Question]) -> dict[str, Any]:
-    """Answer full batches in this thread while a pool prepares what comes next."""
+    """Answer full batches in this thread while a pool prepares the next ones."""
     in_model, began = 0.0, perf_counter()
     with ThreadPoolExecutor(model.settings.decode_threads) as pool:
         ready = iter([pool.submit(model.prepare, *question, *PLAN) for question in questions])

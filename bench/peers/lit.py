@@ -1,4 +1,4 @@
-"""D: LitServe with its batching: whatever waits, at most a full batch, encoded and decoded together."""
+"""D: LitServe with its batching: waiting requests, at most a full batch, encoded and decoded together."""
 # pyright: reportMissingImports=false, reportIncompatibleMethodOverride=false
 
 import sys
@@ -16,7 +16,7 @@ class Vqa(litserve.LitAPI):
         self.model = Model()
 
     def decode_request(self, request: Request) -> Prepared:
-        form: Any = request  # LitServe reads the annotation, but gives the form
+        form: Any = request  # LitServe reads the annotation, but passes the form
         files = form["image"].file.read(), form["depth"].file.read()
         return self.model.prepare(*files, form["question"], form["method"], float(form["keep_ratio"]))
 

@@ -1,4 +1,4 @@
-"""What every server under comparison serves: the service's own preparation and engine, without its server.
+"""The model behind every compared server: the service's own preparation and engine, without its server.
 
 The adapters beside this file add HTTP, threads and queues, and do not change the model. Torch's threads come
 from OMP_NUM_THREADS, which the runner sets for all.
@@ -22,7 +22,7 @@ MAX_BATCH = Settings.model_fields["max_batch"].default
 
 
 class Model:
-    """One loaded and warm model. Not for two threads at once, but for `prepare`."""
+    """One loaded and warm model. Only `prepare` may run in several threads at once."""
 
     def __init__(self) -> None:
         self.settings = Settings()

@@ -1,4 +1,4 @@
-"""E: Ray Serve as it comes, one replica."""
+"""E: Ray Serve with its defaults, one replica."""
 # pyright: reportMissingImports=false, reportFunctionMemberAccess=false
 
 import signal

@@ -1,4 +1,4 @@
-"""One server in one round: every part is measured, again while other programs use the CPU."""
+"""One server in one round; a part is repeated while other programs use the CPU."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from bench.peers.arms import MODE, Arm, Work
 from evals.environment import environment_of
 
 DISCONNECT_AFTER_S = 0.1
-WARM_UP = 20  # questions; about as many as the engine without a server gets
+WARM_UP = 20  # questions; about as many as for the engine without a server
 
 
 def requests_of(work: Work) -> list[Request]:
-    """Return a question about each frame; ours must not cache it, the others ignore that field."""
+    """Return a question about each frame, with our cache off; the other servers ignore that field."""
     requests = distinct((MODE,), work.frames, {"cache": "false"})
     return [replace(request, label=str(index)) for index, request in enumerate(requests)]
 
 
 def measure_arm(arm: Arm, work: Work) -> dict[str, Any]:
-    """Start the server, measure it, stop it; and again with its own limits if it has any.
+    """Start the server, measure it and stop it; then again with its own limits if it has any.
 
     Return the parts, and the environment of the server. Raises ServerFailed.
     """
@@ -51,7 +51,7 @@ def measure_arm(arm: Arm, work: Work) -> dict[str, Any]:
 
 
 def measure_engine(work: Work) -> dict[str, Any]:
-    """Measure the engine in a process of its own, without a server."""
+    """Measure the engine in a separate process, without a server."""
     command = [sys.executable, "-m", "bench.peers.direct", json.dumps(work.as_json())]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **work.env()}, stdout=subprocess.PIPE, text=True, check=True

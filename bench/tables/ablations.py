@@ -41,7 +41,7 @@ def _line(one: Row, part: str) -> list[str]:
 
 
 def _parts(one: Row) -> tuple[str, ...]:
-    """Say which tables an ablation stands in; ToSA as shipped stands in both of its own."""
+    """Return the tables that list an ablation; ToSA as shipped is in both of its own."""
     if one["method"] != "tosa":
         return ("others",)
     return {"nothing": ("settings", "depth"), "depth": ("depth",)}.get(one["factor"], ("settings",))

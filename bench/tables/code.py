@@ -1,10 +1,12 @@
-"""Tables that are read from the code: what the methods declare, and their options."""
+"""Tables that are read from the code: what the methods declare, presets of depth, settings of the process."""
 
 from __future__ import annotations
 
 import json
 
-from bench.tables.markdown import table
+from bench.tables.markdown import prose, table
+from depth import PRESETS
+from service.settings import Settings
 from tosa import METHODS, MergeMethod
 from tosa.methods.options import settings_of
 
@@ -47,6 +49,33 @@ def methods() -> str:
         for name, method in METHODS.items()
     ]
     return table(["method", "title", "paper", "needs spatial tokens", "keeps the grid"], rows, right=False)
+
+
+def presets() -> str:
+    """Every depth preset: what a value means, what is a hole, and where that is written."""
+    rows = [
+        [
+            f"`{preset.name}`",
+            f"{preset.units_per_metre:g}",
+            ", ".join(f"{value:g}" for value in (0, *preset.invalid)),
+            prose(preset.source),
+        ]
+        for preset in PRESETS.values()
+    ]
+    return table(["`depth_preset`", "units per metre", "holes", "source"], rows, right=False)
+
+
+def settings() -> str:
+    """Every setting of the process, by its environment variable."""
+    rows = [
+        [
+            f"`TOSA_VQA_{name.upper()}`",
+            "" if field.default is None else f"`{json.dumps(field.default).strip(chr(34))}`",
+            prose(field.description or ""),
+        ]
+        for name, field in Settings.model_fields.items()
+    ]
+    return table(["variable", "default", "meaning"], rows, right=False)
 
 
 def _needs_spatial(method: MergeMethod) -> str:

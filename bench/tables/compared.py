@@ -18,7 +18,7 @@ def result() -> dict[str, Any]:
 
 
 def compared() -> list[Row]:
-    """Leave the ablations out."""
+    """Drop the ablations."""
     names = set(result()["compared"])
     return [row for row in result()["settings"] if row["name"] in names]
 
@@ -35,7 +35,7 @@ def method_label(row: Row) -> str:
 
 
 def is_at(row: Row, keep_ratio: str) -> bool:
-    """Say whether a row is at a ratio, or is no merging, which every table has."""
+    """Whether a row is at a ratio, or is the unmerged baseline, which every table has."""
     return row["method"] == "none" or row["keep_ratio"] == float(keep_ratio)
 
 
@@ -51,12 +51,12 @@ def by_type(rows: Sequence[Row], cell: Callable[[Sequence[float]], str]) -> str:
 
 
 def difference(values: Sequence[float] | None) -> str:
-    """Write a difference in points, nothing where there is nothing to compare."""
+    """Format a difference in points, empty if there is nothing to compare with."""
     return "" if values is None else signed_with_ends(values)
 
 
 def signed(shown: str) -> str:
-    """Add below a table which questions were asked, of which model and on which machine."""
+    """Add a caption with the questions, the model and the machine."""
     split = result()["split"]
     questions = f"{split['questions']} questions about {split['frames']} frames of the {split['name']} split"
     return f"{shown}\n\nPercent; 95 % bootstrap intervals over frames. {questions}, {of_model(result())}."

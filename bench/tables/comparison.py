@@ -22,13 +22,36 @@ from evals.rooms.compare.report import seen_ms
 NOT_TIMED = "Not timed in this run."
 
 
+def headline() -> str:
+    """The README's number: time and accuracy of an answer with ToSA at a quarter of the tokens."""
+    plain, merged = by_name()["none"], by_name()["tosa 0.25 decreasing, true depth"]
+    timed, split = result()["latency"], result()["split"]
+    total_ms = merged["total_ms"] + timed["depth_ms"][merged["depth"]]
+    vision_ms = seen_ms(merged, timed["depth_ms"])
+    right, right_plain = (percent(row["accuracy"]["overall"][0]) for row in (merged, plain))
+    return (
+        f"**With {merged['tokens_out']} of {plain['tokens_out']} visual tokens, an answer takes "
+        f"{total_ms:.0f} ms instead of {plain['total_ms']:.0f} ms**, of which the vision encoder takes "
+        f"{vision_ms:.0f} ms instead of {plain['vision_ms']:.0f} ms. Of {split['questions']:,} questions, "
+        f"**{right} % are answered correctly; without merging, {right_plain} %** "
+        f"(95 % intervals {_ends(merged)} and {_ends(plain)}).\n\n"
+        f"Model `room-tiny`, method `tosa`, schedule `decreasing`, depth included, medians of "
+        f"{timed['rounds']} rounds in one process, {of_machine(result())}."
+    )
+
+
+def _ends(row: Row) -> str:
+    _, low, high = map(percent, row["accuracy"]["overall"])
+    return f"{low} to {high}"
+
+
 def accuracy(schedule: str) -> str:
     """Methods by ratio, each cell with its interval."""
     return signed(_by_ratio(schedule, lambda row: with_ends(row["accuracy"]["overall"])))
 
 
 def purity(schedule: str) -> str:
-    """Methods by ratio: how pure their groups of patches are."""
+    """Methods by ratio: the purity of their groups of patches."""
     return _by_ratio(schedule, lambda row: percent(row["purity"][0]))
 
 
@@ -48,7 +71,7 @@ def types_short() -> str:
 
 
 def methods(keep_ratio: str) -> str:
-    """Every method at one ratio and the constant schedule, with what it costs."""
+    """Every method at one ratio and the constant schedule, with its cost."""
     heads = [
         "method",
         "tokens out",
@@ -88,7 +111,7 @@ def tests(family: str) -> str:
 
 
 def schedules() -> str:
-    """Every method and schedule, averaged over the ratios, with what the schedule changes."""
+    """Every method and schedule, averaged over the ratios, with the effect of the schedule."""
     heads = ["method", "schedule", "mean accuracy", "minus constant", "minus ToMe", "vision, times as fast"]
     rows = [
         [
@@ -104,7 +127,7 @@ def schedules() -> str:
 
 
 def latency(keep_ratio: str) -> str:
-    """What every method and schedule costs at one ratio."""
+    """The cost of every method and schedule at one ratio."""
     heads = ["method", "schedule", "tokens out", "FLOPs", "vision ms", "times as fast", "depth ms"]
     heads += ["whole answer ms", "times as fast"]
     timed = result()["latency"]
@@ -134,7 +157,7 @@ def latency(keep_ratio: str) -> str:
 
 
 def pareto() -> str:
-    """The plot, and the settings than which none is faster and at least as accurate."""
+    """The plot, and the settings that no other beats in both speed and accuracy."""
     if not result()["latency"]["rounds"]:
         return NOT_TIMED
     heads = ["setting", "number", "tokens out", "accuracy", "vision with depth, ms", "FLOPs"]
@@ -155,7 +178,7 @@ def pareto() -> str:
 
 
 def refused() -> str:
-    """What a method refuses, and why."""
+    """The settings that a method refuses, and why."""
     rows = [[one["name"], one["reason"]] for one in result()["refused"]]
     return table(["setting", "why not"], rows, right=False)
 
@@ -169,7 +192,7 @@ def _ratios() -> list[float]:
 
 
 def _by_ratio(schedule: str, cell: Callable[[Row], str]) -> str:
-    """Lay rows out as methods by ratios; no merging, which has no schedule, stands above."""
+    """Arrange rows as methods by ratios; the unmerged baseline, which has no schedule, comes first."""
     ratios, lines = _ratios(), dict[str, dict[float, str]]()
     for row in compared():
         if row["method"] != "none" and row["schedule"] == schedule:
@@ -187,5 +210,5 @@ def _mean_speed(pooled: Row) -> str:
 
 
 def _mark(one: Row) -> str:
-    """Mark p < 0.05, and whether it holds after Holm's correction."""
+    """Mark p < 0.05, and p < 0.05 after Holm's correction."""
     return " ‡" if one["p_holm"] < 0.05 else " †" if one["p"] < 0.05 else ""

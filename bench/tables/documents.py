@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.tables import ablations, code, comparison, large, measured, overhead
+from bench.tables import ablations, code, commands, comparison, http, large, measured, observe, overhead
 from bench.tables.markdown import ROOT
 from checkpoints import MANIFEST, write_manifest
 
@@ -19,8 +19,9 @@ DOCUMENTS = (
     "depth/checkpoints/room-depth-tiny/README.md",
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 )
-PLACE = re.compile(r"(<!-- table: (\w+)(?: ([\w.-]+))? -->\n).*?(<!-- end -->)", re.S)
+PLACE = re.compile(r"(<!-- table: (\w+)(?: ([\w./-]+))? -->\n).*?(<!-- end -->)", re.S)
 TABLES: dict[str, Callable[..., str]] = {
+    "headline": comparison.headline,
     "rooms": comparison.types_short,
     "rooms_methods": comparison.methods,
     "comparison": comparison.accuracy,
@@ -39,6 +40,18 @@ TABLES: dict[str, Callable[..., str]] = {
     "depth_estimation": measured.depth_estimation,
     "defaults": code.defaults,
     "methods": code.methods,
+    "presets": code.presets,
+    "settings": code.settings,
+    "addresses": http.addresses,
+    "request_fields": http.request_fields,
+    "response_fields": http.response_fields,
+    "own_response_fields": http.own_response_fields,
+    "error_fields": http.error_fields,
+    "error_codes": http.error_codes,
+    "cli": commands.cli,
+    "metrics": observe.metrics,
+    "gauges": observe.gauges,
+    "log_fields": observe.log_fields,
     "load": measured.load,
     "peers": measured.peers,
     "sizing": measured.sizing,
@@ -47,7 +60,7 @@ TABLES: dict[str, Callable[..., str]] = {
 
 
 def write_all() -> None:
-    """Write every table that is not what the results say."""
+    """Update every table that differs from the results."""
     for path in (ROOT / name for name in DOCUMENTS):
         if not is_fresh(path):
             path.write_text(filled(path.read_text()))
@@ -56,7 +69,7 @@ def write_all() -> None:
 
 
 def is_fresh(path: Path) -> bool:
-    """Say whether every table of a document is what the results say."""
+    """Whether every table of a document agrees with the results."""
     text = path.read_text()
     return filled(text) == text
 

@@ -16,7 +16,7 @@ def result() -> dict[str, Any]:
 
 
 def settings() -> str:
-    """Accuracy of every setting, what it keeps of no merging, its worst type, and its difference to ToMe."""
+    """Accuracy of every setting, as a share of the unmerged one, of its worst type, and against ToMe."""
     rows = result()["settings"]
     plain = rows[0]["accuracy"]["overall"][0]
     minus_tome = {one["setting"]: one["difference"] for one in result()["tests"]["against tome"]}

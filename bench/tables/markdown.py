@@ -22,6 +22,11 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: bool = Tru
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def prose(text: str) -> str:
+    """Put a text of the code into one cell: on one line, without what markdown would read as markup."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
 def setting(run: dict[str, Any]) -> str:
     """Name a run by method and ratio."""
     return "none" if run["method"] == "none" else f"{run['method']} {run['keep_ratio']:g}"
@@ -51,4 +56,5 @@ def of_model(result: dict[str, Any]) -> str:
 def of_machine(result: dict[str, Any]) -> str:
     """Name the machine and the day of a result."""
     machine, date = result["machine"], result["date"][:10]
-    return f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}, {date}"
+    threads = f"{machine['threads']} thread{'' if machine['threads'] == 1 else 's'}"
+    return f"{machine['processor']}, {threads}, torch {machine['torch']}, {date}"

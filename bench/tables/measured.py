@@ -14,7 +14,7 @@ from evals.environment import environment_line, versions_of
 
 
 def depth_estimation() -> str:
-    """Errors of the embedded depth estimator, beside those of looking away."""
+    """Errors of the embedded depth estimator, beside those of the mean room."""
     result = result_of("depth_estimation")
     heads = ["", "AbsRel", "delta1", "AbsRel, things only", "delta1, things only", "worst frame, AbsRel"]
     keys = ("abs_rel", "delta1", "things_abs_rel", "things_delta1", "worst_abs_rel")
@@ -43,7 +43,7 @@ def vision_latency() -> str:
 
 
 def merge_cost(shape: str) -> str:
-    """Time of every method at one encoder shape, beside the oracle that merges for free."""
+    """Time of every method at one encoder shape, beside the oracle that merges at no cost."""
     result = result_of("merge_cost")
     runs = [run for run in result["runs"] if run["shape"] == shape]
     heads = ["batch", "method", "tokens out", "ms (median)", "speed-up", "of the oracle's (range)"]
@@ -111,7 +111,7 @@ def peers_caption(result: dict[str, Any]) -> str:
 
 
 def _peers_own(result: dict[str, Any]) -> str:
-    """Name the environments of the arms that have one of their own."""
+    """Name the environments of the arms with a separate one."""
     named = {run["arm"]: run["environment"] for run in result["runs"] if "environment" in run}
     return "".join(
         f" {ARMS[arm].title}: {package} {own[package]}, {versions_of(own)}."

@@ -1,48 +1,58 @@
-"""The tables of docs/observe.md, from the code and from what a running service shows.
-
-A document marks the place of a table with `<!-- generated: NAME -->` and `<!-- end -->`.
-"""
+"""Tables of what an operator sees, from the code and, for gauges, from a service that runs for a moment."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+import asyncio
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from bench.tables.markdown import table
+from service.app import create_app
+from service.errors import ServiceError
 from service.settings import Settings
 from service.telemetry.logs import FIELDS
 from service.telemetry.metrics import Metrics
 from service.telemetry.registry import PREFIX
 
-PLACE = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.S)
-
-
-def filled(text: str, exposition: str) -> str:
-    """Put the tables in their places; `exposition` is GET /metrics of a ready service."""
-    tables = {"metrics": metrics(), "gauges": gauges(exposition), "log_fields": log_fields()}
-    return PLACE.sub(lambda found: f"{found[1]}\n{tables[found[2]]}\n\n{found[3]}", text)
+POLL_S = 0.05
 
 
 def metrics() -> str:
     """Every counter and histogram, with its labels."""
     declared = Metrics(Settings.model_validate({"api_keys": "name=not-a-secret-at-all"})).declared
-    rows = [(f"`{one.name}`", one.kind, ", ".join(one.labels), one.description) for one in declared]
-    return _table(("metric", "kind", "labels", "what is counted"), rows)
+    rows = [[f"`{one.name}`", one.kind, ", ".join(one.labels), one.description] for one in declared]
+    return table(["metric", "kind", "labels", "what is counted"], rows, right=False)
 
 
-def gauges(exposition: str) -> str:
-    """Every gauge of ours, as a service shows it."""
-    families = [one for one in text_string_to_metric_families(exposition) if one.name.startswith(PREFIX)]
-    rows = [(f"`{one.name}`", one.documentation) for one in families if one.type == "gauge"]
-    return _table(("gauge", "what it shows"), sorted(rows))
+def gauges() -> str:
+    """Every gauge of ours, as a ready service shows it."""
+    families = text_string_to_metric_families(asyncio.run(_exposition()))
+    rows = [
+        [f"`{one.name}`", one.documentation]
+        for one in families
+        if one.name.startswith(PREFIX) and one.type == "gauge"
+    ]
+    return table(["gauge", "what it shows"], sorted(rows), right=False)
 
 
 def log_fields() -> str:
     """Every field of the line of a request."""
-    return _table(("field", "what it says"), [(f"`{name}`", about) for name, about in FIELDS.items()])
+    rows = [[f"`{name}`", about] for name, about in FIELDS.items()]
+    return table(["field", "what it says"], rows, right=False)
 
 
-def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [heads, ("---",) * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+async def _exposition() -> str:
+    """Return GET /metrics of the embedded model, once it is ready."""
+    app = create_app(Settings(depth_model="none"))
+    async with app.router.lifespan_context(app):
+        while not _is_ready(app.state.service):
+            await asyncio.sleep(POLL_S)
+        return app.state.service.telemetry.exposition()[0].decode()
+
+
+def _is_ready(state: object) -> bool:
+    try:
+        state.check_ready()  # type: ignore[attr-defined]
+    except ServiceError:
+        return False
+    return True

@@ -1,7 +1,4 @@
-"""Depth estimators of transformers behind the protocol of `depth.estimate`.
-
-It knows checkpoints, their licences and the traps of each class; it knows neither requests nor patches.
-"""
+"""Depth estimators of transformers, behind the protocol of `depth.estimate`."""
 
 from depth.estimators.load import load_depth_estimator
 from depth.estimators.model import LoadedEstimator

@@ -1,4 +1,4 @@
-"""What each depth estimation class of transformers needs and what its output means; knows no files.
+"""What each depth estimation class of transformers needs, and what its output means.
 
 Read from the library's code and from papers, because no config says which way values grow, and in what unit.
 """
@@ -26,7 +26,7 @@ class Family:
 
     `kind`: what the values are. `size_px(config, wanted)`: side of the square input it takes, nearest to
     `wanted`. `one_by_one`: whether images of one batch would disturb each other or not fit. `read`: from the
-    library's output to [B, h, w]. `pads`: published with reflected borders, which are cut off again.
+    library's output to [B, h, w]. `pads`: published with reflected borders, which are cropped again.
     `normalises`: what the processor does where its file does not say.
     """
 
@@ -43,7 +43,7 @@ def _depth_anything_kind(config: Any) -> Kind:
 
 
 def _dpt_kind(config: Any) -> Kind:
-    """MiDaS heads give inverse depth; DINOv2's NYU and KITTI heads, told by their projection, give metres."""
+    """MiDaS heads give inverse depth; DINOv2's NYU and KITTI heads, known by projection, give metres."""
     return "metric" if config.add_projection else "inverse"
 
 
@@ -52,7 +52,7 @@ def _depth_pro_kind(config: Any) -> Kind:
 
 
 def _read_depth_pro(outputs: Any) -> Tensor:
-    """Metres from inverse depth of a camera as wide as its focal length; without the field of view, as it is.
+    """Metres from inverse depth of a camera as wide as its focal length; unchanged without the field of view.
 
     width / focal length is 2 tan(view / 2), whatever the width (Bochkovskii et al., 2024, eq. 1).
     """
@@ -70,7 +70,7 @@ def _patches(config: Any, wanted: int) -> int:
 
 def _dpt_size(config: Any, wanted: int) -> int:
     if config.is_hybrid:
-        return _side(config.image_size)  # its convolutional stem takes no other
+        return _side(config.image_size)  # its convolutional stem accepts no other size
     backbone = config.backbone_config
     is_hierarchical = hasattr(backbone, "depths")
     return _nearest(wanted, 32 if is_hierarchical else 2 * _patch_px(backbone or config))

@@ -1,6 +1,6 @@
-"""Under which licence a checkpoint may be used: its model card, corrected where cards are known to be wrong.
+"""The licence of a checkpoint: from its model card, corrected where cards are known to be wrong.
 
-It reads and judges names only; a person has to read the licence.
+Only names are compared; a person has to read the licence.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def read_card(folder: Path) -> dict[str, Any]:
     """Return the YAML front matter of README.md, empty where there is none that can be read."""
     try:
         return metadata_load(folder / "README.md") or {}
-    except Exception:  # no file, no text, no YAML: all mean that the card says nothing
+    except Exception:  # no file, no text or no YAML: the card gives no licence
         return {}
 
 
 def licence_of(card: dict[str, Any]) -> str | None:
-    """Return what the card names as licence; its own name where it says "other"; None where it is silent."""
+    """Return what the card names as licence; its own name if that is "other"; None if it names none."""
     licences = _strings(card.get("license"))
     if licences == ["other"]:
         licences = _strings(card.get("license_name")) or licences
@@ -35,7 +35,7 @@ def licence_of(card: dict[str, Any]) -> str | None:
 
 
 def why_non_commercial(source: str, card: dict[str, Any]) -> str | None:
-    """Say why commercial use is excluded, None where nothing known excludes it.
+    """Return why commercial use is excluded, or None if nothing known excludes it.
 
     The name of the checkpoint, and of what it was made from, outweighs a card that is silent or permissive.
     """

@@ -1,6 +1,6 @@
-"""From a name to a `LoadedEstimator`: the embedded checkpoint, a folder, or a Hugging Face hub id.
+"""Load an estimator by name: the embedded checkpoint, a folder, or a Hugging Face hub id.
 
-Only safetensors weights and only code of the installed transformers: nothing a checkpoint brings is executed.
+Only safetensors weights are loaded, with code of the installed transformers; no code of a checkpoint is run.
 """
 
 from __future__ import annotations
@@ -142,6 +142,6 @@ def _load_model(source: str, folder: Path, config: PreTrainedConfig, dtype: torc
 
 
 def _try(estimator: LoadedEstimator) -> None:
-    """Fail now rather than at the first image."""
+    """Estimate one image, to fail now rather than at the first request."""
     grey = Image.new("RGB", (estimator.size_px, estimator.size_px), (128, 128, 128))
     READER.or_broken(estimator.id, lambda: estimate(estimator, [grey]))

@@ -1,4 +1,4 @@
-"""What a loaded depth estimator is: frozen values around one transformers model, and its forward pass."""
+"""A loaded depth estimator: frozen values around one transformers model, and its forward pass."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LoadedEstimator:
     """Hold one loaded model and everything an estimate needs to know about it.
 
     `revision` is the hub commit where known, else 16 hex digits of the SHA-256 of the weights. `licence` is
-    what the model card names, None where it is silent. `size_px` is the side of the square view the model
+    what the model card names, or None. `size_px` is the side of the square view the model
     gets, `batch_size` the most images of one forward pass.
     """
 
@@ -38,7 +38,7 @@ class LoadedEstimator:
     dtype: torch.dtype
 
     def predict(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Return [n, h, w] maps of `kind`, as the model gives them: they may hold anything, NaN included."""
+        """Return [n, h, w] maps of `kind`, as the model returns them, unchecked: NaN is possible."""
         groups = [images[at : at + self.batch_size] for at in range(0, len(images), self.batch_size)]
         maps = np.concatenate([self._forward(group) for group in groups])
         if self.image_settings.pad:

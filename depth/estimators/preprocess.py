@@ -1,7 +1,7 @@
 """Images to an estimator's input: all of an image, squashed to one square, so that any images share a batch.
 
-transformers would keep the aspect ratio and give every image its own shape. What is padded on the way in is
-cut off on the way out.
+transformers would keep the aspect ratio and give every image its own shape. Padding of the input
+is cropped from the output.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def view(image: Image.Image, settings: ImageSettings, size_px: int) -> Tensor:
 
 
 def without_padding(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Cut what `view` padded off a [h, w] map of an image of (width, height), at the same resolution."""
+    """Crop the padding of `view` from a [h, w] map of an image of (width, height), at the same resolution."""
     (pad_x, pad_y), (width, height) = _padding(size), size
     rows, columns = values.shape
     x, y = columns * pad_x / (width + 2 * pad_x), rows * pad_y / (height + 2 * pad_y)

@@ -1,17 +1,17 @@
-"""Why an image file is not read, whatever it holds: depth or colours."""
+"""Errors of reading an image file, of depth or colours."""
 
 
 class ImageFileError(ValueError):
-    """Say that a file is malformed, cut short, or of a kind that is not read."""
+    """The file is malformed, truncated, or of a kind that is not supported."""
 
 
 class AnimatedImage(ImageFileError):
-    """Say that a file announces an animation of several frames."""
+    """The file contains an animation of several frames."""
 
 
 class ImageTooLarge(ImageFileError):
-    """Say that a header promises more pixels than the caller accepts."""
+    """The header declares more pixels than the caller accepts."""
 
 
 class UnknownFormat(ImageFileError):
-    """Say that a file begins like none that is read."""
+    """The file's first bytes match no supported format."""

@@ -1,7 +1,4 @@
-"""Grey values of PNG and JPEG files, as stored. 16 bits never pass through Image.convert, which saturates.
-
-It does not know what the values mean.
-"""
+"""Grey values of PNG and JPEG files, as stored. 16 bits never pass through Image.convert, which saturates."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,7 +1,7 @@
-"""One decoder of PNG, JPEG and WebP files, for depth and for images: the header first, then proven pixels.
+"""One decoder of PNG, JPEG and WebP files, for depth and for images: the header first, then the pixels.
 
-Pillow and libjpeg paint what is missing without a word; nothing decoded here was painted in. It does not
-convert or interpret pixels.
+Pillow and libjpeg fill in missing pixels silently; here an incomplete file is an error. Pixels are not
+converted or interpreted.
 """
 
 import io
@@ -18,7 +18,7 @@ Header = PngHeader | JpegLayout | WebpHeader
 
 
 def read_header(data: bytes, max_pixels: int) -> Header:
-    """Read what a file says about itself; nothing is allocated by it.
+    """Read a file's header, without allocating by what it says.
 
     Raises ImageTooLarge above `max_pixels`, UnknownFormat, and ImageFileError for what is damaged.
     """
@@ -40,7 +40,7 @@ def decode(data: bytes, header: Header, keep_texts: bool = False) -> Image.Image
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageTooLarge from None
-    except Exception:  # Pillow raises many kinds on damaged bytes; all mean the same to a caller
+    except Exception:  # Pillow raises many exceptions on damaged bytes; a caller treats all alike
         raise ImageFileError("damaged") from None
     return image
 

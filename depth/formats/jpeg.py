@@ -1,6 +1,6 @@
 """Read a JPEG's markers, and decode it once its coded data is proven to cover all its pixels.
 
-libjpeg paints what is missing grey and only counts a warning, which Pillow does not look at.
+libjpeg fills in missing data with grey and counts a warning, which Pillow ignores.
 """
 
 import io
@@ -24,7 +24,7 @@ _TABLES = (0xC4, 0xCC)
 _PROGRESSIVE = 0xC2
 _SOS, _EOI, _APP2 = 0xDA, 0xD9, 0xE2
 _COEFFICIENTS = 64
-_COLOURS = {"L": "GRAY", "RGB": "RGB"}  # Pillow's modes, in the words of simplejpeg
+_COLOURS = {"L": "GRAY", "RGB": "RGB"}  # Pillow's modes, by simplejpeg's names
 _UNSEEN = 16
 # Bytes of 128 to 254: ones come early in them, where a decoder that ran out goes on with zeros.
 _STUFFING = bytes(128 + (53 * index + index * index // 3) % 127 for index in range(64))
@@ -32,11 +32,11 @@ _STUFFING = bytes(128 + (53 * index + index * index // 3) % 127 for index in ran
 
 @dataclass(frozen=True)
 class JpegLayout:
-    """Say what the markers say.
+    """The information in the markers.
 
     `interval_ends` are the offsets at which coded data ends, each with the number of the restart marker that
     would come next if more were to follow there, or None where a restart marker does follow. `end` is the
-    offset after the end marker. `is_multi` says that the file announces further pictures.
+    offset after the end marker. `is_multi` says that the file announces further images.
     """
 
     width: int
@@ -78,7 +78,7 @@ def read_jpeg_layout(data: bytes) -> JpegLayout:
         if len(scans) > MAX_SCANS or len(frames) > 1:
             raise ImageFileError("too many scans or frames")
     if not frames:
-        raise ImageFileError("no picture")
+        raise ImageFileError("no image")
     frame = frames[0]
     _check_all_coded(frame, scans)
     _check_enough(len(data), frame)
@@ -89,8 +89,8 @@ def read_jpeg_layout(data: bytes) -> JpegLayout:
 def decode_jpeg(data: bytes, layout: JpegLayout) -> Image.Image:
     """Decode to mode L, RGB or CMYK, not turned, with the file's metadata in `info`. Raises ImageFileError.
 
-    What libjpeg decodes without a warning is whole. Cheap cameras leave stray bytes between scans, for which
-    it warns too: such a file has to pass `check_jpeg_complete`.
+    A file that libjpeg decodes without a warning is complete. Cheap cameras write stray bytes between scans,
+    for which it warns too: such a file has to pass `check_jpeg_complete`.
     """
     whole = data[: layout.end]
     with Image.open(io.BytesIO(whole), formats=("JPEG",)) as image:
@@ -105,7 +105,7 @@ def decode_jpeg(data: bytes, layout: JpegLayout) -> Image.Image:
 
 
 def _decode_strictly(data: bytes, mode: str, layout: JpegLayout) -> NDArray[np.uint8] | None:
-    """Return the pixels if libjpeg finds nothing to warn of; None for CMYK, which Pillow has to invert."""
+    """Return the pixels if libjpeg gives no warning; None for CMYK, which Pillow has to invert."""
     if layout.bits != 8 or mode not in _COLOURS:
         return None
     try:
@@ -116,15 +116,15 @@ def _decode_strictly(data: bytes, mode: str, layout: JpegLayout) -> NDArray[np.u
 
 
 def check_jpeg_complete(data: bytes, layout: JpegLayout, pixels: NDArray[np.generic]) -> None:
-    """Check that no pixel of a decoded JPEG was painted in for want of data. Raises ImageFileError.
+    """Check that no pixel of a decoded JPEG was filled in for lack of data. Raises ImageFileError.
 
-    Decodes once more with extra bits after every stretch of coded data: a decoder that had enough never reads
-    them, and one that had not gives another picture. `pixels` is what Pillow decoded, in the file's own mode.
+    Decodes once more with extra bits after every stretch of coded data: a decoder with enough data never
+    reads them; one without returns other pixels. `pixels` is what Pillow decoded, in the file's own mode.
     """
     try:
         with Image.open(io.BytesIO(_stuffed(data, layout)), formats=("JPEG",)) as image:
             again = np.asarray(image)
-    except Exception:  # Pillow raises many kinds on damaged bytes
+    except Exception:  # Pillow raises many exceptions on damaged bytes
         raise ImageFileError("damaged") from None
     if not np.array_equal(pixels, again):
         raise ImageFileError("fewer pixels than promised")
@@ -150,7 +150,7 @@ def _next_marker(data: bytes, at: int) -> tuple[int, int]:
 def _segment(data: bytes, at: int) -> bytes:
     length = int.from_bytes(data[at : at + 2], "big")
     if length < 2 or at + length > len(data):
-        raise ImageFileError("cut segment")
+        raise ImageFileError("truncated segment")
     return data[at + 2 : at + length]
 
 
@@ -179,7 +179,7 @@ def _scan(data: bytes, at: int, ends: list[tuple[int, int | None]]) -> int:
 
 
 def _check_all_coded(frame: _Frame, scans: list[bytes]) -> None:
-    """Every component has to come in some scan; of a progressive one every coefficient to its last bit."""
+    """Require every component in some scan, and in a progressive file every coefficient to its last bit."""
     bits_left = {component: [_UNSEEN] * _COEFFICIENTS for component in frame.components}
     for body in scans:
         if len(body) < 4 or len(body) != 4 + 2 * body[0]:

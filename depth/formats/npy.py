@@ -1,4 +1,4 @@
-"""Read an NPY array from bytes: numpy parses the header, a gate of our own bounds it; never pickle."""
+"""Read an NPY array from bytes: numpy parses the header, within bounds checked here; pickle is refused."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -45,7 +45,7 @@ def _read_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.generi
     file = io.BytesIO(data[: _LONGEST_START + MAX_HEADER_BYTES])
     try:
         shape, is_fortran, dtype = _READERS[npy.read_magic(file)](file, MAX_HEADER_BYTES)
-    except Exception:  # numpy raises many kinds on damaged headers; all mean the same to a caller
+    except Exception:  # numpy raises many exceptions on damaged headers; a caller treats all alike
         raise DepthError("npy_header") from None
     is_image = all(type(side) is int and side > 0 for side in shape) and len(_image_shape(shape)) == 2
     if dtype.names or not is_image:
@@ -56,7 +56,7 @@ def _read_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.generi
 
 
 def _image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Leave out the one channel that some write, last or first."""
+    """Drop a channel axis of length 1, last or first."""
     if len(shape) == 3 and shape[2] == 1:
         return shape[:2]
     return shape[1:] if len(shape) == 3 and shape[0] == 1 else shape

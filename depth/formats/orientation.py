@@ -1,4 +1,4 @@
-"""Turn pixels upright as a file's orientation tag (EXIF, TIFF 274) says. It knows no files."""
+"""Turn pixels upright by an orientation tag (EXIF, TIFF 274)."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -21,6 +21,6 @@ _TURNS: Mapping[int, _Turn] = MappingProxyType(
 
 
 def upright(pixels: NDArray[np.generic], orientation: object) -> NDArray[np.generic]:
-    """Return a view of [H, W] pixels turned and mirrored by orientation 1 to 8; anything else leaves them."""
+    """Return a view of [H, W] pixels turned and mirrored by orientation 1 to 8; others change nothing."""
     turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
     return pixels if turn is None else turn(pixels)

@@ -1,7 +1,7 @@
 """Read a PNG's header, and prove that all its pixels are there before any decoder allocates them.
 
-Pillow fills missing rows with zeros without a word, so a cut file would become a wrong answer. It does not
-decode.
+Pillow fills missing rows with zeros silently, so a truncated file would give a wrong answer. Pixels are not
+decoded here.
 """
 
 import struct
@@ -57,10 +57,10 @@ def read_png_header(data: bytes) -> PngHeader:
 def complete_png(data: bytes, header: PngHeader, keep_texts: bool = False) -> bytes:
     """Return the same PNG with its pixel stream inflated, proven to hold exactly what the header promises.
 
-    The stream is stored without compression, so that no decoder inflates it again. Kept with it is what
-    pixels and their orientation need: no colour profiles, and texts only if `keep_texts`. Takes twice the
-    memory of the pixels; a caller bounds it by bounding the header's pixels first. Raises ImageFileError, and
-    AnimatedImage for more than one frame.
+    The stream is stored without compression, so that no decoder inflates it again. Only chunks that
+    pixels and their orientation need are kept: no colour profiles, and texts only if `keep_texts`. Takes
+    twice the memory of the pixels; a caller bounds it by bounding the header's pixels first. Raises
+    ImageFileError, and AnimatedImage for more than one frame.
     """
     kept_kinds = _KEPT_CHUNKS + (_TEXT_CHUNKS if keep_texts else ())
     kept: list[tuple[bytes, bytes]] = []
@@ -86,13 +86,13 @@ def inflated_pixels(stream: bytes, header: PngHeader) -> bytes:
         pixels = inflater.decompress(stream, header.inflated_bytes + 1)
     except Exception:  # IsalError, which its type stubs do not declare as a class
         raise ImageFileError("damaged pixel stream") from None
-    if not inflater.eof or len(pixels) != header.inflated_bytes:  # at eof its sum was right too
+    if not inflater.eof or len(pixels) != header.inflated_bytes:  # at eof its checksum was right, too
         raise ImageFileError("fewer or more pixels than promised")
     return pixels
 
 
 def _stored(pixels: bytes) -> bytes:
-    """Write a zlib stream that holds `pixels` as they are."""
+    """Write a zlib stream of `pixels` without compression."""
     parts: list[bytes | memoryview] = [b"\x78\x01"]
     view = memoryview(pixels)
     for start in range(0, len(pixels), _STORED_BYTES):
@@ -114,7 +114,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 8 + length
         if end + 4 > len(data):
-            raise ImageFileError("cut chunk")
+            raise ImageFileError("truncated chunk")
         body = data[at + 8 : end]
         is_critical = not kind[0] & 0x20
         if is_critical and _sum(kind, body) != struct.unpack_from(">I", data, end)[0]:

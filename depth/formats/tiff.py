@@ -1,6 +1,6 @@
-"""Read the directory of a TIFF with a gate of our own: one page, one channel, blocks that cover it exactly.
+"""Read and check the directory of a TIFF: one page, one channel, blocks that cover it exactly.
 
-No tag reaches a library: what it does not need is not read. It does not decode; tiff_blocks does.
+No tag reaches a library, and tags that are not needed are ignored. `tiff_blocks` decodes the blocks.
 """
 
 import math
@@ -33,7 +33,7 @@ Tags = Mapping[int, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class TiffLayout:
-    """Say where the pixels of a TIFF are: blocks of rows x columns, row by row, in `spans` (offset, bytes).
+    """Where the pixels of a TIFF are: blocks of rows x columns, row by row, in `spans` (offset, bytes).
 
     A strip is a block as wide as the image, the last one shorter; tiles are all whole. `dtype` has the file's
     byte order.
@@ -147,7 +147,7 @@ def _spans(data: bytes, tags: Tags, tiled: bool, expected: int) -> tuple[tuple[i
         raise DepthError("truncated")
     if any(offset + count > len(data) for offset, count in zip(offsets, counts, strict=True)):
         raise DepthError("truncated")
-    if sum(counts) > len(data):  # blocks that share their bytes would cost far more than was sent
+    if sum(counts) > len(data):  # blocks that share bytes would decode to far more than was sent
         raise DepthError("tiff_layout")
     return tuple(zip(offsets, counts, strict=True))
 

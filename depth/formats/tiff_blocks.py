@@ -1,6 +1,6 @@
-"""Decode the blocks of a TIFF, each to exactly the bytes it must hold. It trusts a layout, never a tag.
+"""Decode the blocks of a TIFF, each to exactly the size given by a checked layout.
 
-LZW and PackBits go through libtiff, in a file written here that has nothing but the blocks in it.
+LZW and PackBits go through libtiff, in a new file that contains only the blocks.
 """
 
 import io
@@ -35,7 +35,7 @@ def read_tiff(data: bytes, max_pixels: int) -> NDArray[np.generic]:
 
 
 def _assemble(values: NDArray[np.generic], layout: TiffLayout) -> NDArray[np.generic]:
-    """Put tiles, stacked one upon the other, side by side, and cut off what stands out."""
+    """Arrange stacked tiles side by side, and crop them to the image."""
     if not layout.tiled:
         return values
     rows, columns = layout.block
@@ -64,7 +64,7 @@ def _inflate(block: bytes, size: int) -> bytes:
         inflated = inflater.decompress(block, size + 1)
     except zlib.error:
         raise DepthError("truncated") from None
-    if not inflater.eof:  # its sum was not reached, so not checked
+    if not inflater.eof:  # the end, with its checksum, was not reached
         raise DepthError("truncated")
     return _exactly(inflated, size)
 
@@ -97,7 +97,7 @@ def _decode(file: bytes, size: tuple[int, int]) -> bytes:
             pixels = image.tobytes()
             if image.size != size or image.mode != "L":
                 raise DepthError("truncated")
-    except Exception:  # Pillow raises many kinds on damaged bytes; libtiff's own reason goes to stderr
+    except Exception:  # Pillow raises many exceptions on damaged bytes; libtiff's own reason goes to stderr
         raise DepthError("truncated") from None
     return pixels
 

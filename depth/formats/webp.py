@@ -17,7 +17,7 @@ class WebpHeader:
 
 
 def is_webp(data: bytes) -> bool:
-    """Say whether a file begins as a WebP does."""
+    """Whether a file begins like a WebP."""
     return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
 
 

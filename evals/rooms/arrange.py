@@ -1,4 +1,4 @@
-"""Scenes of RoomQA by seed. Knows what stands well in a room, not how it looks.
+"""Build RoomQA scenes by seed: where things stand in a room.
 
 Two worlds: `make_plain_scene`, bare rooms with simple solids, where training begins, and `make_scene`, with
 furniture, patterns, shadows and sets of equal things.
@@ -45,7 +45,7 @@ def make_plain_scene(seed: int) -> Scene:
 
 
 def make_scene(seed: int) -> Scene:
-    """Build the scene of `seed`; the same seed gives the same scene."""
+    """Build the furnished scene of `seed`; the same seed gives the same scene."""
     rng = np.random.default_rng((seed, 3))
     room = replace(_room(rng), floor=_pattern(rng, 0.35), walls=_pattern(rng, 0.5))
     things: list[Thing] = []
@@ -64,7 +64,7 @@ def _add(things: list[Thing], thing: Thing | None) -> None:
 
 
 def _repeat(rng: np.random.Generator, room: Room, things: list[Thing]) -> None:
-    """Make a set of one of the things: one to three more of the same, half of them in line behind it."""
+    """Add one to three copies of one of the things, half of them in line behind it."""
     model = things[int(rng.integers(len(things)))]
     if model.shape == "door" or model.base > 0:
         return
@@ -136,10 +136,10 @@ def _propose(rng: np.random.Generator, room: Room, things: list[Thing]) -> Thing
     kind = rng.random()
     if things and kind < 0.28:
         return _on_top(rng, Thing(shape, colour, width, 0.0, 0.0, yaw=yaw), things)
-    if things and kind < 0.46:  # behind another, in its colour
+    if things and kind < 0.46:  # behind another thing, in the same colour
         front = things[int(rng.integers(len(things)))]
         return _behind(rng, front, Thing(shape, front.colour, width, 0.0, 0.0, yaw=yaw))
-    if kind < 0.59:  # in the way, or nearly
+    if kind < 0.59:  # in the robot's way, or nearly
         return Thing(
             shape, colour, width, float(rng.uniform(-0.7, 0.7)), float(rng.uniform(1.2, 2.2)), yaw=yaw
         )

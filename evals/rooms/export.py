@@ -1,4 +1,4 @@
-"""Write a RoomQA scene to disk as a robot would record it. Knows nothing about the service."""
+"""Write a RoomQA scene to disk as a robot would record it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How pure groups of patches are: whether what became one token shows one thing. Knows no method."""
+"""Purity of merged groups: the share of patches that show the same thing as the rest of their token."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from evals.rooms.render import Frame
 
 
 def patch_ids(frame: Frame, grid: tuple[int, int]) -> NDArray[np.int64]:
-    """Say what each patch mostly shows: [P], a thing of the scene, or floor, wall, ceiling (negative)."""
+    """Return what each patch mostly shows [P]: the index of a thing, or floor, wall, ceiling (negative)."""
     rows, columns = grid
     height, width = frame.ids.shape
     patches = frame.ids[: height // rows * rows, : width // columns * columns].astype(np.int64)
@@ -20,7 +20,7 @@ def patch_ids(frame: Frame, grid: tuple[int, int]) -> NDArray[np.int64]:
 def purity(source: NDArray[np.int64], ids: NDArray[np.int64]) -> float:
     """Share of patches that show what most of their token's patches show; a dropped patch counts as wrong.
 
-    1 when every token stands for one thing only. source [P]: the token of each patch, -1 if dropped.
+    It is 1 when every token stands for one thing only. source [P]: the token of each patch, -1 if dropped.
     """
     kept = source >= 0
     kinds, kind = np.unique(ids, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Questions about a rendered scene, answered from what is visible. Knows nothing about models or scoring."""
+"""Questions about a rendered scene, with answers computed from what is visible."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Question:
 
 @dataclass(frozen=True)
 class View:
-    """A thing as seen: centre of its pixels (0..1 across, down), distance in metres, share of all pixels."""
+    """A visible thing: centre of its pixels (0..1 across, down), distance in metres, share of all pixels."""
 
     thing: Thing
     u: float
@@ -42,7 +42,7 @@ class View:
 
 @dataclass(frozen=True)
 class World:
-    """What is known of one frame: the things that count (`seen`) and those too small to say (`glimpsed`)."""
+    """The visible things of a frame: large enough to ask about (`seen`), or too small (`glimpsed`)."""
 
     scene: Scene
     frame: Frame
@@ -77,14 +77,14 @@ class World:
         return found[0] if len(found) == 1 and found[0].share >= VISIBLE_SHARE else None
 
     def count(self, **wanted: str) -> int | None:
-        """Number of visible things of this colour and/or shape; None where a glimpsed one leaves a doubt."""
+        """Number of visible things of this colour and/or shape; None if a glimpsed one makes it ambiguous."""
         if any(matches(view.thing, **wanted) for view in self.glimpsed):
             return None
         return sum(matches(view.thing, **wanted) for view in self.seen)
 
     @cached_property
     def named(self) -> list[View]:
-        """Things that colour and shape name without doubt."""
+        """Things that colour and shape identify uniquely."""
         return [
             view
             for view in self.seen
@@ -132,7 +132,7 @@ def _count(world: World, rng: np.random.Generator) -> Draft | None:
     number = world.count(**wanted)
     if (
         number is None or number > MOST_COUNTED or (number == 1 and rng.random() < 0.45)
-    ):  # one is by far the commonest
+    ):  # 1 is by far the most frequent count
         return None
     texts = (
         f"How many {noun} are there?",
@@ -282,7 +282,7 @@ def _free_path(world: World, rng: np.random.Generator) -> Draft | None:
         f"Can the robot go {AHEAD_M} m forward?",
     )
     free = nearest > AHEAD_M
-    if not free and rng.random() < 0.35:  # blocked is the commoner answer
+    if not free and rng.random() < 0.35:  # "blocked" is the more frequent answer
         return None
     return texts, "yes" if free else "no"
 

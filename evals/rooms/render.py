@@ -1,4 +1,4 @@
-"""The ray caster of RoomQA: a scene to RGB, metric depth and per-pixel ids. Knows nothing about questions.
+"""The ray caster of RoomQA: a scene to RGB, metric depth and per-pixel ids.
 
 Shape and shade of the room are one value per row and column; each thing is drawn inside its projected box.
 """
@@ -21,7 +21,7 @@ AMBIENT = 0.45
 
 @dataclass(frozen=True)
 class Frame:
-    """What an RGB-D camera sees, and what it cannot: `ids` names the thing in each pixel.
+    """The output of an RGB-D camera, and `ids`, the true thing in each pixel.
 
     rgb [S, S, 3] uint8; depth [S, S] float32, metres along the optical axis; ids [S, S] int16, the index into
     `scene.things`, or FLOOR, WALL, CEILING; horizon: its row over S.
@@ -73,7 +73,7 @@ def _draw_room(scene: Scene, size: int) -> Frame:
     shade = np.where(is_far, 0.95, np.where(across < 0, 0.82, 0.88)) * _fade(upright)
     wall = np.where(is_far[:, None], room.far_rgb, room.side_rgb) * shade[:, None]
     rgb = np.where(flat[..., None], floor.astype(np.int16)[:, None], wall.astype(np.int16)[None, :])
-    frame = Frame(rgb, depth, ids, scene.horizon)  # type: ignore[arg-type]  # int16 until the noise is in
+    frame = Frame(rgb, depth, ids, scene.horizon)  # type: ignore[arg-type]  # int16 until noise is added
     _paint(frame, FLOOR, room.floor, across[None] * depth, depth)
     along = np.where(is_far, across * room.far, upright)
     _paint(

@@ -1,4 +1,4 @@
-"""What a RoomQA scene is: a room, its surfaces and the things in it. Knows no pixels and no chance.
+"""Data of a RoomQA scene: a room, its surfaces and the things in it.
 
 Camera frame: x to the right, z forward, in metres, the camera at x = z = 0. Heights go up from the floor.
 """

@@ -1,4 +1,4 @@
-"""Score answers to RoomQA questions: normalised exact match, by type, and blind guesses. Knows no model."""
+"""Score answers to RoomQA questions: normalised exact match, by type, and blind guesses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def accuracy_by_type(asked: Sequence[Question], answers: Sequence[str]) -> dict[
 
 
 def blind_guess(asked: Sequence[Question]) -> dict[str, float]:
-    """What answering without looking would score: the commonest answer of each type, or even odds of two."""
+    """The score without looking: the most frequent answer of each type, or even odds between two."""
     answers: dict[str, Counter[str]] = defaultdict(Counter)
     for question in asked:
         answers[question.type][question.answer] += 1

@@ -1,4 +1,4 @@
-"""Ray against shape, for solids and furniture: first hit and surface normal. Knows nothing about images.
+"""Ray intersection with solids and furniture: first hit and surface normal.
 
 Local frame of a shape: the origin at the middle of its base, y up; rays [3, n] start at `origin`.
 Every function returns `t` [n] (inf where the ray misses) and the normals [3, n] at the hits.

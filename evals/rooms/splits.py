@@ -1,4 +1,4 @@
-"""Disjoint seed ranges of RoomQA, and the frozen test split. Knows nothing about models."""
+"""Disjoint seed ranges of RoomQA, and the frozen test split."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FROZEN = {
     1000: "9e1c7b3a6a41aa7bc7fee561315914feb0fc5d8c5d80268d0bf2e3442d439c34",
     4000: "69c30b16b72cd0f45b76df76f1aa015b05f924387d0aee556ba0907906d6d20e",
 }
-"""`digest` of the first questions of the test split, by their number: another digest is another test."""
+"""`digest` of the test split by its number of questions; it must never change."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Public benchmarks by their official protocols: each is a loader and a score, asked through one runner.
+"""Public benchmarks by their official protocols: each has a loader and a score; one runner asks them all.
 
-python -m evals.runners <name> --data FOLDER --out FOLDER. Nothing here comes with a data set or weights.
+python -m evals.runners <name> --data FOLDER --out FOLDER. Data sets and weights are not included.
 """

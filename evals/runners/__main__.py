@@ -9,9 +9,9 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
@@ -27,28 +27,35 @@ from evals.runners.sqa3d import SQA3D
 from evals.runners.vqav2 import VQAV2
 from evals.runners.vqav2_counting import VQAV2_COUNTING
 from evals.runners.vsibench import VSIBENCH
-from service.cli.errors import clear_refusals, fail
-from service.cli.options import DEPTH_OPTIONS, MERGE_OPTIONS, load_settings, read_fields, takes
+from service.cli.errors import CommandGroup, exit_on_errors, fail
+from service.cli.in_process import load_settings, read_fields
+from service.cli.options import DEPTH_OPTIONS, FILE, MERGE_OPTIONS
 from service.request.schemas import AskFields, VqaFields
 from service.request.validation import check_fields
 
 BENCHMARKS: tuple[Benchmark, ...] = (OPENEQA, GQA, VQAV2, VQAV2_COUNTING, SCANQA, SQA3D, VSIBENCH)
-"""The benchmarks there are; each becomes a command of its name."""
+"""The benchmarks; each becomes a command of its name."""
 
-WHO_OPTIONS: Mapping[str, Any] = {
-    "url": Annotated[str | None, typer.Option(help="Ask this running server, http://host:port.")],
-    "concurrency": Annotated[int | None, typer.Option(min=1, help="Questions on the way to it; 8.")],
-    "api_key_file": Annotated[Path | None, typer.Option(help="File that holds the key to show it.")],
-    "model": Annotated[str | None, typer.Option(help="Without --url: embedded name, folder or hub id.")],
-    "depth_model": Annotated[str | None, typer.Option(help="Depth estimator, like --model; or none.")],
-    "device": Annotated[str | None, typer.Option(help="cpu, cuda, ...")],
-    "dtype": Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")],
-    "batch_size": Annotated[int | None, typer.Option(min=1, help="Most images seen at once; 8.")],
-    "merge_json": Annotated[str | None, typer.Option(help="All merge and depth fields as one JSON object.")],
-}
-OF_THE_SERVER = ("model", "depth_model", "device", "dtype", "batch_size")
-OF_THE_CLIENT = ("concurrency", "api_key_file")
-BY_PROTOCOL = {*AskFields.model_fields, "stream"} - {*DEPTH_OPTIONS, "cache"}
+RUN_OPTIONS = (
+    click.Option(["--data"], type=FILE, required=True, help="Folder with the official files."),
+    click.Option(["--out"], type=FILE, required=True, help="Folder for answers, predictions and report."),
+    click.Option(["--limit"], type=click.IntRange(min=1), help="Ask only the first questions."),
+)
+URL_OPTION = click.Option(["--url"], help="Ask this running server, http://host:port.")
+CLIENT_OPTIONS = (
+    click.Option(["--concurrency"], type=click.IntRange(min=1), help="Open requests to that server; 8."),
+    click.Option(["--api-key-file"], type=FILE, help="File with the API key for that server."),
+)
+ENGINE_OPTIONS = (
+    click.Option(["--model"], help="Without --url: embedded name, folder or hub id."),
+    click.Option(["--depth-model"], help="Depth estimator, like --model; or none."),
+    click.Option(["--device"], help="cpu, cuda, ..."),
+    click.Option(["--dtype"], help="float32, bfloat16 or float16."),
+    click.Option(["--batch-size"], type=click.IntRange(min=1), help="Most images in one batch; 8."),
+)
+JSON_OPTION = click.Option(["--merge-json"], help="All merge and depth fields as one JSON object.")
+SPEC_OPTIONS = (*MERGE_OPTIONS, *DEPTH_OPTIONS)
+BY_PROTOCOL = {*AskFields.model_fields, "stream"} - {"cache", *(option.name for option in DEPTH_OPTIONS)}
 """Fields of a request that a benchmark fixes."""
 
 
@@ -57,50 +64,45 @@ def main() -> None:
     command_line(BENCHMARKS)(prog_name="python -m evals.runners")
 
 
-def command_line(benchmarks: Iterable[Benchmark]) -> typer.Typer:
-    """Make a command of each benchmark."""
-    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-    app.callback(help=__doc__)(lambda: None)  # so that one benchmark alone is a command, too
-    for benchmark in benchmarks:
-        add(app, benchmark)
-    return app
+def command_line(benchmarks: Iterable[Benchmark]) -> click.Group:
+    """Return a group with a command for each benchmark."""
+    commands = [command(benchmark) for benchmark in benchmarks]
+    return CommandGroup(commands=commands, help=__doc__, context_settings={"max_content_width": 110})
 
 
-def add(app: typer.Typer, benchmark: Benchmark) -> None:
-    """Make a command of a benchmark."""
+def command(benchmark: Benchmark) -> click.Command:
+    """Return the command that runs a benchmark."""
 
-    @takes(benchmark.load_options, benchmark.finish_options, WHO_OPTIONS, MERGE_OPTIONS, DEPTH_OPTIONS)
-    def command(
-        data: Annotated[Path, typer.Option(help="Folder with the official files.")],
-        out: Annotated[Path, typer.Option(help="Folder for answers, predictions and report.")],
-        limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first questions.")] = None,
-        **given: Any,
-    ) -> None:
+    def callback(data: Path, out: Path, limit: int | None, **options: Any) -> None:
+        given = {name: value for name, value in options.items() if value not in (None, ())}
         try:
-            with clear_refusals():
-                run(benchmark, data, out, limit, {n: v for n, v in given.items() if v not in (None, [])})
+            with exit_on_errors():
+                run(benchmark, data, out, limit, given)
         except (DatasetError, RunError) as error:
             fail(str(error))
 
-    app.command(benchmark.name, help=benchmark.about)(command)
+    params: list[click.Parameter] = [
+        *(*RUN_OPTIONS, *benchmark.load_options, *benchmark.finish_options),
+        *(URL_OPTION, *CLIENT_OPTIONS, *ENGINE_OPTIONS, JSON_OPTION, *SPEC_OPTIONS),
+    ]
+    return click.Command(benchmark.name, callback=callback, params=params, help=benchmark.about)
 
 
 def run(benchmark: Benchmark, data: Path, out: Path, limit: int | None, given: Mapping[str, Any]) -> None:
     """Load, ask, score and write: answers.jsonl, what the benchmark writes, and report.json."""
     spec = spec_of(given)
-    entries = benchmark.load(data, **_those(given, benchmark.load_options))[:limit]
+    load_options = _select(given, benchmark.load_options)
+    entries = benchmark.load(data, **load_options)[:limit]
     items = [entry.item for entry in entries]
     check_items(items)
     with closing(answerer_of(given, spec)) as answerer:
         found = answers(items, answerer, out / "answers.jsonl")
         settings = {"name": answerer.name, **answerer.settings}
-    scores = benchmark.finish(
-        entries, texts_of(entries, found), out, **_those(given, benchmark.finish_options)
-    )
-    options = {name: given[name] for name in benchmark.load_options if name in given}
+    finish_options = _select(given, benchmark.finish_options)
+    scores = benchmark.finish(entries, texts_of(entries, found), out, **finish_options)
     result = {
         "benchmark": benchmark.name,
-        "options": json.loads(json.dumps({**options, "limit": limit}, default=str)),
+        "options": json.loads(json.dumps({**load_options, "limit": limit}, default=str)),
         **report(entries, found, scores, settings),
     }
     write_result(out / "report.json", result)
@@ -109,31 +111,31 @@ def run(benchmark: Benchmark, data: Path, out: Path, limit: int | None, given: M
 
 def spec_of(given: Mapping[str, Any]) -> Spec:
     """Return the merge and depth fields that every question is sent with. Raises ServiceError, RunError."""
-    fields = {name: given[name] for name in (*MERGE_OPTIONS, *DEPTH_OPTIONS) if name in given}
+    fields = _select(given, SPEC_OPTIONS)
     if "merge_json" not in given:
         return _checked(read_fields({"question": "?", **fields}, load_settings()))
     if fields:
         raise RunError(f"--merge-json says everything about merging: leave out {', '.join(fields)}")
-    told = _object(given["merge_json"])
-    refused = sorted(BY_PROTOCOL & set(told))
+    values = _object(given["merge_json"])
+    refused = sorted(BY_PROTOCOL & set(values))
     if refused:
         raise RunError(f"--merge-json is about merging and depth: leave out {', '.join(refused)}")
-    return _checked(check_fields({"question": "?", **told}, load_settings(), strict=True))
+    return _checked(check_fields({"question": "?", **values}, load_settings(), strict=True))
 
 
 def answerer_of(given: Mapping[str, Any], spec: Spec) -> EngineAnswerer | HttpAnswerer:
-    """Return who answers. Raises RunError, and what loading a model raises."""
-    theirs, ours = (OF_THE_SERVER, OF_THE_CLIENT) if "url" in given else (OF_THE_CLIENT, OF_THE_SERVER)
-    wrong = [f"--{name.replace('_', '-')}" for name in theirs if name in given]
+    """Return the answerer. Raises RunError, and what loading a model raises."""
+    refused, used = (ENGINE_OPTIONS, CLIENT_OPTIONS) if "url" in given else (CLIENT_OPTIONS, ENGINE_OPTIONS)
+    wrong = [option.opts[0] for option in refused if option.name in given]
     if wrong:
         why = "the server of --url decides that" if "url" in given else "only with --url"
         raise RunError(f"{', '.join(wrong)}: {why}")
-    told = _those(given, dict.fromkeys(ours))
+    settings = _select(given, used)
     if "url" in given:
-        key = told.pop("api_key_file", None)
-        return HttpAnswerer(given["url"], spec, api_key=key and key.read_text().strip(), **told)
+        key = settings.pop("api_key_file", None)
+        return HttpAnswerer(given["url"], spec, api_key=key and key.read_text().strip(), **settings)
     disable_progress_bar()
-    return EngineAnswerer(told.pop("model", load_settings().model), spec, **told)
+    return EngineAnswerer(settings.pop("model", load_settings().model), spec, **settings)
 
 
 def show(result: Mapping[str, Any], out: Path) -> None:
@@ -153,22 +155,23 @@ def show(result: Mapping[str, Any], out: Path) -> None:
 
 
 def _checked(fields: VqaFields) -> Spec:
-    told = fields.model_dump(exclude_unset=True)
-    return {"method": "none", **{name: value for name, value in told.items() if name != "question"}}
+    values = fields.model_dump(exclude_unset=True)
+    return {"method": "none", **{name: value for name, value in values.items() if name != "question"}}
 
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        told = json.loads(text)
+        values = json.loads(text)
     except ValueError:
-        told = None
-    if not isinstance(told, dict):
+        values = None
+    if not isinstance(values, dict):
         raise RunError('--merge-json takes one JSON object: {"method": "tosa", "keep_ratio": 0.25}')
-    return told
+    return values
 
 
-def _those(given: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: given[name] for name in names if name in given}
+def _select(given: Mapping[str, Any], options: Iterable[click.Option]) -> dict[str, Any]:
+    names = {option.name for option in options}
+    return {name: value for name, value in given.items() if name in names}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""Who answers: the service's own engine in this process (here), or a running server (over_http.py).
+"""Answer with the service's engine in this process; `over_http.py` asks a running server instead.
 
-Both keep several questions on the way, so that batches fill; answers come in the order they are done. Neither
-knows a benchmark.
+Both keep several questions in flight, so that batches fill, and yield answers in the order they complete.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ LIMITS: Mapping[str, Any] = {
     "max_answer_tokens": 4096,
     "max_image_px": 100_000_000,
 }
-"""What a server refuses to protect itself, an evaluation may ask for."""
+"""Limits that protect a server, lifted for evaluations."""
 
 
 class EngineAnswerer:
@@ -47,7 +46,7 @@ class EngineAnswerer:
     def __init__(self, model: str, spec: Spec, batch_size: int = 8, **more: Any) -> None:
         self.name, self._spec = "engine", dict(spec)
         self._process = Settings(model=model, max_batch=batch_size, **{**LIMITS, **more})
-        self._engine = Engine(self._process, _Untold(), lambda error: None)
+        self._engine = Engine(self._process, _NoTelemetry(), lambda error: None)
         try:
             self._models = self._engine.model_thread.run(load_models, self._process).result()
         except BaseException:
@@ -68,11 +67,11 @@ class EngineAnswerer:
         }
 
     def answer(self, items: Sequence[Item]) -> Iterator[Answer]:
-        """Yield the answers. Twice as many items as a batch holds are on the way."""
+        """Yield the answers, with twice as many items in flight as a batch holds."""
         return concurrently(self._ask, items, 2 * self._process.max_batch)
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._engine.close()
 
     async def _ask(self, item: Item) -> Answer:
@@ -95,8 +94,8 @@ class EngineAnswerer:
         return Job(prepare(self._models, asked, self._process, timer), timer)
 
 
-class _Untold:
-    """Telemetry that tells nobody."""
+class _NoTelemetry:
+    """Telemetry without exporters."""
 
     def watch(self, name: str, description: str, read: Callable[[], float]) -> None: ...
     def batch_ended(self, method: str, rows: int, images: int, seconds: float, outcome: str) -> None: ...

@@ -1,4 +1,4 @@
-"""What is sent for an item, what comes back, and how several are kept on the way. Knows no model."""
+"""The request for an item, its answer, and a loop that keeps several requests in flight."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any, Protocol
 from evals.runners.items import Item, read_file
 
 Spec = Mapping[str, Any]
-"""Fields of a request about merging and depth, as JSON has them; every item is asked with them."""
+"""Merge and depth fields of a request, as in JSON; every item is sent with them."""
 REPORTED = ("merge", "depth", "usage", "finish_reason", "cached", "batch_size", "timings_ms")
 
 
 class RunError(Exception):
-    """The run cannot go on; says why and what to do."""
+    """The run cannot continue; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to an item: its text, and what the response says of it.
+    """The answer to an item: its text, and the report of the response.
 
     report: merge, depth, usage, timings_ms and so on as /vqa returns them; only `error`, with a code and a
     message, for an item that was refused and has no text.
@@ -37,13 +37,13 @@ class Answer:
 
     @property
     def refusal(self) -> str:
-        """Say why there is no answer."""
+        """Format the error in one line."""
         error = self.report.get("error", {})
         return f"{error.get('code')}: {error.get('message')}"
 
 
 class Answerer(Protocol):
-    """Whoever answers. settings: what answers depend on, ready for JSON; a run resumes only if it agrees."""
+    """Answers items. settings: JSON of all that answers depend on; a run resumes only if it is the same."""
 
     name: str
 
@@ -57,7 +57,7 @@ class Answerer(Protocol):
 
 def fields_of(item: Item, spec: Spec) -> dict[str, Any]:
     """Return the fields of the request beside its files: the item's own, then what the spec says."""
-    told = (
+    given = (
         {}
         if item.depth_preset is None or not sends_depth(item, spec)
         else {"depth_preset": item.depth_preset}
@@ -65,15 +65,15 @@ def fields_of(item: Item, spec: Spec) -> dict[str, Any]:
     return {
         "question": item.question,
         "max_new_tokens": item.max_new_tokens,
-        **told,
+        **given,
         "method": "none",
         **spec,
     }
 
 
 def sends_depth(item: Item, spec: Spec) -> bool:
-    """Say whether depth files are sent: where the method may use them and the spec does not forbid it."""
-    from tosa import METHODS  # and torch with it, which whoever only reads answers does not need
+    """Whether depth files are sent: the method may use them and the spec does not forbid it."""
+    from tosa import METHODS  # imports torch, which reading answers does not need
 
     method = METHODS.get(spec.get("method") or "none")
     may_use = method is None or method.needs_spatial or bool(spec.get("options"))
@@ -81,13 +81,13 @@ def sends_depth(item: Item, spec: Spec) -> bool:
 
 
 def files_of(item: Item, spec: Spec) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    """Read images and depth maps as they are sent. Raises DatasetError."""
+    """Read the bytes of images and depth maps. Raises DatasetError."""
     depths = item.depths if sends_depth(item, spec) else ()
     return tuple(map(read_file, item.images)), tuple(map(read_file, depths))
 
 
 def answered(item: Item, body: Mapping[str, Any]) -> Answer:
-    """Keep of a response what a report is made of."""
+    """Select the fields of a response that reports use."""
     return Answer(item.id, body["answer"], {name: body[name] for name in REPORTED})
 
 
@@ -97,9 +97,9 @@ def concurrently(
     width: int,
     close: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> Iterator[Answer]:
-    """Ask `width` items at a time and yield answers as they come; the first error ends it.
+    """Ask `width` items at a time and yield answers as they come; the first error ends the run.
 
-    Everything runs in an event loop of its own, which stands still while the caller has an answer in hand.
+    Runs in its own event loop, which pauses while the caller handles an answer.
     """
     todo = iter(items)
     pending: set[asyncio.Future[Answer]] = set()

@@ -1,13 +1,15 @@
-"""What a benchmark is to the command line, and the report that all of them share. Asks nobody."""
+"""The interface of a benchmark to the command line, and the report that all benchmarks share."""
 
 from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import click
 
 from evals.intervals import interval
 from evals.runners.asking import Answer
@@ -20,22 +22,22 @@ class Benchmark:
 
     load: `load(data, **options)` reads the entries of a folder. finish: `finish(entries, texts, folder,
     **options)` writes the official predictions file into `folder` and scores; texts are in the order of the
-    entries, "" for a question without an answer. The options of both are typer's, annotated, by parameter
-    name; one that is not given is not passed on.
+    entries, "" for a question without an answer. load_options, finish_options: the command-line options of
+    each, whose names are those of its parameters; an option that was not given is not passed on.
     """
 
     name: str
     about: str
     load: Callable[..., list[Any]]
     finish: Callable[..., Scores]
-    load_options: Mapping[str, Any] = field(default_factory=dict)
-    finish_options: Mapping[str, Any] = field(default_factory=dict)
+    load_options: tuple[click.Option, ...] = ()
+    finish_options: tuple[click.Option, ...] = ()
 
 
 def report(
     entries: Sequence[Entry[Any]], answers: Mapping[str, Answer], scores: Scores, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Say what was asked of whom, how well it was answered, and what it cost. All ready for JSON."""
+    """Build the report for JSON: the questions and the answerer, the scores, and the cost."""
     given = [answers[entry.item.id] for entry in entries]
     there = [answer.report for answer in given if answer.code is None]
     return {
@@ -60,7 +62,7 @@ def texts_of(entries: Sequence[Entry[Any]], answers: Mapping[str, Answer]) -> li
 
 
 def _interval(entries: Sequence[Entry[Any]], scores: Scores) -> list[float] | None:
-    """Give the bootstrap interval of the mean score: questions about the same images are drawn together."""
+    """Return the bootstrap interval of the mean score; questions about the same images are drawn together."""
     frames: dict[tuple[Path, ...], list[float]] = defaultdict(list)
     for entry, value in zip(entries, scores.values, strict=True):
         if value is not None:
@@ -69,13 +71,13 @@ def _interval(entries: Sequence[Entry[Any]], scores: Scores) -> list[float] | No
 
 
 def _merge(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Say what merging did: the same for all answers, but for the number of tokens."""
+    """Summarise merging, which is the same for all answers but for the number of tokens."""
     done = reports[0]["merge"] if reports else None
     return done and {name: value for name, value in done.items() if name not in ("tokens_in", "tokens_out")}
 
 
 def _tokens(reports: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Give means over the answers: visual tokens before and after merging, tokens of prompt and answer."""
+    """Return means over the answers: visual tokens before and after merging, tokens of prompt and answer."""
     return {
         "visual_in": _mean(one["merge"]["tokens_in"] for one in reports),
         "visual_out": _mean(one["merge"]["tokens_out"] for one in reports),
@@ -90,7 +92,7 @@ def _mean(values: Iterable[float]) -> float | None:
 
 
 def _medians(reports: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Give the median of each stage over the answers it ran for; a remembered frame needs no encoder."""
+    """Return the median of each stage over the answers it ran for; a cached frame skips the encoder."""
     spent: dict[str, list[float]] = defaultdict(list)
     for one in reports:
         for stage, ms in one["timings_ms"].items():

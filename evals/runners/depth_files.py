@@ -1,24 +1,24 @@
-"""Depth maps of a folder that go with images of the same name. Reads none of them."""
+"""Match depth maps of a folder to images by name."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
 from evals.runners.items import DatasetError
 
 KINDS = (".png", ".npy", ".tif", ".tiff", ".jpg", ".jpeg")
-DepthsOption = Annotated[
-    Path | None,
-    typer.Option(help="Folder of depth maps, named as the images; say what they are with --depth-*."),
-]
+DEPTHS_OPTION = click.Option(
+    ["--depths"],
+    type=click.Path(path_type=Path),
+    help="Folder of depth maps, named like the images; describe them with --depth-*.",
+)
 
 
 def depths_of(images: Collection[Path], folder: Path | None) -> dict[Path, tuple[Path, ...]]:
-    """Find the depth map of each image: its name with another ending. Without a folder there are none.
+    """Find the depth map of each image: its name with another ending. Returns none without a folder.
 
     Raises DatasetError where one is missing, for a score must not mix measured and estimated depth.
     """

@@ -1,8 +1,8 @@
 """Whether a free answer is one of the reference answers, by the three rules in use for 3D questions.
 
 exact: the strings are equal (ScanQA's score.py). cleaned: equal after both are cleaned as SQA3D's
-eval_sqa3d_llm.py cleans. refined: or, cleaned and without spaces, one holds the other (EM-R of LEO, Huang et
-al., ICML 2024). Knows no data set.
+eval_sqa3d_llm.py cleans. refined: or, cleaned and without spaces, one contains the other (EM-R of LEO, Huang
+et al., ICML 2024).
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
-from typing import Annotated, Any, Literal
+from typing import Literal, get_args
 
-import typer
+import click
 
 from evals.runners.items import Scores
 
 Match = Literal["exact", "cleaned", "refined"]
-MATCH_OPTIONS: Mapping[str, Any] = {
-    "match": Annotated[
-        Match | None, typer.Option(help="Rule of the overall score; the report has all three.")
-    ]
-}
+MATCH_OPTIONS = (
+    click.Option(
+        ["--match"],
+        type=click.Choice(get_args(Match)),
+        help="Rule of the overall score; the report has all three.",
+    ),
+)
 
 # fmt: off
 NUMBERS = (
@@ -64,7 +66,7 @@ def clean(answer: str) -> str:
 
 
 def is_exact(answer: str, references: Sequence[str]) -> bool:
-    """Compare as the strings stand."""
+    """Compare the strings unchanged."""
     return answer in references
 
 
@@ -74,7 +76,7 @@ def is_cleaned(answer: str, references: Sequence[str]) -> bool:
 
 
 def is_refined(answer: str, references: Sequence[str]) -> bool:
-    """Compare after cleaning, and take a part for the whole either way; nothing is no part."""
+    """Compare after cleaning; a non-empty substring matches, either way round."""
     given = _unspaced(clean(answer))
     known = [_unspaced(clean(reference)) for reference in references]
     part = any(given and reference and (given in reference or reference in given) for reference in known)

@@ -1,30 +1,31 @@
-"""Frames of a scene from a folder, evenly spaced, and the depth maps beside them. Reads no picture."""
+"""Choose evenly spaced frames of a scene from a folder, and the depth maps beside them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
 
+import click
 import numpy as np
-import typer
 
 from evals.runners.items import DatasetError
 
 PICTURES = (".jpg", ".jpeg", ".png")
-SCANNET_OPTIONS: Mapping[str, Any] = {
-    "scans": Annotated[
-        Path | None, typer.Option(help="ScanNet's scans/ with color/ and depth/; DATA/scans.")
-    ],
-    "frames": Annotated[int | None, typer.Option(min=1, help="Frames of a scene, evenly spaced; 12.")],
-}
+SCANNET_OPTIONS = (
+    click.Option(
+        ["--scans"],
+        type=click.Path(path_type=Path),
+        help="ScanNet's scans/ with color/ and depth/; DATA/scans.",
+    ),
+    click.Option(["--frames"], type=click.IntRange(min=1), help="Frames of a scene, evenly spaced; 12."),
+)
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Hold the frames of a scene, in the order they were taken; depths: none, or one per image."""
+    """The frames of a scene, in the order they were taken; depths: none, or one per image."""
 
     images: tuple[Path, ...]
     depths: tuple[Path, ...] = ()
@@ -34,7 +35,7 @@ class Frames:
 def evenly(paths: Sequence[Path], count: int) -> tuple[Path, ...]:
     """Return `count` of them from the first to the last, all if there are fewer: floor(i (n-1) / (count-1)).
 
-    The positions are those of lmms-eval and of CoVeR's uniform views: linspace cut to whole numbers.
+    The positions are those of lmms-eval and of CoVeR's uniform views: linspace truncated to integers.
     """
     if count < 1:
         raise ValueError(f"a scene needs at least one frame, not {count}")
@@ -42,15 +43,15 @@ def evenly(paths: Sequence[Path], count: int) -> tuple[Path, ...]:
     return tuple(paths[position] for position in chosen)
 
 
-def pictures(folder: Path) -> list[Path]:
-    """List the pictures of a folder by the numbers in their names: 2.jpg before 10.jpg."""
+def image_files(folder: Path) -> list[Path]:
+    """List the images of a folder by the numbers in their names: 2.jpg before 10.jpg."""
     found = folder.iterdir() if folder.is_dir() else ()
     return sorted((path for path in found if path.suffix.lower() in PICTURES), key=_in_order)
 
 
 def scene_frames(folder: Path, scenes: Collection[str], count: int) -> dict[str, Frames]:
     """Choose `count` frames of every scene: `folder`/<scene>/*.jpg or *.png. Raises DatasetError."""
-    listed = {scene: pictures(folder / scene) for scene in scenes}
+    listed = {scene: image_files(folder / scene) for scene in scenes}
     _refuse_empty({scene: folder / scene for scene in scenes if not listed[scene]}, len(listed))
     return {scene: Frames(evenly(paths, count)) for scene, paths in listed.items()}
 

@@ -1,4 +1,4 @@
-"""GQA, test-dev balanced: its official file, its exact match by type. Knows no model and no server.
+"""GQA, test-dev balanced: its official file, its exact match by type.
 
 Source: Hudson and Manning, GQA, CVPR 2019; scores as in the official eval.py, those that need nothing but the
 questions: its consistency, validity, plausibility and grounding need more answers or more files.
@@ -9,16 +9,15 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import Literal, get_args
 
-import typer
+import click
 from pydantic import BaseModel
 
 from evals.runners.benchmark import Benchmark
-from evals.runners.depth_files import DepthsOption, depths_of
+from evals.runners.depth_files import DEPTHS_OPTION, depths_of
 from evals.runners.items import DatasetError, Entry, Item, Scores, read_json
 from evals.runners.records import check_records
 from evals.runners.vqav2 import SUFFIX, percents
@@ -31,18 +30,17 @@ NO_STEP = ("exist", "query: name", "choose name")
 """Operations that do not count as a step of reasoning."""
 
 
-class Setting(StrEnum):
-    """How questions are asked: with LLaVA's suffix, or as ToSA's release does."""
-
-    OFFICIAL = "official"
-    TOSA = "tosa"
-
-
-LOAD_OPTIONS: Mapping[str, Any] = {
-    "setting": Annotated[Setting | None, typer.Option(help="Whose prompt: official, or tosa; official.")],
-    "images": Annotated[Path | None, typer.Option(help=f"GQA's images; DATA/{IMAGES}.")],
-    "depths": DepthsOption,
-}
+PromptStyle = Literal["official", "tosa"]
+"""How questions are asked: with LLaVA's suffix, or as ToSA's release does."""
+LOAD_OPTIONS = (
+    click.Option(
+        ["--setting"],
+        type=click.Choice(get_args(PromptStyle)),
+        help="Prompt of the official evaluation or of ToSA's release; official.",
+    ),
+    click.Option(["--images"], type=click.Path(path_type=Path), help=f"GQA's images; DATA/{IMAGES}."),
+    DEPTHS_OPTION,
+)
 
 
 class Operation(BaseModel):
@@ -53,7 +51,7 @@ class Operation(BaseModel):
 
 
 class Types(BaseModel):
-    """What kind of question it is."""
+    """The kinds of a question."""
 
     structural: str
     semantic: str
@@ -73,7 +71,7 @@ class Question(BaseModel):
 
 
 def load(
-    data: Path, setting: Setting = Setting.OFFICIAL, images: Path | None = None, depths: Path | None = None
+    data: Path, setting: PromptStyle = "official", images: Path | None = None, depths: Path | None = None
 ) -> list[Entry[Question]]:
     """Read the balanced questions of `data`. Raises DatasetError."""
     path = data / QUESTIONS
@@ -91,7 +89,7 @@ def load(
 
 
 def score(entries: Sequence[Entry[Question]], texts: Sequence[str]) -> Scores:
-    """Give the official accuracy in percent: overall, by type, by number of steps and of words."""
+    """Return the official accuracy in percent: overall, by type, by number of steps and of words."""
     asked = [entry.truth for entry in entries]
     pairs = list(zip(asked, texts, strict=True))
     values = [float(prediction(text) == one.answer) for one, text in pairs]
@@ -121,18 +119,18 @@ def prediction(text: str) -> str:
 
 
 def is_right_for_tosa(text: str, answer: str) -> bool:
-    """Say whether ToSA's release counts an answer: up to its first period, it is a part of the true one.
+    """Whether ToSA's release counts an answer as right: up to its first period, it is part of the true one.
 
     An empty answer, which is part of every other, is wrong here.
     """
-    said = text.split(".")[0].lower()
-    return bool(said) and said in answer.lower()
+    start = text.split(".")[0].lower()
+    return bool(start) and start in answer.lower()
 
 
 def steps(question: Question) -> int:
     """Count the steps of reasoning, without the last, which only asks."""
-    said = [f"{one.operation}: {one.argument}" for one in question.semantic]
-    return sum(not any(word in one for word in NO_STEP) for one in said)
+    operations = [f"{one.operation}: {one.argument}" for one in question.semantic]
+    return sum(not any(excluded in one for excluded in NO_STEP) for one in operations)
 
 
 def distribution(asked: Sequence[Question], texts: Sequence[str]) -> float | None:
@@ -141,17 +139,17 @@ def distribution(asked: Sequence[Question], texts: Sequence[str]) -> float | Non
     Lower is better; None if no question is in a group.
     """
     true: dict[str, Counter[str]] = defaultdict(Counter)
-    said: dict[str, Counter[str]] = defaultdict(Counter)
+    predicted: dict[str, Counter[str]] = defaultdict(Counter)
     for one, text in zip(asked, texts, strict=True):
         group = one.groups.get("global")
         if group is not None:
             true[group][one.answer] += 1
-            said[group][prediction(text)] += 1
+            predicted[group][prediction(text)] += 1
     if not true:
         return None
     sizes = {group: counts.total() for group, counts in true.items()}
     chi = {
-        group: sum((said[group][answer] - n) ** 2 / n for answer, n in counts.items())
+        group: sum((predicted[group][answer] - n) ** 2 / n for answer, n in counts.items())
         for group, counts in true.items()
     }
     return round(sum(chi[group] * sizes[group] for group in true) / sum(sizes.values()) / 100, 4)
@@ -168,9 +166,9 @@ def finish(entries: Sequence[Entry[Question]], texts: Sequence[str], folder: Pat
 
 
 def _item(
-    id_: str, question: Question, setting: Setting, image: Path, maps: Mapping[Path, tuple[Path, ...]]
+    id_: str, question: Question, setting: PromptStyle, image: Path, maps: Mapping[Path, tuple[Path, ...]]
 ) -> Item:
-    if setting is Setting.TOSA:
+    if setting == "tosa":
         return Item(id_, prompt(question.question), (image,), maps[image], max_new_tokens=MAX_NEW_TOKENS)
     return Item(id_, f"{question.question}\n{SUFFIX}", (image,), maps[image])
 

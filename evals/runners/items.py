@@ -1,4 +1,4 @@
-"""What a benchmark asks and what comes of it, as values. Knows no benchmark, no model and no server."""
+"""Questions of a benchmark and their scores, as plain values."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Truth = TypeVar("Truth")
 
 
 class DatasetError(Exception):
-    """Bad or missing data; says the file, the line or entry, and what was expected."""
+    """Bad or missing data; the message names the file, the line or entry, and what was expected."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question as the service is asked. Files are read when it is asked.
+    """One question as it is sent to the service. Files are read only when it is sent.
 
     id: unique in the dataset. question: the prompt as sent, with the protocol's suffix. images: frames in
     order. depths: none, or one per image; depth_preset says what their numbers are.
@@ -34,7 +34,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Entry(Generic[Truth]):
-    """One question with what is true of it, in the form the benchmark's score reads."""
+    """One question with its reference answers, in the form that the benchmark's score reads."""
 
     item: Item
     truth: Truth
@@ -42,9 +42,9 @@ class Entry(Generic[Truth]):
 
 @dataclass(frozen=True)
 class Scores:
-    """What a benchmark says of its answers.
+    """The scores that a benchmark gives its answers.
 
-    values: the score of each entry in [0, 1], in their order, None for one that nobody scored. overall: the
+    values: the score of each entry in [0, 1], in their order, None for one without a score. overall: the
     benchmark's own number, in its own unit, None if nothing is scored. table: the other official numbers,
     ready for JSON.
     """
@@ -55,7 +55,7 @@ class Scores:
 
 
 def check_items(items: Sequence[Item]) -> None:
-    """Refuse what no run could answer: no items, ids that come twice, files that are not there.
+    """Refuse items that no run could answer: none at all, duplicate ids, or missing files.
 
     Raises DatasetError.
     """
@@ -72,7 +72,7 @@ def check_items(items: Sequence[Item]) -> None:
 
 
 def check_files(paths: Iterable[Path]) -> None:
-    """Look for files once each. Raises DatasetError with how many are missing and which is the first."""
+    """Check that each file exists. Raises DatasetError with how many are missing and which is the first."""
     wanted = list(dict.fromkeys(paths))
     missing = [path for path in wanted if not path.is_file()]
     if missing:
@@ -98,7 +98,7 @@ def read_file(path: Path) -> bytes:
 
 
 def digest(items: Iterable[Item]) -> str:
-    """Name what is asked, in order: a file by its own and its folder's name, so that data may be moved."""
+    """Hash the items in order; of a path, only file and folder name count, so that data may be moved."""
     hashed = hashlib.sha256()
     for item in items:
         files = [["/".join(path.parts[-2:]) for path in paths] for paths in (item.images, item.depths)]

@@ -1,7 +1,7 @@
-"""Ask a language model, the judge, for marks through an OpenAI-compatible endpoint. Knows no benchmark.
+"""Ask a language model, the judge, for marks through an OpenAI-compatible endpoint.
 
-Every reply is kept as soon as it is there, so that a run can be ended at any time; a reply without a mark is
-kept too, counts as a failure, and is asked for again by the next run. Nothing that went wrong becomes a mark.
+Every reply is saved as it arrives, so that a run can be stopped at any time. A reply without a mark is saved
+too, counts as a failure, and is requested again by the next run. A failure never becomes a mark.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from evals.runners.asking import RunError
 from evals.runners.llm_match import parse_mark
 
 OPTIONS: Mapping[str, Any] = {"temperature": 0.2, "seed": 1234, "max_tokens": 32}
-"""As the official script asks its judge."""
+"""The sampling options of the official script."""
 MANY = 20
-"""As many failures in a row mean that the judge is gone or set up wrongly."""
+"""This many failures in a row mean that the judge is down or misconfigured."""
 LONGEST_PAUSE_S = 60.0
 NO_MARK = "no_mark"
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Who judges, and how it is asked. url: what comes before /chat/completions, as http://host:port/v1."""
+    """The judge's endpoint and options. url: what comes before /chat/completions, as http://host:port/v1."""
 
     url: str
     model: str
@@ -51,17 +51,17 @@ class Judge:
 
     @property
     def address(self) -> str:
-        """Return the url as it may be shown: without password and query."""
+        """Return the url without password and query, safe to show."""
         return str(httpx.URL(self.url).copy_with(userinfo=b"", query=None, fragment=None))
 
     def key(self, message: str) -> str:
-        """Name everything that a mark depends on, as far as it is known here."""
+        """Hash everything known here that a mark depends on."""
         return hashlib.sha256(json.dumps([self.url, self.body(message)]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of asking once. failure: why there is no mark. judge: the model that says it replied."""
+    """The result of one request. failure: why there is no mark. judge: the model named in the reply."""
 
     key: str
     mark: int | None
@@ -71,9 +71,9 @@ class Verdict:
 
 
 def judged(judge: Judge, messages: Mapping[str, str], file: Path) -> dict[str, Verdict]:
-    """Return the verdict on every message by its id; those with a mark in `file` are not asked for again.
+    """Return the verdict on every message by its id; those with a mark in `file` are not requested again.
 
-    Raises RunError if the judge cannot be reached, refuses us or fails again and again; marks are kept.
+    Raises RunError if the judge cannot be reached, refuses access or fails repeatedly; marks are kept.
     """
     keys = {id_: judge.key(message) for id_, message in messages.items()}
     known = {key: verdict for key, verdict in _read(file).items() if verdict.mark is not None}
@@ -109,7 +109,7 @@ def describe(judge: Judge, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
 
 @contextmanager
 def _verdicts(judge: Judge, todo: Mapping[str, str]) -> Iterator[Iterator[Verdict]]:
-    """Ask for all, several at a time; leaving early wakes those that wait and asks no more."""
+    """Judge all messages, several at a time; closing early wakes the waiting threads and sends no more."""
     stop = Event()
     headers = {"Authorization": f"Bearer {judge.api_key}"} if judge.api_key else {}
     pool = ThreadPoolExecutor(judge.concurrency)
@@ -123,7 +123,7 @@ def _verdicts(judge: Judge, todo: Mapping[str, str]) -> Iterator[Iterator[Verdic
 
 
 def _ask(client: httpx.Client, judge: Judge, key: str, message: str, stop: Event) -> Verdict:
-    """Ask until there is a reply, or no hope. Raises RunError for what every other message would meet too."""
+    """Retry until a reply or a permanent failure. Raises RunError for errors that affect every message."""
     verdict = Verdict(key, None, failure="not_asked")
     for attempt in range(judge.tries):
         wait = min(LONGEST_PAUSE_S, judge.pause_s * 2**attempt)
@@ -170,7 +170,7 @@ def _asked_to_wait(response: httpx.Response, otherwise: float) -> float:
 
 
 def _read(file: Path) -> dict[str, Verdict]:
-    """Read the verdicts there are; half a line at the end, of a run that was ended, is cut off."""
+    """Read the saved verdicts; an incomplete last line, from a stopped run, is removed from the file."""
     if not file.exists():
         return {}
     data = file.read_bytes()

@@ -1,4 +1,4 @@
-"""LLM-Match of OpenEQA: the message to a judge, its mark, and the score made of marks. Asks nobody itself.
+"""LLM-Match of OpenEQA: the message to a judge, the parsing of its mark, and the score.
 
 Source: Majumdar et al., OpenEQA, CVPR 2024, and evaluate-predictions.py and openeqa/evaluation/llm_match.py
 of facebookresearch/open-eqa (MIT). Its prompt files are read from the user's own copy; none of them is here.
@@ -42,7 +42,7 @@ Given answer: {{prediction}}
 
 @dataclass(frozen=True)
 class Prompts:
-    """Hold the two messages to a judge: {question}, {answer}, {prediction}; one also has {extra_answers}."""
+    """The two messages to a judge: {question}, {answer}, {prediction}; one also has {extra_answers}."""
 
     name: str
     one_answer: str
@@ -50,11 +50,11 @@ class Prompts:
 
     @property
     def sha256(self) -> str:
-        """Tell this wording from any other."""
+        """Return a hash of the wording."""
         return hashlib.sha256(f"{self.one_answer}\0{self.extra_answers}".encode()).hexdigest()
 
     def message(self, question: str, answer: str, extra: Sequence[str | None] | None, given: str) -> str:
-        """Write what the judge is sent; extra: more right answers, None if the question has no such field."""
+        """Write the message to the judge; extra: more right answers, None if the record has no such field."""
         template = self.one_answer if extra is None else self.extra_answers
         others = None if extra is None else list(extra)  # as the official script shows them: a Python list
         return template.format(question=question, answer=answer, prediction=given, extra_answers=others)
@@ -74,7 +74,7 @@ def read_prompts(folder: Path) -> Prompts:
 
 
 def until_last_period(answer: str) -> str:
-    """Cut what follows the last period, as the official script does before it asks the judge."""
+    """Remove what follows the last period, as the official script does before it asks the judge."""
     return answer[: answer.rfind(".") + 1] or answer
 
 

@@ -1,6 +1,6 @@
-"""OpenEQA, episodic memory (EM-EQA): answers into its official files, and the score made of a judge's marks.
+"""OpenEQA, episodic memory (EM-EQA): its official predictions files, and the score from a judge's marks.
 
-Without a judge there are predictions and no score. A question that the judge gave no mark has none either.
+Without a judge there are predictions but no score; a question without a mark is not scored.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
+import click
 import httpx
-import typer
 
 from evals.intervals import interval
 from evals.runners.asking import RunError
@@ -26,37 +26,40 @@ from evals.runners.openeqa_episodes import LOAD_OPTIONS, Record, load
 
 PREDICTIONS, METRICS, VERDICTS = "predictions.json", "predictions-metrics.json", "verdicts.jsonl"
 UNANSWERED_MARK = 0
-"""What the official script gives a question without an answer; clipped, it is 0 %. No judge is asked."""
+"""The official mark of a question without an answer; clipped, it is 0 %. No judge is asked."""
 
-FINISH_OPTIONS: Mapping[str, Any] = {
-    "judge_url": Annotated[
-        str | None, typer.Option(help="OpenAI-compatible endpoint of the judge: http://host:port/v1.")
-    ],
-    "judge_model": Annotated[str | None, typer.Option(help="The judge, as the endpoint calls it.")],
-    "judge_key_env": Annotated[str | None, typer.Option(help="Environment variable with the judge's key.")],
-    "judge_prompt": Annotated[
-        Path | None, typer.Option(help="Folder with the official mmbench.txt and mmbench-extra.txt.")
-    ],
-    "judge_options": Annotated[
-        str | None,
-        typer.Option(help=f"JSON to add to each request, null to leave out of: {json.dumps(OPTIONS)}"),
-    ],
-    "judge_concurrency": Annotated[int | None, typer.Option(min=1, help="Answers judged at a time; 8.")],
-}
+FINISH_OPTIONS = (
+    click.Option(["--judge-url"], help="OpenAI-compatible endpoint of the judge: http://host:port/v1."),
+    click.Option(["--judge-model"], help="Name of the judge's model at that endpoint."),
+    click.Option(["--judge-key-env"], help="Environment variable with the judge's key."),
+    click.Option(
+        ["--judge-prompt"],
+        type=click.Path(path_type=Path),
+        help="Folder with the official mmbench.txt and mmbench-extra.txt.",
+    ),
+    click.Option(
+        ["--judge-options"],
+        help=f"JSON to merge into {json.dumps(OPTIONS)} of each request; null removes a value.",
+    ),
+    click.Option(["--judge-concurrency"], type=click.IntRange(min=1), help="Answers judged at a time; 8."),
+)
 
 
-def finish(entries: Sequence[Entry[Record]], texts: Sequence[str], folder: Path, **told: Any) -> Scores:
-    """Write the predictions, and ask the judge that `told` names for marks, if it names one.
+def finish(entries: Sequence[Entry[Record]], texts: Sequence[str], folder: Path, **given: Any) -> Scores:
+    """Write the predictions, and ask the judge for marks if the options name one.
 
-    Raises RunError for a judge that is told incompletely or cannot be asked, DatasetError for its prompt.
+    Raises RunError for a judge that is configured incompletely or cannot be reached, and DatasetError for its
+    prompt.
     """
-    judge, prompts = judge_of(told), told.get("judge_prompt")
+    judge, prompts = judge_of(given), given.get("judge_prompt")
     wording = OWN_PROMPTS if prompts is None else read_prompts(prompts)
     answers = {entry.item.id: text or None for entry, text in zip(entries, texts, strict=True)}
     _write(folder / PREDICTIONS, [{"question_id": id_, "answer": text} for id_, text in answers.items()])
-    said = _asked([entry.item for entry in entries]) | {"without_answer": list(answers.values()).count(None)}
+    details = _sent([entry.item for entry in entries]) | {
+        "without_answer": list(answers.values()).count(None)
+    }
     if judge is None:
-        return score(entries, {}, said | {"judge": None, "note": "predictions only: no judge was named"})
+        return score(entries, {}, details | {"judge": None, "note": "predictions only: no judge was named"})
     messages = {
         entry.item.id: wording.message(
             entry.truth.question, entry.truth.answer, entry.truth.extra_answers, until_last_period(text)
@@ -69,19 +72,19 @@ def finish(entries: Sequence[Entry[Record]], texts: Sequence[str], folder: Path,
     marks = {id_: mark for id_, mark in found.items() if mark is not None}
     _write(folder / METRICS, marks)
     prompt = {"name": wording.name, "sha256": wording.sha256}
-    return score(entries, marks, said | {"judge": {**describe(judge, verdicts), "prompt": prompt}})
+    return score(entries, marks, details | {"judge": {**describe(judge, verdicts), "prompt": prompt}})
 
 
-def score(entries: Sequence[Entry[Record]], marks: Mapping[str, int], said: Mapping[str, Any]) -> Scores:
-    """Make the score of the marks: the mean of (mark - 1) / 4, in percent, over the questions with a mark.
+def score(entries: Sequence[Entry[Record]], marks: Mapping[str, int], details: Mapping[str, Any]) -> Scores:
+    """Compute the score from marks: the mean of (mark - 1) / 4, in percent, over the questions with a mark.
 
-    marks: by question, 1 to 5, others are clipped. said: what else the report shall say.
+    marks: by question, 1 to 5, others are clipped. details: further entries of the report.
     """
     values = [percent(marks[entry.item.id]) if entry.item.id in marks else None for entry in entries]
     if all(value is None for value in values):
-        return Scores(tuple(values), None, said)
+        return Scores(tuple(values), None, details)
     table = {
-        **said,
+        **details,
         "interval_95": _row(entries, values)["interval_95"],
         "if_unmarked_were_0_or_100": [_mean(_filled(values, edge)) for edge in (0.0, 100.0)],
         "by_category": _by(entries, values, lambda truth: truth.category),
@@ -91,20 +94,20 @@ def score(entries: Sequence[Entry[Record]], marks: Mapping[str, int], said: Mapp
     return Scores(shares, statistics.fmean(value for value in values if value is not None), table)
 
 
-def judge_of(told: Mapping[str, Any]) -> Judge | None:
-    """Return the judge that was named, None if none was. Raises RunError."""
-    url, model, variable = (told.get(name) for name in ("judge_url", "judge_model", "judge_key_env"))
+def judge_of(given: Mapping[str, Any]) -> Judge | None:
+    """Return the judge that the options name, or None. Raises RunError."""
+    url, model, variable = (given.get(name) for name in ("judge_url", "judge_model", "judge_key_env"))
     if url is None and model is None:
-        if told:
-            raise RunError(f"{_names(told)}: name the judge by --judge-url and --judge-model")
+        if given:
+            raise RunError(f"{_names(given)}: name the judge by --judge-url and --judge-model")
         return None
     if url is None or model is None:
         raise RunError("a judge needs --judge-url and --judge-model, both")
     if variable is not None and not os.environ.get(variable, "").strip():
         raise RunError(f"--judge-key-env: the environment variable {variable} is not set")
     key = None if variable is None else os.environ[variable].strip()
-    options = dict(OPTIONS) | _options(told.get("judge_options"))
-    return Judge(_checked(url), model, key, options, told.get("judge_concurrency", 8))
+    options = dict(OPTIONS) | _options(given.get("judge_options"))
+    return Judge(_checked(url), model, key, options, given.get("judge_concurrency", 8))
 
 
 def _options(given: str | None) -> dict[str, Any]:
@@ -141,7 +144,7 @@ def _by(
 
 
 def _row(entries: Sequence[Entry[Record]], values: Sequence[float | None]) -> dict[str, Any]:
-    """Say the score of some questions, and its interval: questions about one episode are drawn together."""
+    """Score some questions, with an interval: questions about one episode are drawn together."""
     episodes: dict[str, list[float]] = defaultdict(list)
     for entry, value in zip(entries, values, strict=True):
         if value is not None:
@@ -155,8 +158,8 @@ def _row(entries: Sequence[Entry[Record]], values: Sequence[float | None]) -> di
     }
 
 
-def _asked(items: Sequence[Item]) -> dict[str, Any]:
-    """Say how the questions were asked, as far as no option did."""
+def _sent(items: Sequence[Item]) -> dict[str, Any]:
+    """Count what was sent: frames, answer tokens, and items with sensor depth or repeated frames."""
     return {
         "frames": len(items[0].images),
         "answer_tokens": items[0].max_new_tokens,
@@ -173,8 +176,8 @@ def _mean(values: Sequence[float]) -> float:
     return round(statistics.fmean(values), 2)
 
 
-def _names(told: Mapping[str, Any]) -> str:
-    return ", ".join(f"--{name.replace('_', '-')}" for name in told)
+def _names(given: Mapping[str, Any]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in given)
 
 
 def _write(path: Path, value: Any) -> None:

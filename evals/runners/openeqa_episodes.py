@@ -1,4 +1,4 @@
-"""The questions of OpenEQA, and the frames that stand for an episode. Reads no picture, knows no judge.
+"""The questions of OpenEQA, and the frames that stand for an episode.
 
 Sources: open-eqa-v0.json, the baselines (openeqa/baselines/gpt4v.py) and the extraction of frames
 (data/*/extract-frames.py) of facebookresearch/open-eqa; ToSA's setting from its release.
@@ -9,63 +9,62 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Literal, get_args
 
+import click
 import numpy as np
-import typer
 
 from evals.runners.items import DatasetError, Entry, Item, read_json
 from evals.runners.records import check_records
 
 QUESTIONS = "open-eqa-v0.json"
 PRESETS: Mapping[str, str] = MappingProxyType({"hm3d-v0": "openeqa-hm3d", "scannet-v0": "scannet"})
-"""Where an episode comes from, and how our depth presets call what the official extraction writes there."""
+"""Data set of an episode, and the depth preset for the maps that the official extraction writes."""
 _HISTORY = re.compile(rf"({'|'.join(PRESETS)})/[\w.-]*\w")
 
 
-class Setting(StrEnum):
-    """How the questions are asked."""
-
-    OFFICIAL = "official"
-    TOSA = "tosa"
-
-
-class Source(StrEnum):
-    """The data sets that episodes come from."""
-
-    HM3D = "hm3d-v0"
-    SCANNET = "scannet-v0"
+EvalProtocol = Literal["official", "tosa"]
+"""How the questions are asked."""
+Source = Literal["hm3d-v0", "scannet-v0"]
+"""The data sets that episodes come from."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a setting fixes. sensor_depth: whether depth maps go along where an episode has them."""
+class ProtocolDefaults:
+    """What a protocol fixes. sensor_depth: whether depth maps are sent where an episode has them."""
 
     frames: int
     max_new_tokens: int
     sensor_depth: bool
 
 
-SETTINGS: Mapping[Setting, Asked] = MappingProxyType(
+PROTOCOLS: Mapping[EvalProtocol, ProtocolDefaults] = MappingProxyType(
     {
-        Setting.OFFICIAL: Asked(frames=12, max_new_tokens=128, sensor_depth=True),
-        Setting.TOSA: Asked(frames=12, max_new_tokens=1000, sensor_depth=False),
+        "official": ProtocolDefaults(frames=12, max_new_tokens=128, sensor_depth=True),
+        "tosa": ProtocolDefaults(frames=12, max_new_tokens=1000, sensor_depth=False),
     }
 )
 """official: answers as long as the official baselines allow. tosa: as long as its release allows, no depth:
 the release reads maps predicted from the frames and does not say by what, so the service estimates."""
 
-LOAD_OPTIONS: Mapping[str, Any] = {
-    "setting": Annotated[Setting | None, typer.Option(help="Fixes the next two, and depth; official.")],
-    "frames": Annotated[int | None, typer.Option(min=1, help="Frames of an episode, evenly spaced; 12.")],
-    "answer_tokens": Annotated[int | None, typer.Option(min=1, help="Longest answer; 128, or 1000.")],
-    "suffix": Annotated[str | None, typer.Option(help="A line to add to every question; none.")],
-    "source": Annotated[Source | None, typer.Option(help="Ask only about these episodes; both.")],
-    "questions": Annotated[Path | None, typer.Option(help="JSON list of the ids to ask; all.")],
-}
+LOAD_OPTIONS = (
+    click.Option(
+        ["--setting"],
+        type=click.Choice(get_args(EvalProtocol)),
+        help="Sets the next two, and whether depth is sent; official.",
+    ),
+    click.Option(["--frames"], type=click.IntRange(min=1), help="Frames of an episode, evenly spaced; 12."),
+    click.Option(
+        ["--answer-tokens"], type=click.IntRange(min=1), help="Longest answer; 128, or 1000 with tosa."
+    ),
+    click.Option(["--suffix"], help="A line to add to every question; none."),
+    click.Option(
+        ["--source"], type=click.Choice(get_args(Source)), help="Ask only about these episodes; both."
+    ),
+    click.Option(["--questions"], type=click.Path(path_type=Path), help="JSON list of the ids to ask; all."),
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class Episode:
 
 def load(
     data: Path,
-    setting: Setting = Setting.OFFICIAL,
+    setting: EvalProtocol = "official",
     frames: int | None = None,
     answer_tokens: int | None = None,
     suffix: str = "",
@@ -98,7 +97,7 @@ def load(
     questions: Path | None = None,
 ) -> list[Entry[Record]]:
     """Read the questions, and choose frames from data/frames/<episode_history>. Raises DatasetError."""
-    asked = SETTINGS[setting]
+    asked = PROTOCOLS[setting]
     records = _records(data / QUESTIONS)
     if questions is not None:
         records = _listed(records, questions)

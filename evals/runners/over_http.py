@@ -1,4 +1,4 @@
-"""Ask a running server: when to ask again, when to give up. Knows no benchmark and no model."""
+"""Ask a running server over HTTP, with retries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BUSY = (429, 502, 503)
 PATIENCE_S = 300.0
-"""How long a server may refuse everything as busy or not ready before the run ends."""
+"""Seconds for which a server may refuse every request as busy or not ready before the run ends."""
 LONGEST_PAUSE_S = 60.0
 ANSWER_TIMEOUT_S = 600.0
 LOST_CONNECTIONS = 3
@@ -27,7 +27,7 @@ _GO_ON = "start it and run the same command again to go on"
 class HttpAnswerer:
     """Ask a running server, `concurrency` questions at a time. Raises RunError if it cannot be reached.
 
-    url: the server's address, as http://127.0.0.1:8000. transport: how requests travel, for tests.
+    url: the server's address, as http://127.0.0.1:8000. transport: of httpx, for tests.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class HttpAnswerer:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Return what answers depend on; of the server only its model is known."""
+        """Return what answers depend on; for a server, only its model is known."""
         return {"model": self._model, "spec": self._spec}
 
     def answer(self, items: Sequence[Item]) -> Iterator[Answer]:
@@ -56,7 +56,7 @@ class HttpAnswerer:
         return concurrently(partial(self._ask, client), items, self._concurrency, client.aclose)
 
     def close(self) -> None:
-        """Nothing is open between questions."""
+        """Nothing to close: connections are open only while answers are yielded."""
 
     def _client(self) -> httpx.AsyncClient:
         import httpx
@@ -76,7 +76,7 @@ class HttpAnswerer:
         async with self._client() as client:
             response = await self._persist(lambda: client.get("/v1/models"))
         if response.status_code != 200:
-            raise RunError(f"{self.name}/v1/models: {_said(response)}")
+            raise RunError(f"{self.name}/v1/models: {_error_line(response)}")
         try:
             (model,) = response.json()["data"]
             return {"id": model["id"], "revision": model["revision"]}
@@ -91,7 +91,7 @@ class HttpAnswerer:
         response = await self._persist(lambda: client.post("/vqa", data=fields, files=parts))
         self._last_answer = monotonic()
         if response.status_code in (401, 403, 404, 405):
-            raise RunError(f"{self.name}/vqa: {_said(response)}")
+            raise RunError(f"{self.name}/vqa: {_error_line(response)}")
         if response.status_code != 200:
             return Answer(item.id, "", {"error": _error(response)})
         try:
@@ -104,7 +104,7 @@ class HttpAnswerer:
         return answer
 
     async def _persist(self, send: Callable[[], Any]) -> httpx.Response:
-        """Send until there is an answer that is no «not now»."""
+        """Send until the server is no longer busy, and return its response."""
         import httpx
 
         lost = 0
@@ -124,12 +124,12 @@ class HttpAnswerer:
             if response.status_code not in BUSY or _error(response)["code"] == "no_estimator":
                 return response
             if monotonic() - self._last_answer > self._patience_s:
-                raise RunError(f"{self.name} is busy for too long: {_said(response)}; {_GO_ON}")
+                raise RunError(f"{self.name} is busy for too long: {_error_line(response)}; {_GO_ON}")
             await asyncio.sleep(_pause_s(response))
 
 
 def _error(response: httpx.Response) -> dict[str, Any]:
-    """Return the refusal in a response, or make one of a body that is not ours."""
+    """Return the error in a response, or build one from a body that is not the service's."""
     try:
         error = response.json()["error"]
         return {"code": str(error["code"]), "message": str(error["message"])}
@@ -137,12 +137,12 @@ def _error(response: httpx.Response) -> dict[str, Any]:
         return {"code": f"http_{response.status_code}", "message": response.reason_phrase}
 
 
-def _said(response: httpx.Response) -> str:
+def _error_line(response: httpx.Response) -> str:
     return f"{response.status_code} {_error(response)['message']}"
 
 
 def _pause_s(response: httpx.Response) -> float:
-    """Return how long to wait before asking again, as the server says."""
+    """Return the seconds to wait before the next try, from Retry-After."""
     try:
         return min(LONGEST_PAUSE_S, max(0.05, float(response.headers.get("Retry-After", 1))))
     except ValueError:  # a date: HTTP allows it
@@ -150,5 +150,5 @@ def _pause_s(response: httpx.Response) -> float:
 
 
 def _text(value: Any) -> str:
-    """Write a field as forms have it: text as it is, the rest as JSON."""
+    """Encode a form field: text unchanged, the rest as JSON."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""Read a data set's records into typed values, or say which entry is wrong. Knows no benchmark."""
+"""Read a data set's records into typed values, or report the first wrong entry."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_records(path: Path, found: Any, kind: type[Kind]) -> Kind:
 
 
 def read_json_lines(path: Path) -> list[Any]:
-    """Read one JSON value per line; empty lines are passed over. Raises DatasetError."""
+    """Read one JSON value per line; empty lines are skipped. Raises DatasetError."""
     found = []
     try:
         lines = path.read_text(encoding="utf-8").split("\n")

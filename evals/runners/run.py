@@ -1,7 +1,7 @@
-"""Ask every item once and keep each answer as soon as it is there, so that a run can be ended at any time.
+"""Ask every item once and save each answer as it arrives, so that a run can be stopped and resumed.
 
-The file of answers is JSON lines: first what was asked of whom, then one answer per line. A line that was cut
-off by the end of a process is dropped. Knows no benchmark.
+The file of answers is JSON lines: first the settings and the data set, then one answer per line. An
+incomplete last line, from a stopped process, is dropped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from evals.runners.asking import Answer, Answerer, RunError
 from evals.runners.items import Item, digest
 
 MANY = 10
-"""As many refusals before any answer mean that the setting is wrong, not a question."""
+"""This many errors before the first answer mean that the settings are wrong, not the questions."""
 
 
 def answers(items: Sequence[Item], answerer: Answerer, out: Path) -> dict[str, Answer]:
@@ -54,7 +54,7 @@ def answers(items: Sequence[Item], answerer: Answerer, out: Path) -> dict[str, A
 
 def read_answers(path: Path) -> tuple[dict[str, Any], dict[str, Answer]]:
     """Read a file of answers: its first line, and the last answer to each id. Raises RunError."""
-    lines = path.read_bytes().split(b"\n")[:-1]  # the last is empty, or was cut off
+    lines = path.read_bytes().split(b"\n")[:-1]  # the last is empty or incomplete
     head, known = _line(path, lines, 0), {}
     for number in range(1, len(lines)):
         found = _line(path, lines, number)
@@ -68,7 +68,7 @@ def read_answers(path: Path) -> tuple[dict[str, Any], dict[str, Answer]]:
 
 @contextmanager
 def _ended(replies: Iterator[Answer]) -> Iterator[Iterator[Answer]]:
-    """End what is on the way when the caller has had enough."""
+    """Cancel requests in flight when the caller stops early."""
     try:
         yield replies
     finally:
@@ -89,12 +89,12 @@ def _line(path: Path, lines: Sequence[bytes], number: int) -> dict[str, Any]:
 
 
 def _small(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Share the names: VQAv2 has 214,354 answers with some forty names each."""
+    """Intern the keys: VQAv2 has 214,354 answers with some forty keys each."""
     return {sys.intern(name): value for name, value in pairs}
 
 
 def _resume(out: Path, asked: Mapping[str, Any]) -> dict[str, Answer]:
-    """Return what is answered already; begin the file if there is none, cut off half a line at its end."""
+    """Return the saved answers; create the file if missing, and remove an incomplete last line."""
     whole = 0
     if out.exists():
         whole = out.read_bytes().rfind(b"\n") + 1
@@ -112,7 +112,7 @@ def _resume(out: Path, asked: Mapping[str, Any]) -> dict[str, Answer]:
 
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Name what differs, the settings one by one."""
+    """Name what differs, one by one."""
     flat = [{**side.get("settings", {}), "dataset": side.get("dataset")} for side in (one, other)]
     names = dict.fromkeys((*flat[0], *flat[1]))
     return [name for name in names if flat[0].get(name) != flat[1].get(name)]

@@ -1,4 +1,4 @@
-"""ScanQA: questions about ScanNet scenes, EM@1 over several reference answers. Knows no model and no server.
+"""ScanQA: questions about ScanNet scenes, EM@1 over several reference answers.
 
 Source: Azuma et al., ScanQA, CVPR 2022; files, question types and EM@1 as in docs/dataset.md and
 scripts/score.py of ATR-DBI/ScanQA. The data are CC BY-NC-SA 3.0, ScanNet's frames have terms of their own.
@@ -27,7 +27,7 @@ TYPES: Mapping[str, tuple[str, ...]] = {
     "object nature": ("What shape", "What type", "What kind"),
     "object": ("What is",),
 }
-"""What a question holds to be of a type; the first that fits counts, `other` if none does."""
+"""Words that make a question of a type; the first match counts, `other` if there is none."""
 
 
 class Question(BaseModel):
@@ -57,7 +57,7 @@ def load(data: Path, scans: Path | None = None, frames: int = 12) -> list[Entry[
 
 
 def question_type(question: str) -> str:
-    """Sort a question as score.py --detailed does, by what it holds; capital letters count."""
+    """Classify a question by the words in it, case-sensitively, as score.py --detailed does."""
     return next((name for name, held in TYPES.items() if any(one in question for one in held)), "other")
 
 

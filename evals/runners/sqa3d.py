@@ -1,4 +1,4 @@
-"""SQA3D: questions asked in a situation within a ScanNet scene, exact match by question type. Knows no model.
+"""SQA3D: questions asked in a situation within a ScanNet scene, exact match by question type.
 
 Source: Ma et al., SQA3D, ICLR 2023; of SilongYong/SQA3D the files as in assets/dataset.md, types of question
 as in MCAN/load_data.py, cleaning and predictions as in LLM/eval_sqa3d_llm.py. The data are CC BY 4.0; ScanNet
@@ -45,7 +45,7 @@ class Reference(BaseModel):
 class Annotation(BaseModel):
     """One record of the file of annotations.
 
-    position and rotation stay as they are: the official script finds predictions by a hash of them.
+    position and rotation stay unchanged: the official script finds predictions by a hash of them.
     """
 
     question_id: int
@@ -75,7 +75,7 @@ class Truth:
 
     @property
     def answer(self) -> str:
-        """Return the answer that counts, the first."""
+        """Return the first answer, which the score uses."""
         return self.annotation.answers[0].answer
 
 
@@ -98,7 +98,7 @@ def load(data: Path, scans: Path | None = None, frames: int = 12) -> list[Entry[
 
 
 def question_type(question: str) -> str:
-    """Sort a question by its first word, as the official loader does: what, is, how, can, which, or other."""
+    """Classify a question by its first word, as the official loader: what, is, how, can, which, or other."""
     bare = question.lower().translate(str.maketrans("", "", ",.?")).replace("'s", " 's")
     first = bare.split()[0]
     return first if first in TYPES else "other"

@@ -1,7 +1,7 @@
-"""VQAv2's accuracy of one answer against what ten people said. Knows no data set.
+"""VQAv2's accuracy of one answer against ten human answers.
 
 Source: the facts of vqaEval.py of GT-Vision-Lab/VQA, and visualqa.org/evaluation. Its authors say why answers
-are left as they are where all annotators agree: not to spoil text that was read off the image (issue 14).
+are left unchanged where all annotators agree: processing could spoil text read from the image (issue 14).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 ENOUGH = 3
-"""As many of the other annotators must agree for full marks."""
+"""Number of other annotators that must agree for full marks."""
 SIGNS = ';/[]"{}()=+\\_-><@`,?!'
 """Apostrophe and colon are not among them: girl's, 2:50 pm."""
 MAX_PERIODS = 32
@@ -44,7 +44,7 @@ def soft_accuracy(given: str, annotated: Sequence[str]) -> float:
 
 
 def on_one_line(answer: str) -> str:
-    """Make blanks of line ends and tabs, none at the ends."""
+    """Replace line ends and tabs by spaces, and strip."""
     return answer.replace("\n", " ").replace("\t", " ").strip()
 
 
@@ -55,7 +55,7 @@ def processed(answer: str) -> str:
 
 
 def without_punctuation(answer: str) -> str:
-    """Drop signs beside a blank, make blanks of the others; drop periods, but not before a digit.
+    """Drop signs beside a space, replace the others by spaces; drop periods, but not before a digit.
 
     With a comma between two digits anywhere, as in 100,978, all signs are dropped.
     """
@@ -73,5 +73,5 @@ def _lacking_one(word: str) -> Iterator[str]:
 
 CONTRACTIONS: Mapping[str, str] = {
     **{lacking: word for word in _CONTRACTED.split() for lacking in _lacking_one(word)},
-    "somebody'd": "somebodyd",  # as in the script, the other way round
+    "somebody'd": "somebodyd",  # reversed, as in the script
 }

@@ -1,4 +1,4 @@
-"""VQAv2, validation split: its official files, its soft accuracy. Knows no model and no server.
+"""VQAv2, validation split: its official files, its soft accuracy.
 
 Source: Goyal et al., Making the V in VQA Matter, CVPR 2017; files and evaluation as in GT-Vision-Lab/VQA.
 """
@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 from pydantic import BaseModel, Field
 
 from evals.runners.benchmark import Benchmark
-from evals.runners.depth_files import DepthsOption, depths_of
+from evals.runners.depth_files import DEPTHS_OPTION, depths_of
 from evals.runners.items import DatasetError, Entry, Item, Scores, read_json
 from evals.runners.records import check_records
 from evals.runners.vqa_answers import soft_accuracy
@@ -27,10 +27,10 @@ IMAGES = "val2014"
 RESULTS = "v2_OpenEnded_mscoco_val2014_tosa-vqa_results.json"
 SUFFIX = "Answer the question using a single word or phrase."
 """The suffix of LLaVA's and lmms-eval's runs; the official protocol asks for none."""
-LOAD_OPTIONS: Mapping[str, Any] = {
-    "images": Annotated[Path | None, typer.Option(help=f"COCO's val2014; DATA/{IMAGES}.")],
-    "depths": DepthsOption,
-}
+LOAD_OPTIONS = (
+    click.Option(["--images"], type=click.Path(path_type=Path), help=f"COCO's val2014; DATA/{IMAGES}."),
+    DEPTHS_OPTION,
+)
 
 
 class Question(BaseModel):
@@ -42,7 +42,7 @@ class Question(BaseModel):
 
 
 class Answered(BaseModel):
-    """What one annotator said."""
+    """The answer of one annotator."""
 
     answer: str
 
@@ -96,7 +96,7 @@ def coco_image(folder: Path, image_id: int) -> Path:
 
 
 def score(entries: Sequence[Entry[Annotation]], texts: Sequence[str]) -> Scores:
-    """Give the official accuracy in percent: overall, by type of answer, by type of question."""
+    """Return the official accuracy in percent: overall, by type of answer, by type of question."""
     values = [
         soft_accuracy(text, [one.answer for one in entry.truth.answers])
         for entry, text in zip(entries, texts, strict=True)

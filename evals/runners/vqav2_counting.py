@@ -1,7 +1,7 @@
 """The counting questions of VQAv2 as ToSA's release asks and scores them; its number is no VQAv2 accuracy.
 
 Source: the scripts of ToSA's release (arXiv 2506.20066). Its file of questions, count_qa.json, and its table
-of number words were not at hand: what the scripts say is in `prompt` and `number`, our reading in `chosen`.
+of number words were not available: `prompt` and `number` follow the scripts, `chosen` is our reading.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
 
-import typer
+import click
 from pydantic import BaseModel
 
 from evals.runners.benchmark import Benchmark
@@ -20,10 +19,18 @@ from evals.runners.depth_files import depths_of
 from evals.runners.items import DatasetError, Entry, Item, Scores, read_json
 from evals.runners.records import check_records
 from evals.runners.vqa_answers import NUMBERS
-from evals.runners.vqav2 import IMAGES, LOAD_OPTIONS, coco_image, questions_and_annotations
+from evals.runners.vqav2 import IMAGES, coco_image, questions_and_annotations
+from evals.runners.vqav2 import LOAD_OPTIONS as VQAV2_OPTIONS
 
 MAX_NEW_TOKENS = 1000
-COUNT_QA = Annotated[Path | None, typer.Option(help="count_qa.json of the release, for those who have it.")]
+LOAD_OPTIONS = (
+    *VQAV2_OPTIONS,
+    click.Option(
+        ["--count-qa"],
+        type=click.Path(path_type=Path),
+        help="count_qa.json of the release, for those who have it.",
+    ),
+)
 
 
 class Count(BaseModel):
@@ -63,28 +70,28 @@ def chosen(data: Path) -> dict[str, Count]:
 
 
 def prompt(question: str) -> str:
-    """Ask as the release does, quotes and line ends and all."""
+    """Return the release's prompt, with its quotes and line ends."""
     return f"'{question}' Answer the question using a single word or phrase. \n\n"
 
 
 def score(entries: Sequence[Entry[Count]], texts: Sequence[str]) -> Scores:
-    """Give the share of right numbers in percent."""
+    """Return the share of right numbers in percent."""
     pairs = zip(entries, texts, strict=True)
     values = [float(number(text) == entry.truth.answer.lower()) for entry, text in pairs]
     return Scores(tuple(values), round(100 * fmean(values), 2))
 
 
 def number(text: str) -> str:
-    """Cut an answer at its first period, and write a number word as digits; it must then equal the truth.
+    """Truncate an answer at its first period and write a number word as digits, for an exact match.
 
     The number words are those of VQAv2's own script, none to ten.
     """
-    said = text.split(".")[0].strip().lower()
-    return NUMBERS.get(said, said)
+    start = text.split(".")[0].strip().lower()
+    return NUMBERS.get(start, start)
 
 
 def finish(entries: Sequence[Entry[Count]], texts: Sequence[str], folder: Path) -> Scores:
-    """Write what was asked and answered as the release does, and score."""
+    """Write questions and answers in the release's format, and score."""
     results = [
         {
             "img_path": f"{IMAGES}/{entry.item.images[0].name}",
@@ -107,11 +114,10 @@ def _entry(id_: str, count: Count, image: Path, maps: Mapping[Path, tuple[Path, 
     return Entry(item, count)
 
 
-_OPTIONS: Mapping[str, Any] = {**LOAD_OPTIONS, "count_qa": COUNT_QA}
 VQAV2_COUNTING = Benchmark(
     name="vqav2-counting",
     about="VQAv2's counting questions, asked and scored as ToSA's release does.",
     load=load,
     finish=finish,
-    load_options=_OPTIONS,
+    load_options=LOAD_OPTIONS,
 )

@@ -1,4 +1,4 @@
-"""VSI-Bench: spatial questions about videos of rooms, answered by letter or by number. Reads no video.
+"""VSI-Bench: spatial questions about frames of room videos, answered by letter or by number.
 
 Source: Yang et al., Thinking in Space, CVPR 2025; prompts as in lmms_eval/tasks/vsibench of
 vision-x-nyu/thinking-in-space, files as in the data set nyu-visionx/VSI-Bench (Apache-2.0).
@@ -12,9 +12,9 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import typer
+import click
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from evals.runners.benchmark import Benchmark
@@ -53,12 +53,12 @@ class Question(BaseModel):
 
     @property
     def by_letter(self) -> bool:
-        """Say whether the answer is a letter, not a number."""
+        """Whether the answer is a letter, not a number."""
         return self.question_type in LETTER_TYPES
 
     @property
     def scene(self) -> str:
-        """Name the scene's folder of frames."""
+        """The folder of the scene's frames."""
         return f"{self.dataset}/{self.scene_name}"
 
     @model_validator(mode="after")
@@ -160,11 +160,13 @@ VSIBENCH = Benchmark(
     about="VSI-Bench: letters by exact match, numbers by mean relative accuracy, mean of eight tasks.",
     load=load,
     finish=finish,
-    load_options={
-        "file": Annotated[str | None, typer.Option(help="File of questions in DATA; test.jsonl.")],
-        "scenes": Annotated[
-            Path | None, typer.Option(help="Folder of <dataset>/<scene>/*.jpg; DATA/frames.")
-        ],
-        "frames": Annotated[int | None, typer.Option(min=1, help="Frames of a scene, evenly spaced; 32.")],
-    },
+    load_options=(
+        click.Option(["--file"], help="File of questions in DATA; test.jsonl."),
+        click.Option(
+            ["--scenes"],
+            type=click.Path(path_type=Path),
+            help="Folder of <dataset>/<scene>/*.jpg; DATA/frames.",
+        ),
+        click.Option(["--frames"], type=click.IntRange(min=1), help="Frames of a scene, evenly spaced; 32."),
+    ),
 )

@@ -1,4 +1,4 @@
-"""VSI-Bench's scores: exact letters, mean relative accuracy of numbers, and the mean of tasks. Reads no file.
+"""VSI-Bench's scores: exact letters, mean relative accuracy of numbers, and the mean of tasks.
 
 Source: Yang et al., Thinking in Space, CVPR 2025; as lmms_eval/tasks/vsibench/utils.py of
 vision-x-nyu/thinking-in-space does it, which is what published numbers come from.
@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 
 
 def first_word(answer: str) -> str:
-    """Return what is compared of an answer: up to the first space, without periods at its end."""
+    """Return the part of an answer that is compared: up to the first space, without trailing periods."""
     return answer.strip().split(" ")[0].rstrip(".").strip()
 
 
@@ -91,5 +91,5 @@ def _tasks(sums: Floats, counts: Floats) -> tuple[Floats, NDArray[np.bool_]]:
 
 
 def _mean(values: Floats, there: NDArray[np.bool_]) -> Floats:
-    """Return the mean over the last axis of what is there, 0 if nothing is."""
+    """Return the mean of the present values over the last axis, 0 if there are none."""
     return (values * there).sum(-1) / np.maximum(there.sum(-1), 1)

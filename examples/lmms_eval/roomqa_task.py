@@ -1,4 +1,4 @@
-"""What roomqa.yaml needs of Python. lmms-eval loads it by itself: nothing of ours can be imported here."""
+"""Functions for roomqa.yaml. lmms-eval loads this file alone, so it cannot import other modules of ours."""
 
 from __future__ import annotations
 

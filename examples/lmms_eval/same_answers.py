@@ -1,4 +1,4 @@
-"""Ask a server over /vqa what lmms-eval asked it over /v1/chat/completions, and count the answers that agree.
+"""Repeat over /vqa what lmms-eval asked over /v1/chat/completions, and count the answers that agree.
 
 python -m examples.lmms_eval.same_answers runs/lmms_eval/tosa --url http://127.0.0.1:8000
 """
@@ -9,9 +9,9 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
 from evals.machine import write_result
 from evals.runners.answerers import HttpAnswerer
@@ -19,13 +19,15 @@ from evals.runners.asking import RunError
 from evals.runners.items import Item
 from examples.lmms_eval.write_roomqa import OUT
 from service.api.chat.request import DEPTH_FIELDS
+from service.cli.errors import fail
+from service.cli.options import FILE
 
 FAILED = "[LMMS_EVAL_REQUEST_FAILED"
-"""How an answer begins that lmms-eval made up for a request that failed; it is scored like any other."""
+"""Prefix of the answer that lmms-eval inserts for a failed request; it is scored like any other."""
 
 
 def compare(run: Path, data: Path, url: str) -> dict[str, Any]:
-    """Return what lmms-eval measured in its output folder `run`, and how many answers /vqa repeats."""
+    """Return the scores in lmms-eval's output folder `run`, and how many answers /vqa repeats."""
     results, samples = _newest(run, "results.json"), _newest(run, "samples_roomqa.jsonl")
     said = json.loads(results.read_text())
     theirs = {one["doc_id"]: one["filtered_resps"] for one in map(json.loads, _lines(samples))}
@@ -48,7 +50,7 @@ def compare(run: Path, data: Path, url: str) -> dict[str, Any]:
 
 
 def spec_of(model_args: str) -> dict[str, Any]:
-    """Read merge and depth out of lmms-eval's model_args, as fields of a question."""
+    """Read merge and depth from lmms-eval's model_args, as fields of a question."""
     objects = {
         name: json.JSONDecoder().raw_decode(model_args, found.end())[0]
         for name in ("merge", "depth")
@@ -58,21 +60,23 @@ def spec_of(model_args: str) -> dict[str, Any]:
     return {"method": "none", **objects.get("merge", {}), **{DEPTH_FIELDS[k]: v for k, v in depth.items()}}
 
 
-def main(
-    runs: Annotated[list[Path], typer.Argument(help="Folders that lmms-eval wrote with --log_samples.")],
-    url: Annotated[str, typer.Option(help="The server that was asked.")] = "http://127.0.0.1:8000",
-    data: Annotated[Path, typer.Option(help="Folder with test.jsonl.")] = OUT,
-    lmms_eval: Annotated[str, typer.Option(help="Its version, to be written down.")] = "unknown",
-    out: Annotated[Path | None, typer.Option(help="Result to write.")] = None,
-) -> None:
-    """Count the answers on which lmms-eval and /vqa agree."""
+@click.command(context_settings={"show_default": True})
+@click.argument("runs", type=FILE, nargs=-1, required=True)
+@click.option("--url", default="http://127.0.0.1:8000", help="Server that was asked.")
+@click.option("--data", type=FILE, default=OUT, help="Folder with test.jsonl.")
+@click.option("--lmms-eval", default="unknown", help="Version of lmms-eval, for the result.")
+@click.option("--out", type=FILE, help="Result to write.")
+def main(runs: tuple[Path, ...], url: str, data: Path, lmms_eval: str, out: Path | None) -> None:
+    """Count the answers on which lmms-eval and /vqa agree.
+
+    RUNS are folders that lmms-eval wrote with --log_samples.
+    """
     try:
         compared = {run.name: compare(run, data, url) for run in runs}
     except (OSError, RunError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
+        fail(str(error))
     for name, one in compared.items():
-        typer.echo(
+        click.echo(
             f"{name}: {one['same_as_vqa']} of {one['questions']} answers agree, {one['failed']} failed"
         )
     if out is not None:
@@ -93,4 +97,4 @@ def _lines(path: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

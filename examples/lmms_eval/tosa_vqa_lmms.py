@@ -1,7 +1,7 @@
-"""The model tosa_vqa for lmms-eval: its own OpenAI client, which sends what we add to a request along.
+"""The model tosa_vqa for lmms-eval: its own OpenAI client, with the request's extra fields added.
 
 lmms-eval's client (0.7.3) passes no extra fields, so without this only `method=none` can be measured.
-Knows no task and no method: what stands in `merge` and `depth` is for the server to check.
+The server validates `merge` and `depth`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class TosaVqa(OpenAICompatible):
 
 
 def sending(create: Callable[..., Any], extra: Mapping[str, Any]) -> Callable[..., Any]:
-    """Return `create` with `extra` beside whatever a call puts into extra_body."""
+    """Return `create` with `extra` merged into the extra_body of each call."""
 
     def create_with(**payload: Any) -> Any:
         return create(**{**payload, "extra_body": {**payload.get("extra_body", {}), **extra}})
@@ -40,7 +40,7 @@ def sending(create: Callable[..., Any], extra: Mapping[str, Any]) -> Callable[..
 
 
 def manifest() -> ModelManifest:
-    """Tell lmms-eval where the model is."""
+    """Return the manifest by which lmms-eval finds the model."""
     return ModelManifest(model_id="tosa_vqa", chat_class_path="tosa_vqa_lmms.TosaVqa")
 
 

@@ -1,4 +1,4 @@
-"""Write questions of RoomQA's frozen test split where roomqa.yaml looks for them: test.jsonl and the frames.
+"""Write questions of RoomQA's frozen test split, test.jsonl and the frames, where roomqa.yaml expects them.
 
 python -m examples.lmms_eval.write_roomqa --questions 100
 """
@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 from PIL import Image
 
 from evals.rooms.splits import TEST, examples
@@ -32,14 +31,14 @@ def write(out: Path, questions: int) -> int:
     return frames
 
 
-def main(
-    questions: Annotated[int, typer.Option(help="How many questions.", min=1)] = 100,
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = OUT,
-) -> None:
+@click.command(context_settings={"show_default": True})
+@click.option("--questions", type=click.IntRange(min=1), default=100, help="How many questions.")
+@click.option("--out", type=click.Path(path_type=Path), default=OUT, help="Folder to write to.")
+def main(questions: int, out: Path) -> None:
     """Write RoomQA's test split for lmms-eval."""
     frames = write(out, questions)
-    typer.echo(f"wrote {questions} questions about {frames} frames to {out}")
+    click.echo(f"wrote {questions} questions about {frames} frames to {out}")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

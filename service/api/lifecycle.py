@@ -28,8 +28,9 @@ from service.pipeline.prepare import Inferred, prepare
 from service.pipeline.response import respond
 from service.pipeline.response_models import VqaResponse
 from service.request.schemas import VqaRequest
+from service.server.clock import FIRST_BYTE
 from service.telemetry import CLIENT_GONE, RequestOutcome
-from service.timing import FIRST_BYTE, StageTimer, server_timing
+from service.timing import StageTimer, server_timing
 
 CLIENT_LEFT = 499  # nginx's status for a client that did not wait; it is logged, not sent
 

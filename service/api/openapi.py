@@ -41,7 +41,7 @@ def _files(about: str, example: str, **item: str) -> Schema:
 
 
 _ABOUT_IMAGES = "Colour images: JPEG, PNG or WebP"
-_ABOUT_DEPTHS = "Depth maps, none at all or one for each image, in order: PNG, TIFF, NPY, PFM and others"
+_ABOUT_DEPTHS = "Depth maps: none, or one for each image, in order. PNG, TIFF, NPY or JPEG"
 _FORM_FILES = {
     "image": _files(f"{_ABOUT_IMAGES}; repeat the part for several.", "(a file)", format="binary"),
     "depth": _files(f"{_ABOUT_DEPTHS}; repeat the part.", "(a file)", format="binary"),

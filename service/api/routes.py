@@ -71,7 +71,7 @@ async def vqa(request: Request) -> Response:
     "/vqa/compare", response_model=CompareResponse, responses=ERROR_RESPONSES, openapi_extra=COMPARE_BODY
 )
 async def compare(request: Request) -> Response:
-    """Answer one question with several merge settings; each holds a slot, within the key's limit."""
+    """Answer one question with several merge settings; each takes a slot, if the key has that many."""
     state = service_state(request)
     async with AsyncExitStack() as stack:
         context = await stack.enter_async_context(request_scope(request, "/vqa/compare"))
@@ -93,7 +93,7 @@ async def compare(request: Request) -> Response:
     "/depth/inspect", response_model=Inspected, responses=ERROR_RESPONSES, openapi_extra=INSPECT_BODY
 )
 async def inspect_depth(request: Request) -> Response:
-    """Describe how a depth file is interpreted, or refuse it as `POST /vqa` would. Needs no model."""
+    """Report how a depth file is read, or refuse it as a question would. Needs no model."""
     state = service_state(request)
     async with AsyncExitStack() as stack:
         context = await stack.enter_async_context(request_scope(request, "/depth/inspect"))
@@ -109,19 +109,19 @@ async def inspect_depth(request: Request) -> Response:
 
 @router.get("/methods")
 async def methods() -> dict[str, Any]:
-    """List the merging methods a request can choose."""
+    """List the merging methods that a request can choose."""
     return methods_listing()
 
 
 @router.get("/livez")
 async def livez() -> dict[str, str]:
-    """Answer 200 while the event loop runs."""
+    """Report that the process is alive."""
     return {"status": "alive"}
 
 
 @router.get("/readyz")
 async def readyz(request: Request) -> dict[str, str]:
-    """Answer 200 if the models are warm, the model thread responds and the server is not draining."""
+    """Report that a request would be answered: models warm, model thread active, not shutting down."""
     service_state(request).check_ready()
     return {"status": "ready"}
 
@@ -138,7 +138,7 @@ def metrics(request: Request) -> Response:
 
 @router.get("/")
 async def index() -> dict[str, str]:
-    """List the endpoints."""
+    """List the addresses."""
     return {
         "service": "tosa-vqa",
         "ask": "POST /vqa",

@@ -1,37 +1,65 @@
-"""How a command ends when it cannot do what was asked: exit code 2 and one sentence on stderr."""
+"""How a command fails: exit code 2 and one sentence on stderr. Ctrl-C ends it with exit code 130."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
-import typer
+import click
 
 if TYPE_CHECKING:
     from service.errors import ServiceError
 
 
+INTERRUPTED = 130
+"""128 + SIGINT, as shells report a process that Ctrl-C ended."""
+
+
+class CommandError(click.ClickException):
+    """The command cannot do what was asked."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print one sentence on stderr."""
+        click.echo(f"error: {self.message}", file=file, err=file is None)
+
+
+class CommandGroup(click.Group):
+    """A group of commands that Ctrl-C ends with exit code 130."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the chosen command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+
+
 @contextmanager
-def clear_refusals() -> Iterator[None]:
-    """Turn every refusal of ours into exit code 2 and one sentence."""
+def exit_on_errors() -> Iterator[None]:
+    """Turn the errors of the library, the service and the file system into exit code 2 and one sentence."""
     from service.errors import ServiceError
 
     try:
         yield
     except ServiceError as error:
-        fail(sentence(error))
+        fail(error_message(error))
     except OSError as error:
-        fail(os_sentence(error))
+        fail(os_error_message(error))
     except Exception as error:
-        said = _said(error)
-        if said is None:
+        message = _library_message(error)
+        if message is None:
             raise
-        fail(said)
+        fail(message)
 
 
-def _said(error: Exception) -> str | None:
-    """Return the sentence of what loading and planning raise; they have imported what is imported here."""
+def _library_message(error: Exception) -> str | None:
+    """Return the message of an error that loading or planning raises, None for any other.
+
+    The modules imported here are heavy; whatever raised one of these errors has imported them already.
+    """
     from pydantic import ValidationError
 
     from depth import DepthError
@@ -43,7 +71,7 @@ def _said(error: Exception) -> str | None:
 
     match error:
         case PlanError() | DepthError():
-            return sentence(to_service_error(error))
+            return error_message(to_service_error(error))
         case VlmError() | EstimatorError() | PlotsMissing():  # names are of the caller's own files
             return str(error)
         case ValidationError():
@@ -52,22 +80,21 @@ def _said(error: Exception) -> str | None:
             return None
 
 
-def sentence(refusal: ServiceError) -> str:
-    """Write a refusal of the service in one line; what its sentence does not name is added."""
-    message, field, limit = refusal.message, refusal.field, refusal.limit
+def error_message(error: ServiceError) -> str:
+    """Return an error of the service in one line, with its field, choices and limit."""
+    message, field, limit = error.message, error.field, error.limit
     about = f" ({field})" if field and field not in message else ""
-    unnamed = [choice for choice in refusal.choices or () if choice not in message]
-    choices = f" Choose from: {', '.join(refusal.choices or ())}." if unnamed else ""
+    unnamed = [choice for choice in error.choices or () if choice not in message]
+    choices = f" Choose from: {', '.join(error.choices or ())}." if unnamed else ""
     most = "" if limit is None or str(limit) in message else f" The limit is {limit}."
     return f"{message}{about}{choices}{most}"
 
 
-def os_sentence(error: OSError) -> str:
-    """Name the file and what is the matter with it."""
+def os_error_message(error: OSError) -> str:
+    """Name the file and what went wrong with it."""
     return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 def fail(message: str) -> NoReturn:
-    """End the command."""
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(2)
+    """End the command with one sentence."""
+    raise CommandError(message)

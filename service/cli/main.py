@@ -6,40 +6,30 @@ Commands of other packages are found by their entry points, see `service.cli.plu
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
-from service.cli.errors import clear_refusals, fail, os_sentence
+from service.cli.errors import exit_on_errors, fail, os_error_message
+from service.cli.in_process import load_models_here, load_settings, prepare_here, read_fields, read_request
 from service.cli.options import (
     DEPTH_OPTIONS,
+    FILE,
     INSPECT_OPTIONS,
     MERGE_OPTIONS,
-    DepthModelOption,
-    DepthsOption,
-    DeviceOption,
-    EngineOption,
-    ImagesOption,
-    ModelOption,
-    ServeEngine,
-    load_models_here,
-    load_settings,
-    prepare_here,
-    read_fields,
-    read_request,
-    takes,
+    MODEL_OPTION,
+    MODEL_OPTIONS,
+    with_options,
 )
 from service.cli.plugins import PluginGroup
-from service.cli.render import print_answer, print_inspected
+from service.cli.render import print_answer, print_inspection
 
-app = typer.Typer(
-    cls=PluginGroup,
-    help="Ask questions about RGB-D frames; visual tokens are merged while the model looks.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+
+@click.group(cls=PluginGroup, context_settings={"max_content_width": 110, "show_default": True})
+def app() -> None:
+    """Ask questions about RGB-D frames; visual tokens are merged inside the vision encoder."""
 
 
 def main() -> None:
@@ -47,31 +37,36 @@ def main() -> None:
     app(prog_name="tosa-vqa")
 
 
+@with_options(*MODEL_OPTIONS)
 @app.command()
-def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
-    model: ModelOption = None,
-    depth_model: DepthModelOption = None,
-    device: DeviceOption = None,
-    engine: EngineOption = ServeEngine.PROCESS,
-    replicas: Annotated[int, typer.Option(help="Replicas of --engine ray.", min=1, max=64)] = 2,
-) -> None:
-    """Serve POST /vqa over HTTP until stopped; with SIGTERM or Ctrl-C open requests are answered first."""
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, help="Port to listen on.")
+@click.option(
+    "--engine",
+    type=click.Choice(["process", "ray"]),
+    default="process",
+    help="process: this one; ray: replicas behind Ray Serve (install the extra named ray).",
+)
+@click.option("--replicas", type=click.IntRange(1, 64), default=2, help="Replicas of --engine ray.")
+def serve(host: str, port: int, engine: str, replicas: int, **models: str | None) -> None:
+    """Serve POST /vqa over HTTP until stopped.
+
+    SIGTERM or Ctrl-C stops the server after it has answered all open requests.
+    """
     from service.server.process import exit_on_signal, exit_process
 
-    if engine is ServeEngine.RAY:
+    if engine == "ray":
         from service.ray_serve.cluster import RayMissing, serve_on_ray
 
-        with clear_refusals():
-            settings = load_settings(model=model, depth_model=depth_model, device=device)
+        with exit_on_errors():
+            settings = load_settings(**models)
         try:
-            raise typer.Exit(serve_on_ray(settings, host, port, replicas))
+            sys.exit(serve_on_ray(settings, host, port, replicas))
         except RayMissing as error:
             fail(str(error))
     with exit_on_signal():
-        with clear_refusals():
-            settings = load_settings(model=model, depth_model=depth_model, device=device)
+        with exit_on_errors():
+            settings = load_settings(**models)
         from service.app import create_app
         from service.server.uvicorn_server import serve as serve_http
 
@@ -82,17 +77,27 @@ def serve(
         exit_process(serve_http(application, host, port, settings))
 
 
+@with_options(*MODEL_OPTIONS, *MERGE_OPTIONS, *DEPTH_OPTIONS)
 @app.command()
-@takes(MERGE_OPTIONS, DEPTH_OPTIONS)
+@click.option(
+    "--image",
+    "images",
+    type=FILE,
+    multiple=True,
+    required=True,
+    help="JPEG, PNG or WebP; may be repeated.",
+)
+@click.option("--question", required=True, help="Question about the images.")
+@click.option("--depth", "depth_files", type=FILE, multiple=True, help="One for each image, in order.")
+@click.option("--max-new-tokens", type=int, default=32, help="Longest answer, in tokens.")
+@click.option("--json", "as_json", is_flag=True, help="Print the response of POST /vqa.")
 def ask(
-    image: ImagesOption,
-    question: Annotated[str, typer.Option(help="What to ask.")],
-    depth_files: DepthsOption = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 32,
-    model: ModelOption = None,
-    depth_model: DepthModelOption = None,
-    device: DeviceOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what the service would answer.")] = False,
+    images: tuple[Path, ...],
+    depth_files: tuple[Path, ...],
+    as_json: bool,
+    model: str | None,
+    depth_model: str | None,
+    device: str | None,
     **fields: Any,
 ) -> None:
     """Answer one question in this process, without a server."""
@@ -100,101 +105,106 @@ def ask(
     from service.pipeline.response import respond
     from service.timing import StageTimer
 
-    fields |= {"question": question, "max_new_tokens": max_new_tokens}
-    with clear_refusals():
+    with exit_on_errors():
         settings = load_settings(model=model, depth_model=depth_model, device=device)
-        asked = read_request(fields, image, depth_files or [], settings)
+        request = read_request(fields, images, depth_files, settings)
         timer = StageTimer()
-        models, prepared = prepare_here(load_models_here(settings), asked, settings, timer)
+        models, prepared = prepare_here(load_models_here(settings), request, settings, timer)
         answer = respond(models.vlm, prepared, answer_here(models, prepared, timer), timer, "cli")
     if as_json:
-        typer.echo(answer.model_dump_json(indent=2, exclude_unset=True))
+        click.echo(answer.model_dump_json(indent=2, exclude_unset=True))
     else:
         print_answer(answer)
 
 
+@with_options(*MODEL_OPTIONS, *MERGE_OPTIONS, *DEPTH_OPTIONS)
 @app.command()
-@takes(MERGE_OPTIONS, DEPTH_OPTIONS)
+@click.option("--image", type=FILE, required=True, help="JPEG, PNG or WebP.")
+@click.option("--out", type=FILE, required=True, help="PNG to write.")
+@click.option("--depth", "depth_file", type=FILE, help="Depth of the image.")
+@click.option("--strip", is_flag=True, help="Draw a film strip of the layers that merged.")
 def overlay(
-    image: Annotated[Path, typer.Option(help="JPEG, PNG or WebP.")],
-    out: Annotated[Path, typer.Option(help="PNG to write.")],
-    depth_file: Annotated[Path | None, typer.Option("--depth", help="Depth of the image.")] = None,
-    strip: Annotated[
-        bool, typer.Option("--strip", help="Draw a film strip of the layers that merged.")
-    ] = False,
-    model: ModelOption = None,
-    depth_model: DepthModelOption = None,
-    device: DeviceOption = None,
+    image: Path,
+    out: Path,
+    depth_file: Path | None,
+    strip: bool,
+    model: str | None,
+    depth_model: str | None,
+    device: str | None,
     **fields: Any,
 ) -> None:
-    """Draw which patches of an image were merged, at the end or layer by layer."""
+    """Draw which patches of an image were merged.
+
+    Patches that became one token have one colour: after the last layer, or layer by layer with --strip.
+    """
     from service.pipeline.images import decode_image
     from service.pipeline.prepare import see
     from service.timing import StageTimer
     from vlm.overlay import draw_groups, strip_of
 
-    fields |= {"question": "?"}
-    with clear_refusals():
+    with exit_on_errors():
         settings = load_settings(model=model, depth_model=depth_model, device=device)
-        asked = read_request(fields, [image], [depth_file] if depth_file else [], settings)
+        depths = [depth_file] if depth_file else []
+        request = read_request({"question": "?", **fields}, [image], depths, settings)
         trace: list[Any] = []
-        models, prepared = prepare_here(load_models_here(settings), asked, settings, StageTimer())
+        models, prepared = prepare_here(load_models_here(settings), request, settings, StageTimer())
         tokens = see(models, prepared, trace)
-        picture, grid = decode_image(asked.images[0], settings.max_image_px), models.vlm.shape.grid
-        end = tokens.source[0].cpu().numpy()
-        drawn = strip_of(picture, trace, grid) if strip else draw_groups(picture, end, grid)
+        pixels, grid = decode_image(request.images[0], settings.max_image_px), models.vlm.shape.grid
+        source = tokens.source[0].cpu().numpy()
+        drawn = strip_of(pixels, trace, grid) if strip else draw_groups(pixels, source, grid)
         drawn.save(out, "PNG")
-    typer.echo(f"{tokens.source.shape[1]} patches in {tokens.x.shape[1]} tokens: {out}")
+    click.echo(f"{tokens.source.shape[1]} patches in {tokens.x.shape[1]} tokens: {out}")
 
 
+@with_options(*INSPECT_OPTIONS)
 @app.command()
-@takes(INSPECT_OPTIONS)
-def depth(
-    file: Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF or NPY.")],
-    image: Annotated[Path | None, typer.Option(help="Image that must show the same view.")] = None,
-    out: Annotated[Path | None, typer.Option(help="PNG to write: the depth as it is understood.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what the service would answer.")] = False,
-    **fields: Any,
-) -> None:
-    """Say what a depth file is understood as, and draw it."""
+@click.argument("file", type=FILE)
+@click.option("--image", type=FILE, help="Image that must show the same view.")
+@click.option("--out", type=FILE, help="PNG to write: the depth as it was read.")
+@click.option("--json", "as_json", is_flag=True, help="Print the response of POST /depth/inspect.")
+def depth(file: Path, image: Path | None, out: Path | None, as_json: bool, **fields: str | None) -> None:
+    """Show how a depth file is read, and draw it.
+
+    FILE is a PNG, JPEG, TIFF or NPY.
+    """
     from depth import depth_picture
     from service.pipeline.inspection import inspect
     from service.request.schemas import DepthFields
     from service.request.validation import validated
 
-    with clear_refusals():
+    with exit_on_errors():
         given = {name: value for name, value in fields.items() if value is not None}
-        told = validated(DepthFields, given, strict=False)
+        checked = validated(DepthFields, given, strict=False)
         pixels = None if image is None else image.read_bytes()
-        read, seen = inspect(file.read_bytes(), pixels, told, load_settings().max_image_px)
+        read, inspection = inspect(file.read_bytes(), pixels, checked, load_settings().max_image_px)
         if out is not None:
             depth_picture(read).save(out, "PNG")
     if as_json:
-        typer.echo(seen.model_dump_json(indent=2))
+        click.echo(inspection.model_dump_json(indent=2))
     else:
-        print_inspected(seen)
+        print_inspection(inspection)
 
 
+@with_options(MODEL_OPTION, *MERGE_OPTIONS)
 @app.command()
-@takes(MERGE_OPTIONS)
-def plan(
-    model: ModelOption = None,
-    plot: Annotated[Path | None, typer.Option(help="PNG to write: tokens at every layer.")] = None,
-    **fields: Any,
-) -> None:
-    """Print how many tokens every layer keeps, from the shape of the model alone."""
+@click.option("--plot", type=FILE, help="PNG to write: tokens at every layer.")
+def plan(plot: Path | None, model: str | None, **fields: Any) -> None:
+    """Print how many tokens every layer keeps.
+
+    Only the shape of the model is read, no weights.
+    """
     from service.pipeline.planning import plan_request
     from vlm.load import load_shape
     from vlm.overlay import plot_tokens
 
-    with clear_refusals():
+    with exit_on_errors():
         settings = load_settings(model=model)
-        asked = read_fields({"question": "?", **fields}, settings)
-        planned = plan_request(asked, has_depth=False, shape=load_shape(settings.model))
+        checked = read_fields({"question": "?", **fields}, settings)
+        planned = plan_request(checked, has_depth=False, shape=load_shape(settings.model))
         if plot is not None:
             plot_tokens([planned], plot)
-    typer.echo(planned.table())
-    typer.echo(
+    click.echo(planned.table())
+    click.echo(
         f"{planned.method}: {planned.tokens_in} -> {planned.tokens_out} patch tokens, "
         f"keep_ratio {planned.keep_ratio:.4g}, {planned.flops() / 1e9:.3g} GFLOPs per image, "
         f"{planned.flops_ratio:.2f} of those without merging"
@@ -202,13 +212,17 @@ def plan(
 
 
 @app.command()
-def manifest(folder: Annotated[Path, typer.Argument(help="Checkpoint in Hugging Face format.")]) -> None:
-    """Write SHA256SUMS: what every file of a checkpoint must be when it is loaded."""
+@click.argument("folder", type=FILE)
+def manifest(folder: Path) -> None:
+    """Write SHA256SUMS for a checkpoint.
+
+    FOLDER is a checkpoint in Hugging Face format. Its files are checked against SHA256SUMS when it is loaded.
+    """
     from checkpoints import ManifestError, write_manifest
 
     try:
-        typer.echo(f"wrote {write_manifest(folder)}")
+        click.echo(f"wrote {write_manifest(folder)}")
     except ManifestError as error:
         fail(str(error))
     except OSError as error:
-        fail(os_sentence(error))
+        fail(os_error_message(error))

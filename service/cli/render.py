@@ -1,4 +1,4 @@
-"""How the command line shows answers to people; it knows the words of a response, not how they came about."""
+"""Responses as tables for people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from service.pipeline.response_models import DepthInspection, DepthUnderstood, D
 
 
 def print_answer(answer: VqaResponse) -> None:
-    """Print what the service would answer."""
+    """Print a response as a table."""
     from rich.text import Text
 
     merge, used = answer.merge, answer.usage
@@ -22,7 +22,7 @@ def print_answer(answer: VqaResponse) -> None:
         table.add_row("options", ", ".join(f"{name}={value}" for name, value in merge.options.items()))
     table.add_row("visual tokens", f"{merge.tokens_in} -> {merge.tokens_out}")
     table.add_row("vision FLOPs", f"{merge.vit_flops_ratio:.2f} of those without merging")
-    table.add_row("depth", _depth_in_words(answer.depth))
+    table.add_row("depth", _depth_summary(answer.depth))
     for guess in () if answer.depth is None else answer.depth.guessed:
         table.add_row("guessed", guess.sentence)
     table.add_row("prompt, answer", f"{used.prompt_tokens}, {used.completion_tokens} tokens")
@@ -31,38 +31,39 @@ def print_answer(answer: VqaResponse) -> None:
     _print(table)
 
 
-def print_inspected(seen: DepthInspection) -> None:
-    """Print what a depth file was understood as."""
+def print_inspection(inspection: DepthInspection) -> None:
+    """Print how a depth file was read."""
     table = _table()
-    table.add_row("file", f"{seen.format}, {seen.dtype}, {seen.width} x {seen.height}")
-    table.add_row("depth", _understood(seen))
-    table.add_row("range", f"{_range(seen)}, median {_with_unit(seen.median, seen.unit)}")
-    table.add_row("unit", "none" if seen.scale is None else _scale(seen))
-    table.add_row("valid", f"{seen.valid_ratio:.1%} of the pixels")
-    for guess in seen.guessed:
+    size = f"{inspection.width} x {inspection.height}"
+    table.add_row("file", f"{inspection.format}, {inspection.dtype}, {size}")
+    table.add_row("depth", _kind(inspection))
+    table.add_row("range", f"{_range(inspection)}, median {_with_unit(inspection.median, inspection.unit)}")
+    table.add_row("unit", "none" if inspection.scale is None else _scale(inspection))
+    table.add_row("valid", f"{inspection.valid_ratio:.1%} of the pixels")
+    for guess in inspection.guessed:
         table.add_row("guessed", guess.sentence)
-    for note in seen.notes:
+    for note in inspection.notes:
         table.add_row("note", note)
-    if seen.same_view:
+    if inspection.same_view:
         table.add_row("image", "shows the same view")
     _print(table)
 
 
-def _depth_in_words(depth: DepthUsed | None) -> str:
+def _depth_summary(depth: DepthUsed | None) -> str:
     if depth is None:
         return "not used"
     if depth.source == "none":
         return "none: row and column only"
     valid = f"{depth.valid_ratio:.0%} valid"
     if depth.source == "client":
-        return f"{_understood(depth)}, {_range(depth)}, {valid}"
+        return f"{_kind(depth)}, {_range(depth)}, {valid}"
     by = depth.estimator
     assert by is not None, "the source is estimate"
     remembered = ", remembered" if depth.cached else ""
     return f"{depth.kind}, estimated by {by.id} ({by.licence or 'no licence named'}){remembered}"
 
 
-def _understood(depth: DepthUnderstood) -> str:
+def _kind(depth: DepthUnderstood) -> str:
     return f"{depth.kind}" if depth.preset is None else f"{depth.kind}, as {depth.preset}"
 
 

@@ -31,13 +31,13 @@ class MergeDone(ResponseModel):
     """Describe the merging; token counts are sums over images. Fields after prop_attn may be left out."""
 
     method: str = described_field("Method that merged.", "tosa")
-    keep_ratio: float = described_field("Share of visual tokens that was really kept.", 0.25)
+    keep_ratio: float = described_field("Share of visual tokens that was kept in fact.", 0.25)
     tokens_in: int = described_field("Visual tokens before merging.", 576)
     tokens_out: int = described_field("Visual tokens that the language model read.", 144)
     vit_flops_ratio: float = described_field(
-        "Floating-point operations of the encoder, of those without merging.", 0.61
+        "Floating-point operations of the encoder, relative to no merging.", 0.61
     )
-    prop_attn: bool = described_field("Whether attention counted the patches behind each token.", True)
+    prop_attn: bool = described_field("Whether proportional attention was on.", True)
     r: int | list[int] | None = described_field("Tokens removed at each layer.", 8, default=None)
     r_hw: tuple[int, int] | None = described_field(
         "Rows and columns removed at each layer.", [1, 1], default=None
@@ -52,7 +52,7 @@ class MergeDone(ResponseModel):
         "How similarity fell with distance.", "sinusoidal", default=None
     )
     options: dict[str, int | float | str | None] | None = described_field(
-        "All settings of the method's own, as they were used.", {"tau": 0.8}, default=None
+        "All options of the method, as they were used.", {"tau": 0.8}, default=None
     )
 
 
@@ -75,8 +75,8 @@ class DepthUnderstood(ResponseModel):
     )
     scale: float | None = described_field("Numbers of the file that make one unit.", 1000)
     preset: str | None = described_field("The depth_preset that was sent.", "scannet")
-    valid_ratio: float | None = described_field("Share of pixels that are no holes.", 0.98)
-    guessed: list[Guessed] = described_field("Fields that were not sent, and how they were guessed.")
+    valid_ratio: float | None = described_field("Share of pixels that are not holes.", 0.98)
+    guessed: list[Guessed] = described_field("What the request did not say, and how it was guessed.")
 
 
 class Estimator(ResponseModel):
@@ -94,10 +94,10 @@ class DepthUsed(DepthUnderstood):
     valid_ratio; every guess once.
     """
 
-    source: str = described_field("client, estimate or none (row and column alone did).", "client")
+    source: str = described_field("client, estimate, or none (row and column only).", "client")
     estimator: Estimator | None = described_field("Who estimated the depth; null unless source is estimate.")
     cached: bool | None = described_field(
-        "Whether all estimates were remembered; null unless source is estimate.", True
+        "Whether all estimates came from the cache; null unless source is estimate.", True
     )
 
 
@@ -110,7 +110,8 @@ class DepthInspection(DepthUnderstood):
     width: int = described_field("Width in pixels.", 640)
     median: float = described_field("Median of the valid pixels, as range.", 1.9)
     notes: list[str] = described_field(
-        "Doubts that are no reason to refuse.", ["Less than a tenth of the depth is valid."]
+        "Warnings about the file, which was accepted nevertheless.",
+        ["Less than a tenth of the depth is valid."],
     )
     same_view: bool | None = described_field(
         "true if an image was sent and shows the same view; null without one.", True
@@ -120,7 +121,7 @@ class DepthInspection(DepthUnderstood):
 class Usage(ResponseModel):
     """Count the tokens of the language model."""
 
-    prompt_tokens: int = described_field("Tokens read, visual ones among them.", 160)
+    prompt_tokens: int = described_field("Tokens read, visual tokens included.", 160)
     completion_tokens: int = described_field("Tokens generated.", 2)
 
 
@@ -130,12 +131,12 @@ class Answered(ResponseModel):
     answer: str = described_field("The answer.", "2")
     merge: MergeDone = described_field("What merging did.")
     depth: DepthUsed | None = described_field(
-        "Which depth steered the merging; null where the scene did not, also if depth was sent."
+        "Which depth guided the merging; null if none did, even if depth was sent."
     )
     usage: Usage = described_field("Tokens of the language model.")
     finish_reason: Literal["stop", "length"] = described_field("length: cut off at max_new_tokens.", "stop")
-    cached: bool = described_field("Whether every frame was remembered, so that no encoder ran.", False)
-    batch_size: int = described_field("Questions that were answered together, this one among them.", 1)
+    cached: bool = described_field("Whether every frame came from the cache, so that no encoder ran.", False)
+    batch_size: int = described_field("Questions in the same batch, this one included.", 1)
     timings_ms: TimingsMs = described_field("Time of each stage in milliseconds.")
 
 

@@ -33,7 +33,7 @@ class DepthFields(BaseModel):
 
     depth_preset: Annotated[str, Field(max_length=64)] | None = Field(
         default=None,
-        description=f"Where depth files come from: {', '.join(PRESET_NAMES)}. Says scale and kind.",
+        description=f"Source of the depth files, which sets scale and kind: {', '.join(PRESET_NAMES)}.",
         examples=["scannet", "tum", "realsense:0.001"],
     )
     depth_scale: float | None = Field(
@@ -52,7 +52,8 @@ class DepthFields(BaseModel):
         Annotated[list[float], Field(max_length=MAX_INVALID)] | None, BeforeValidator(number_list)
     ] = Field(
         default=None,
-        description="Numbers of the file that are holes, besides 0, negative, NaN and infinite ones.",
+        description="Numbers of the file that are holes, besides negative, NaN and infinite ones, and 0 in "
+        "metric depth.",
         examples=[[65535]],
     )
 
@@ -74,7 +75,9 @@ class InspectFields(DepthFields):
     """Hold the fields of a depth file to be inspected."""
 
     picture: bool = Field(
-        default=False, description="Whether to return the depth map as a base64 PNG too.", examples=[True]
+        default=False,
+        description="Also answer with a picture of the depth, a PNG in base64.",
+        examples=[True],
     )
 
 
@@ -101,7 +104,7 @@ class MergeFields(BaseModel):
 
     method: Word | None = Field(
         default=None,
-        description="Merging method; tosa if depth is sent and used or depth=estimate, else none.",
+        description="Merging method; by default tosa if depth is sent and used or depth=estimate, else none.",
         examples=list(METHODS),
     )
     keep_ratio: float | None = Field(
@@ -143,7 +146,7 @@ class MergeFields(BaseModel):
     )
     options: Annotated[Options | None, BeforeValidator(json_object)] = Field(
         default=None,
-        description="Settings of the method's own, by name; GET /methods lists them.",
+        description="Options of the method, by name; GET /methods lists them.",
         examples=[{"tau": 0.8}],
     )
     prop_attn: bool | None = Field(
@@ -153,7 +156,7 @@ class MergeFields(BaseModel):
     )
     order: Word = Field(
         default="raster",
-        description="Order in which the language model sees tokens: raster, merge.",
+        description="Order in which the language model reads the visual tokens: raster, merge.",
         examples=["raster"],
     )
 
@@ -162,36 +165,47 @@ class AskFields(DepthFields):
     """Hold the fields of a question that do not concern merging."""
 
     question: str = Field(
-        description="What to answer about the images.", examples=["How many chairs are in the room?"]
+        description="The question about the images.", examples=["How many chairs are in the room?"]
     )
     depth: Literal["client", "estimate", "none"] | None = Field(
         default=None,
-        description="Where depth comes from: client, the files of this request; estimate, the server's own "
-        "estimate from the image; none, row and column only. client if files are sent, else estimate.",
+        description="Source of depth: client, the files of this request; estimate, the server's estimate of "
+        "the image; none, row and column only. By default client if files are sent, else estimate.",
         examples=["estimate"],
     )
     max_new_tokens: int = Field(
-        default=32, ge=1, description="Longest answer in tokens; the server has a ceiling.", examples=[16]
+        default=32,
+        ge=1,
+        description="Longest answer in tokens; the server has an upper limit.",
+        examples=[16],
     )
     temperature: float = Field(
-        default=0.0, ge=0, le=2, description="0 decodes greedily; more is more random.", examples=[0]
+        default=0.0,
+        ge=0,
+        le=2,
+        description="0 decodes greedily; higher values are more random.",
+        examples=[0],
     )
     top_p: float = Field(
-        default=1.0, gt=0, le=1, description="Share of likelihood that tokens are drawn from.", examples=[0.9]
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Share of the probability that tokens are sampled from.",
+        examples=[0.9],
     )
     seed: int | None = Field(
-        default=None, ge=0, lt=2**63, description="Makes a drawn answer repeatable.", examples=[7]
+        default=None, ge=0, lt=2**63, description="Makes a sampled answer repeatable.", examples=[7]
     )
     timeout_s: float | None = Field(
         default=None,
         gt=0,
         le=86_400,
-        description="Longest time to wait, if shorter than the server's own.",
+        description="Longest time to wait in seconds, if shorter than the server's.",
         examples=[2.5],
     )
     cache: bool = Field(
         default=True,
-        description="Whether the frame cache may be used; `cached` in the answer shows whether it was.",
+        description="Whether encoded frames may be read from and written to the cache.",
         examples=[True],
     )
 
@@ -205,7 +219,7 @@ class VqaFields(MergeFields, AskFields):
 
     stream: bool = Field(
         default=False,
-        description="Answer with server-sent events: the text as it comes, then the answer.",
+        description="Answer with server-sent events: pieces of the text, then the whole answer.",
         examples=[False],
     )
 

@@ -19,8 +19,8 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from service.server.clock import FIRST_BYTE
 from service.server.flow import Flow, Turns
-from service.timing import FIRST_BYTE
 
 HEAD_END = re.compile(rb"\n\r?\n")
 PIECE_BYTES = 4 * 1024

@@ -248,8 +248,8 @@ def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any])
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def pictures(number: int = 3, size: tuple[int, int] = (80, 60)) -> list[Image.Image]:
-    """Blurred noise: something to see at every place, different in every picture."""
+def sample_images(number: int = 3, size: tuple[int, int] = (80, 60)) -> list[Image.Image]:
+    """Blurred noise: something to see at every place, different in every image."""
     noise = np.random.default_rng(0).integers(0, 256, (number, 6, 8, 3), dtype=np.uint8)
     return [Image.fromarray(one).resize(size, Image.Resampling.BILINEAR) for one in noise]
 

@@ -30,7 +30,7 @@ def room(seed: int, shape: tuple[int, int] = (96, 128)) -> NDArray[np.float64]:
     return metres * rng.normal(1, 0.005, shape)
 
 
-def picture(seed: int) -> NDArray[np.uint8]:
+def grey_image(seed: int) -> NDArray[np.uint8]:
     """Near is bright, as relative estimators are drawn."""
     near = 1 / room(seed)
     return np.round(255 * (near - near.min()) / (near.max() - near.min())).astype(np.uint8)
@@ -56,7 +56,7 @@ def merged(codes: Tensor, alpha: float | str, kernel: str = "sinusoidal") -> Ten
 def test_near_bright_and_near_dark_merge_the_same(
     seed: int, alpha: float | str, grid: tuple[int, int]
 ) -> None:
-    bright, dark = png8(picture(seed)), png8(255 - picture(seed))
+    bright, dark = png8(grey_image(seed)), png8(255 - grey_image(seed))
     codes = [depth_codes(decode_depth(data), grid, grid[0]) for data in (bright, dark)]
     assert torch.equal(codes[0], codes[1])
     assert torch.equal(merged(codes[0], alpha), merged(codes[1], alpha))
@@ -64,10 +64,10 @@ def test_near_bright_and_near_dark_merge_the_same(
 
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_picture_that_is_told_the_wrong_way_round_merges_the_same(seed: int, grid: tuple[int, int]) -> None:
-    right = depth_codes(decode_depth(png8(picture(seed)), kind="inverse"), grid, grid[0])
-    same = depth_codes(decode_depth(png8(255 - picture(seed)), kind="relative"), grid, grid[0])
-    wrong = depth_codes(decode_depth(png8(picture(seed)), kind="relative"), grid, grid[0])
+def test_an_image_that_is_told_the_wrong_way_round_merges_the_same(seed: int, grid: tuple[int, int]) -> None:
+    right = depth_codes(decode_depth(png8(grey_image(seed)), kind="inverse"), grid, grid[0])
+    same = depth_codes(decode_depth(png8(255 - grey_image(seed)), kind="relative"), grid, grid[0])
+    wrong = depth_codes(decode_depth(png8(grey_image(seed)), kind="relative"), grid, grid[0])
     assert torch.equal(right, same)
     assert torch.equal(right, grid[0] - 1 - wrong)
     for kernel in ("sinusoidal", "distance"):
@@ -75,8 +75,8 @@ def test_a_picture_that_is_told_the_wrong_way_round_merges_the_same(seed: int, g
             assert torch.equal(merged(right, alpha, kernel), merged(wrong, alpha, kernel))
 
 
-def test_the_bottom_of_a_picture_is_taken_as_near() -> None:
-    codes = depth_codes(decode_depth(png8(255 - picture(0))), (12, 12), 12).float()
+def test_the_bottom_of_an_image_is_taken_as_near() -> None:
+    codes = depth_codes(decode_depth(png8(255 - grey_image(0))), (12, 12), 12).float()
     assert codes[6:].mean() > codes[:6].mean()
 
 
@@ -176,7 +176,7 @@ def test_lidar_of_low_resolution_with_holes_fits_a_large_frame() -> None:
     assert apart.abs().max() <= 1 and (apart == 0).float().mean() > 0.9
 
 
-def test_a_jpeg_picture_steers_nearly_like_the_png() -> None:
-    sharp = depth_codes(decode_depth(png8(picture(0))), (12, 12), 12)
-    lossy = depth_codes(decode_depth(jpeg(picture(0), quality=85)), (12, 12), 12)
+def test_a_jpeg_image_gives_nearly_the_codes_of_the_png() -> None:
+    sharp = depth_codes(decode_depth(png8(grey_image(0))), (12, 12), 12)
+    lossy = depth_codes(decode_depth(jpeg(grey_image(0), quality=85)), (12, 12), 12)
     assert (sharp - lossy).abs().max() <= 1

@@ -10,13 +10,13 @@ from PIL import Image
 
 from depth import depth_codes
 from depth.estimate import EstimatorError, estimate
-from tests.depth.estimators import Fake, pictures
+from tests.depth.estimators import Fake, sample_images
 
 RAMP = np.linspace(-1, 2, 12, dtype=np.float32).reshape(3, 4)
 
 
 def test_inverse_depth_below_zero_is_infinitely_far():
-    (depth,) = estimate(Fake(lambda image: RAMP), pictures(1))
+    (depth,) = estimate(Fake(lambda image: RAMP), sample_images(1))
     assert (depth.kind, depth.unit, depth.shape) == ("inverse", None, (3, 4))
     assert depth.values.dtype == np.float32
     assert np.array_equal(depth.values, RAMP.clip(0))
@@ -24,7 +24,7 @@ def test_inverse_depth_below_zero_is_infinitely_far():
 
 
 def test_metric_depth_that_is_no_distance_is_masked():
-    (depth,) = estimate(Fake(lambda image: RAMP, "metric"), pictures(1))
+    (depth,) = estimate(Fake(lambda image: RAMP, "metric"), sample_images(1))
     assert (depth.kind, depth.unit) == ("metric", "m")
     assert np.array_equal(depth.valid, RAMP > 0)
     assert np.array_equal(depth.values, np.where(RAMP > 0, RAMP, 0))
@@ -61,13 +61,13 @@ def test_an_answer_of_another_shape_is_refused(shape: tuple[int, ...]):
 
 
 def test_a_flat_map_gives_flat_codes():
-    (depth,) = estimate(Fake(lambda image: np.zeros((8, 8))), pictures(1))
+    (depth,) = estimate(Fake(lambda image: np.zeros((8, 8))), sample_images(1))
     assert not depth_codes(depth, (2, 2), 4).any()
 
 
 def _sentence(fake: Fake) -> str:
     with pytest.raises(EstimatorError) as error:
-        estimate(fake, pictures(1))
+        estimate(fake, sample_images(1))
     assert error.value.code == "estimate_failed"
     assert "fake" in str(error.value)
     return str(error.value)

@@ -14,7 +14,7 @@ import depth.estimate_cache
 from depth import DepthMap
 from depth.estimate import EstimatorError
 from depth.estimate_cache import EstimateCache
-from tests.depth.estimators import Fake, pictures
+from tests.depth.estimators import Fake, sample_images
 from tests.loopback import PATIENCE_S
 
 MAP_BYTES = 16 * (4 + 1)  # values and mask of a 4 x 4 map
@@ -56,7 +56,7 @@ def test_an_image_sent_twice_at_once_is_estimated_once():
 
 def test_what_an_image_shows_decides_not_the_object_or_its_mode():
     cache, fake = EstimateCache(1 << 20), Fake(grey)
-    image = pictures(1)[0]
+    image = sample_images(1)[0]
     with_alpha = image.copy()
     with_alpha.putalpha(10)
     cache.estimate(fake, [image])
@@ -71,9 +71,9 @@ def different(first: Image.Image, second: Image.Image) -> bool:
 
 
 def test_one_pixel_makes_another_image():
-    changed = pictures(1)[0]
+    changed = sample_images(1)[0]
     changed.putpixel((3, 2), (0, 0, 0))
-    assert different(pictures(1)[0], changed)
+    assert different(sample_images(1)[0], changed)
 
 
 def test_the_same_bytes_in_another_shape_are_another_image():

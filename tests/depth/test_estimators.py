@@ -19,7 +19,7 @@ from depth.estimate import estimate
 from depth.estimators import LoadedEstimator, load_depth_estimator
 from depth.estimators.families import FAMILIES
 from depth.estimators.preprocess import ImageSettings, view, without_padding
-from tests.depth.estimators import CASES, pictures, write_checkpoint
+from tests.depth.estimators import CASES, sample_images, write_checkpoint
 
 Load = Callable[..., LoadedEstimator]
 
@@ -35,7 +35,7 @@ def test_a_checkpoint_gives_maps_of_its_kind(load: Load, name: str):
     assert (estimator.kind, estimator.size_px) == (case.kind, case.view_px)
     assert (estimator.licence, estimator.batch_size) == ("apache-2.0", case.batch_size)
     assert not estimator.model.training
-    maps = estimate(estimator, pictures())
+    maps = estimate(estimator, sample_images())
     assert [depth.shape for depth in maps] == [(case.map_px, case.map_px)] * 3
     for depth in maps:
         assert (depth.kind, depth.values.dtype) == (case.kind, np.float32)
@@ -48,7 +48,7 @@ def test_a_checkpoint_gives_maps_of_its_kind(load: Load, name: str):
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_same_image_gives_the_same_map_alone_and_in_a_batch(load: Load, name: str):
-    estimator, images = load(name), pictures()
+    estimator, images = load(name), sample_images()
     together, again = estimate(estimator, images), estimate(estimator, images)
     for image, one, same in zip(images, together, again, strict=True):
         assert np.array_equal(one.values, same.values)
@@ -57,7 +57,7 @@ def test_the_same_image_gives_the_same_map_alone_and_in_a_batch(load: Load, name
 
 
 def test_images_of_any_size_and_mode_share_a_batch(load: Load):
-    estimator, image = load("depth-anything"), pictures(1)[0]
+    estimator, image = load("depth-anything"), sample_images(1)[0]
     images = [
         image,
         image.resize((30, 90)),
@@ -74,16 +74,16 @@ def test_a_long_list_is_cut_into_batches(load: Load, monkeypatch: pytest.MonkeyP
     estimator, seen = load("dpt"), []
     hook = lambda module, args, kwargs: seen.append(len(kwargs["pixel_values"]))  # noqa: E731
     handle = estimator.model.register_forward_pre_hook(hook, with_kwargs=True)
-    maps = estimate(estimator, pictures(20))
+    maps = estimate(estimator, sample_images(20))
     handle.remove()
     assert seen == [16, 4]
-    (last,) = estimate(estimator, pictures(20)[-1:])
+    (last,) = estimate(estimator, sample_images(20)[-1:])
     assert np.allclose(maps[-1].values, last.values, atol=1e-5)
 
 
 def test_every_image_gets_the_head_it_votes_for(load: Load):
     """The library routes a whole batch by the sum of its votes; the twin shows what that would do."""
-    estimator, images = load("zoedepth-two-heads"), pictures(2)
+    estimator, images = load("zoedepth-two-heads"), sample_images(2)
     alone = [_with_votes(estimator, [image], [vote])[0] for image, vote in zip(images, VOTES, strict=True)]
     assert np.allclose(_with_votes(estimator, images, VOTES), alone, atol=1e-5)
     in_one_batch = _with_votes(replace(estimator, batch_size=2), images, VOTES)
@@ -106,7 +106,7 @@ def _with_votes(estimator: LoadedEstimator, images: list[Image.Image], votes: li
 
 
 def test_threads_get_what_one_thread_gets(load: Load):
-    estimator, images = load("depth-anything"), pictures(4)
+    estimator, images = load("depth-anything"), sample_images(4)
     serial = [estimate(estimator, [image])[0].values for image in images]
     with ThreadPoolExecutor(4) as threads:
         answers = list(threads.map(lambda at: estimate(estimator, [images[at % 4]])[0].values, range(24)))
@@ -127,13 +127,13 @@ def test_an_image_is_squashed_and_neither_turned_nor_cut():
 @pytest.mark.parametrize("name", ["depth-anything", "depth-anything-metric", "dpt", "dpt-hybrid", "glpn"])
 def test_an_image_of_the_views_size_gives_what_the_library_gives(load: Load, name: str):
     estimator = load(name)
-    image = pictures(1, (estimator.size_px, estimator.size_px))[0]
+    image = sample_images(1, (estimator.size_px, estimator.size_px))[0]
     assert np.allclose(estimator.predict([image]), _library(estimator, image), rtol=1e-5, atol=1e-5)
 
 
 def test_depth_pro_gives_the_librarys_metres(load: Load):
     estimator = load("pro")
-    image = pictures(1, (32, 32))[0]
+    image = sample_images(1, (32, 32))[0]
     metres = estimator.predict([image])
     assert np.allclose(metres, _library(estimator, image), rtol=1e-4)
 
@@ -148,7 +148,7 @@ def test_depth_pro_reaches_ten_kilometres_and_no_farther():
 
 def test_zoedepth_cuts_its_padding_off_like_the_library(load: Load):
     estimator = load("zoedepth", resample=2)
-    image = pictures(1, (64, 48))[0]
+    image = sample_images(1, (64, 48))[0]
     ours, library = estimator.predict([image])[0], _library(estimator, image, source_sizes=[(48, 64)])[0]
     library = np.array(Image.fromarray(library).resize((64, 64), Image.Resampling.BILINEAR))
     without = load("zoedepth", resample=2, do_pad=False).predict([image])[0]

@@ -18,7 +18,7 @@ from depth import depth_codes
 from depth.estimate import estimate
 from depth.estimators import load_depth_estimator
 from depth.estimators.families import FAMILIES
-from tests.depth.estimators import CASES, edit, edit_weights, pictures, refusal, write_checkpoint
+from tests.depth.estimators import CASES, edit, edit_weights, refusal, sample_images, write_checkpoint
 from tests.needs import needs
 
 Small = Callable[..., Path]
@@ -28,7 +28,7 @@ def test_the_default_checkpoint_is_loaded_by_its_name():
     estimator = load_depth_estimator()
     assert (estimator.id, estimator.kind, estimator.size_px) == ("room-depth-tiny", "inverse", 252)
     assert estimator.licence == "apache-2.0"
-    (depth,) = estimate(estimator, pictures(1))
+    (depth,) = estimate(estimator, sample_images(1))
     assert depth.shape == (252, 252)
     assert depth_codes(depth, (24, 24), 24).shape == (24, 24)
 
@@ -75,7 +75,7 @@ def test_the_weights_take_the_type_asked_for(tmp_path: Path):
     folder = write_checkpoint(tmp_path, CASES["depth-anything"])
     estimator = load_depth_estimator(folder, dtype=torch.bfloat16, size_px=64)
     assert {weight.dtype for weight in estimator.model.parameters()} == {torch.bfloat16}
-    assert estimate(estimator, pictures(1))[0].values.dtype == np.float32
+    assert estimate(estimator, sample_images(1))[0].values.dtype == np.float32
 
 
 def test_the_revision_follows_the_weights(small: Small):
@@ -182,7 +182,7 @@ def test_a_damaged_checkpoint_is_refused(small: Small, damage: str):
 def test_weights_that_no_image_reaches_may_be_missing(small: Small):
     """As in Intel/dpt-large (transformers issue 28292)."""
     folder = small()
-    whole = estimate(load_depth_estimator(folder, size_px=64), pictures(1))[0].values
+    whole = estimate(load_depth_estimator(folder, size_px=64), sample_images(1))[0].values
 
     def lose(weights: dict[str, torch.Tensor]) -> None:
         unused = [name for name in weights if "fusion_stage.layers.0.residual_layer1" in name]
@@ -191,7 +191,9 @@ def test_weights_that_no_image_reaches_may_be_missing(small: Small):
             del weights[name]
 
     edit_weights(folder, lose)
-    assert np.array_equal(estimate(load_depth_estimator(folder, size_px=64), pictures(1))[0].values, whole)
+    assert np.array_equal(
+        estimate(load_depth_estimator(folder, size_px=64), sample_images(1))[0].values, whole
+    )
 
 
 def test_a_model_that_gives_nan_is_refused_at_once(small: Small):

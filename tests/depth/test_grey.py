@@ -1,4 +1,4 @@
-"""Grey pictures of 8 bits: what counts as one, and that a picture with missing pixels never does."""
+"""Grey images of 8 bits: what counts as one, and that a image with missing pixels never does."""
 
 import io
 import re
@@ -93,7 +93,7 @@ def test_jpeg_is_what_pillow_decodes() -> None:
     ],
     ids=["rgb", "jpeg rgb", "palette", "transparent", "rgb of 16 bits", "1 bit", "4 bits"],
 )
-def test_what_is_no_grey_picture_is_refused(data: bytes, expected: str) -> None:
+def test_what_is_no_grey_image_is_refused(data: bytes, expected: str) -> None:
     assert reason(data) == expected
 
 
@@ -103,7 +103,7 @@ def test_eight_bits_carry_no_distance_unless_told() -> None:
     assert decode_depth(png8(GREY), scale=50).unit == "m"
 
 
-def test_cmyk_and_two_pictures_in_a_jpeg_are_refused() -> None:
+def test_cmyk_and_two_images_in_a_jpeg_are_refused() -> None:
     buffer = io.BytesIO()
     Image.fromarray(EQUAL).convert("CMYK").save(buffer, "JPEG")
     assert reason(buffer.getvalue()) == "channels"

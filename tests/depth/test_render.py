@@ -1,4 +1,4 @@
-"""The picture for people: near is bright, holes stand out, any size and kind can be drawn."""
+"""The rendering for people: near is bright, holes stand out, any size and kind can be drawn."""
 
 import numpy as np
 import pytest

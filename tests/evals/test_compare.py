@@ -1,4 +1,4 @@
-"""The comparison: what it asks, that asking together changes no answer, how it resumes, what it reports."""
+"""The comparison: its variants, batching that changes no answer, resuming, and the report."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from torch import Tensor
 from evals.rooms import VALIDATION, examples
 from evals.rooms.compare import __main__ as command
 from evals.rooms.compare import report, workers
-from evals.rooms.compare.asker import Asker, batches_of, joined, remembering
 from evals.rooms.compare.batched_answers import answer_frames
-from evals.rooms.compare.kept import Kept
+from evals.rooms.compare.evaluator import Evaluator, batches_of, concatenated, remembering
 from evals.rooms.compare.latency import by_work, measure
-from evals.rooms.compare.settings import Ablation, Setting, ablations, compared, plan_all
+from evals.rooms.compare.result_store import ResultStore
+from evals.rooms.compare.variants import Ablation, Variant, ablations, compared, plan_all
 from evals.rooms.compare.workers import ComparisonError
+from evals.rooms.depth_sources import DEPTHS, spatial_from
 from evals.rooms.splits import Example
-from evals.rooms.steering import DEPTHS, spatial_from
 from tosa import METHODS, MergeSpec, Tokens, make_plan
 from vlm import Vlm, adapt, encode, features, load_vlm, pixel_values
 
@@ -44,9 +44,9 @@ def split() -> list[Example]:
 
 
 def test_every_method_ratio_and_schedule_is_there_once() -> None:
-    settings = compared(MERGING, (0.25, 0.1))
-    assert len(settings) == len({setting.name for setting in settings})
-    found = {(one.spec.method, one.spec.keep_ratio, one.spec.schedule) for one in settings}
+    variants = compared(MERGING, (0.25, 0.1))
+    assert len(variants) == len({variant.name for variant in variants})
+    found = {(one.spec.method, one.spec.keep_ratio, one.spec.schedule) for one in variants}
     kinds = ("constant", "decreasing")
     both = {(name, keep, kind) for name in MERGING for keep in (0.25, 0.1) for kind in kinds}
     assert both <= found and ("none", None, "constant") in found
@@ -54,23 +54,23 @@ def test_every_method_ratio_and_schedule_is_there_once() -> None:
 
 def test_names_tell_all_settings_apart(vlm: Vlm) -> None:
     changes = ablations(MERGING, (0.25, 0.1), vlm.shape.num_layers)
-    settings = {one for each in changes for one in (each.setting, each.shipped, each.control) if one}
-    settings |= set(compared(MERGING, (0.25, 0.1)))
-    assert len({setting.name for setting in settings}) == len(settings)
+    variants = {one for each in changes for one in (each.variant, each.shipped, each.control) if one}
+    variants |= set(compared(MERGING, (0.25, 0.1)))
+    assert len({variant.name for variant in variants}) == len(variants)
 
 
 def test_what_cannot_be_is_listed_with_its_reason_and_equal_work_is_done_once(vlm: Vlm) -> None:
-    refused, twice = Setting(MergeSpec("saint", keep_ratio=0.05)), MergeSpec("expedite", keep_ratio=0.25)
-    late = Setting(replace(twice, schedule="decreasing"))
-    planned = plan_all([refused, Setting(twice), late, Setting(twice)], vlm.shape)
-    assert list(planned.plans) == [Setting(twice), late] and planned.same_as == {late: Setting(twice)}
+    refused, twice = Variant(MergeSpec("saint", keep_ratio=0.05)), MergeSpec("expedite", keep_ratio=0.25)
+    late = Variant(replace(twice, schedule="decreasing"))
+    planned = plan_all([refused, Variant(twice), late, Variant(twice)], vlm.shape)
+    assert list(planned.plans) == [Variant(twice), late] and planned.same_as == {late: Variant(twice)}
     assert "smallest possible keep_ratio is 0.0617" in planned.refused[refused]
     assert len(by_work(list(planned.plans.values()))) == 1
 
 
 def test_depth_makes_two_settings_of_one_plan(vlm: Vlm) -> None:
     spec = MergeSpec("tosa", keep_ratio=0.25)
-    planned = plan_all([Setting(spec, "true"), Setting(spec, "shuffled")], vlm.shape)
+    planned = plan_all([Variant(spec, "true"), Variant(spec, "shuffled")], vlm.shape)
     assert planned.same_as == {} and len(by_work(list(planned.plans.values()))) == 1
 
 
@@ -83,25 +83,25 @@ def test_every_source_of_depth_codes_a_frame(vlm: Vlm, split: list[Example], dep
 
 
 @pytest.fixture(scope="module")
-def asker(vlm: Vlm, split: list[Example]) -> Asker:
-    """One for several settings: what they share is remembered."""
-    return Asker(vlm, split, batches_of(len(split)), ESTIMATOR)
+def evaluator(vlm: Vlm, split: list[Example]) -> Evaluator:
+    """Share one evaluator, as runs do, so that cached values are tested, too."""
+    return Evaluator(vlm, split, batches_of(len(split)), ESTIMATOR)
 
 
 @pytest.mark.parametrize(
-    "setting",
+    "variant",
     [
-        Setting(MergeSpec()),
-        Setting(MergeSpec("tosa", keep_ratio=0.1), "true"),
-        Setting(MergeSpec("saint", keep_ratio=0.25, schedule="decreasing")),
-        Setting(MergeSpec("cubist", keep_ratio=0.25)),
+        Variant(MergeSpec()),
+        Variant(MergeSpec("tosa", keep_ratio=0.1), "true"),
+        Variant(MergeSpec("saint", keep_ratio=0.25, schedule="decreasing")),
+        Variant(MergeSpec("cubist", keep_ratio=0.25)),
     ],
-    ids=lambda setting: setting.name,
+    ids=lambda variant: variant.name,
 )
 def test_answers_are_those_of_the_ordinary_path(
-    vlm: Vlm, split: list[Example], asker: Asker, setting: Setting
+    vlm: Vlm, split: list[Example], evaluator: Evaluator, variant: Variant
 ) -> None:
-    plan = make_plan(setting.spec, vlm.shape)
+    plan = make_plan(variant.spec, vlm.shape)
     ordinary = []
     for example in split:
         spatial = spatial_from(vlm, "true", "sinusoidal", split, ESTIMATOR)(example)
@@ -109,7 +109,7 @@ def test_answers_are_those_of_the_ordinary_path(
             tokens = encode(vlm.tower, pixel_values(vlm, [Image.fromarray(example.frame.rgb)]), plan, spatial)
         texts = [asked.question for asked in example.questions]
         ordinary.append(answer_frames(vlm, features(vlm, tokens)[None], [texts], 8)[0])
-    assert joined(asker.ask(setting, plan)).answers == ordinary
+    assert concatenated(evaluator.evaluate(variant, plan)).answers == ordinary
     assert len({answer for answers in ordinary for answer in answers}) > 4
 
 
@@ -133,11 +133,13 @@ def test_what_settings_share_is_done_once_and_is_the_same(vlm: Vlm, split: list[
 
 def test_shares_of_the_frames_come_back_in_order(vlm: Vlm, split: list[Example]) -> None:
     batches = [[0], [1, 2], [3]]
-    setting = Setting(MergeSpec("pool", keep_ratio=0.1))
-    plan = make_plan(setting.spec, vlm.shape)
-    whole = joined(Asker(vlm, split, batches, ESTIMATOR).ask(setting, plan))
-    shares = [Asker(vlm, split, batches[share::2], ESTIMATOR).ask(setting, plan) for share in range(2)]
-    assert joined(workers._in_order(shares)) == whole
+    variant = Variant(MergeSpec("pool", keep_ratio=0.1))
+    plan = make_plan(variant.spec, vlm.shape)
+    whole = concatenated(Evaluator(vlm, split, batches, ESTIMATOR).evaluate(variant, plan))
+    shares = [
+        Evaluator(vlm, split, batches[share::2], ESTIMATOR).evaluate(variant, plan) for share in range(2)
+    ]
+    assert concatenated(workers._in_order(shares)) == whole
     assert len(set(whole.purity)) == 4
 
 
@@ -151,19 +153,19 @@ def test_a_worker_that_dies_is_noticed() -> None:
 
 
 def test_what_is_kept_is_found_again_but_never_mixed(tmp_path: Path) -> None:
-    path, about = tmp_path / "kept.jsonl", {"model": "a", "split": [1]}
-    Kept(path, about).keep("tome", {"answers": [["yes"]]})
+    path, about = tmp_path / "results.jsonl", {"model": "a", "split": [1]}
+    ResultStore(path, about).append("tome", {"answers": [["yes"]]})
     with path.open("a") as file:
         file.write('{"tosa": {"answ')  # killed in the middle of a line
-    again = Kept(path, about)
+    again = ResultStore(path, about)
     assert again["tome"] == {"answers": [["yes"]]} and "tosa" not in again
-    again.keep("tosa", 1)
-    assert Kept(path, about)["tosa"] == 1
+    again.append("tosa", 1)
+    assert ResultStore(path, about)["tosa"] == 1
     with pytest.raises(ComparisonError, match=r"model is b, not a.*--fresh"):
-        Kept(path, about | {"model": "b"})
+        ResultStore(path, about | {"model": "b"})
     path.write_text(path.read_text().replace('{"tome"', "{tome"))
     with pytest.raises(ComparisonError, match="line 2 cannot be read"):
-        Kept(path, about)
+        ResultStore(path, about)
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=1), min_size=1))
@@ -178,8 +180,8 @@ def test_bits_by_hand() -> None:
 
 def test_paired_tests_by_hand() -> None:
     tome, tosa = (
-        Setting(MergeSpec("tome", keep_ratio=0.25)),
-        Setting(MergeSpec("tosa", keep_ratio=0.25), "true"),
+        Variant(MergeSpec("tome", keep_ratio=0.25)),
+        Variant(MergeSpec("tosa", keep_ratio=0.25), "true"),
     )
     right = {tome: [[False]] * 8 + [[True]] * 2, tosa: [[True]] * 9 + [[False]]}
     found = report.paired_tests([tome, tosa], right)
@@ -191,8 +193,8 @@ def test_paired_tests_by_hand() -> None:
 
 
 def test_pooling_averages_over_the_ratios_both_have() -> None:
-    def at(keep: float, schedule: str = "constant") -> Setting:
-        return Setting(MergeSpec("tome", keep_ratio=keep, schedule=schedule))
+    def at(keep: float, schedule: str = "constant") -> Variant:
+        return Variant(MergeSpec("tome", keep_ratio=keep, schedule=schedule))
 
     right = {at(0.5): [[True], [True]], at(0.1): [[True], [False]], at(0.1, "decreasing"): [[True], [True]]}
     constant, decreasing = report.pooled(list(right), right)
@@ -201,7 +203,7 @@ def test_pooling_averages_over_the_ratios_both_have() -> None:
 
 
 def test_ablations_compare_with_the_shipped_setting_and_the_control() -> None:
-    shipped = Setting(MergeSpec("tosa", keep_ratio=0.1), "true")
+    shipped = Variant(MergeSpec("tosa", keep_ratio=0.1), "true")
     other = replace(shipped, spec=replace(shipped.spec, alpha=0.2))
     control = replace(other, depth="shuffled")
     refused = replace(shipped, spec=replace(shipped.spec, layers=(7,)))
@@ -231,17 +233,17 @@ def test_latency_has_a_control_and_a_time_for_every_plan(vlm: Vlm, split: list[E
 
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch, vlm: Vlm) -> list[str]:
-    """Ask without processes of their own; return the names of what was asked."""
+    """Evaluate in this process; return the names of the evaluated variants."""
     asked: list[str] = []
 
-    def ask(job: workers.Job, settings: list[Setting], processes: int) -> Any:
+    def evaluate(job: workers.Job, variants: list[Variant], processes: int) -> Any:
         split = list(examples(workers.SPLITS[job.split], job.questions))
-        asker = Asker(vlm, split, batches_of(len(split)), job.estimator)
-        for setting in settings:
-            asked.append(setting.name)
-            yield joined(asker.ask(setting, make_plan(setting.spec, vlm.shape)))
+        evaluator = Evaluator(vlm, split, batches_of(len(split)), job.estimator)
+        for variant in variants:
+            asked.append(variant.name)
+            yield concatenated(evaluator.evaluate(variant, make_plan(variant.spec, vlm.shape)))
 
-    monkeypatch.setattr(command, "ask_in_processes", ask)
+    monkeypatch.setattr(command, "evaluate_in_processes", evaluate)
     monkeypatch.setattr(command, "load_vlm", lambda name: vlm)
     return asked
 
@@ -249,7 +251,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch, vlm: Vlm) -> list[str]:
 def test_the_command_asks_what_is_missing_and_repeats_itself(
     tmp_path: Path, in_this_process: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept, out = tmp_path / "kept.jsonl", tmp_path / "comparison.json"
+    kept, out = tmp_path / "results.jsonl", tmp_path / "comparison.json"
     given = ["--split", "validation", "--questions", "8", "--methods", "tome", "pool", "--rounds", "0"]
     given += ["--kept", str(kept), "--out", str(out), "--ablated-ratios"]
     command.main([*given, "--keep-ratios", "0.25"])

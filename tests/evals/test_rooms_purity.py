@@ -3,9 +3,9 @@
 import numpy as np
 
 from evals.rooms import VALIDATION, examples
+from evals.rooms.depth_sources import shuffled_depth, true_depth
 from evals.rooms.purity import patch_ids, purity
 from evals.rooms.render import Frame
-from evals.rooms.steering import shuffled_depth, true_depth
 
 
 def test_purity_by_hand() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from click.testing import CliRunner, Result
 
 from evals.runners.__main__ import BENCHMARKS, command_line
 from evals.runners.answerers import Answer, EngineAnswerer, HttpAnswerer, RunError

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.runners.frames import Frames, evenly, pictures, scannet_frames, scene_frames
+from evals.runners.frames import Frames, evenly, image_files, scannet_frames, scene_frames
 from evals.runners.items import DatasetError
 
 
@@ -47,12 +47,17 @@ def test_no_frames_at_all_cannot_be_asked_for() -> None:
 
 def test_2_comes_before_10_and_other_files_do_not_count(tmp_path: Path) -> None:
     touch(tmp_path, "10.jpg", "2.jpg", "0.JPG", "pose.txt")
-    assert [path.name for path in pictures(tmp_path)] == ["0.JPG", "2.jpg", "10.jpg"]
+    assert [path.name for path in image_files(tmp_path)] == ["0.JPG", "2.jpg", "10.jpg"]
 
 
 def test_names_with_words_and_without_numbers_have_an_order_too(tmp_path: Path) -> None:
     touch(tmp_path, "frame-10.png", "frame-9.png", "7.png", "last.png")
-    assert [path.name for path in pictures(tmp_path)] == ["7.png", "frame-9.png", "frame-10.png", "last.png"]
+    assert [path.name for path in image_files(tmp_path)] == [
+        "7.png",
+        "frame-9.png",
+        "frame-10.png",
+        "last.png",
+    ]
 
 
 def test_depth_goes_with_the_frame_of_its_number(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evals.runners import gqa
-from evals.runners.gqa import PREDICTIONS, Setting
+from evals.runners.gqa import PREDICTIONS
 from evals.runners.items import DatasetError, check_items
 
 DATA = Path(__file__).parent / "data" / "gqa"
@@ -22,7 +22,7 @@ def test_the_sample_is_asked_as_the_official_file_says() -> None:
     item = entries[0].item
     assert item.question == "Is the cube red?\nAnswer the question using a single word or phrase."
     assert (item.images, item.max_new_tokens) == ((DATA / "images" / "n1.jpg",), 16)
-    (as_released, *_) = gqa.load(DATA, Setting.TOSA)
+    (as_released, *_) = gqa.load(DATA, "tosa")
     assert as_released.item.question == (
         "'Is the cube red?' Answer the question using a single word or phrase. \n\n"
     )

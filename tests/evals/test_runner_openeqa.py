@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from evals.runners.items import DatasetError, Entry
-from evals.runners.openeqa_episodes import Record, Setting, Source, evenly, load
+from evals.runners.openeqa_episodes import Record, evenly, load
 
 DATA = Path(__file__).parent / "data" / "openeqa"
 HM3D, SCANNET = "hm3d-v0/000-hm3d-MadeUp00001", "scannet-v0/001-scannet-scene9999_00"
@@ -68,10 +68,10 @@ def test_depth_of_hm3d_is_told_from_that_of_scannet(data: Path) -> None:
 
 
 def test_tosas_setting_and_single_choices() -> None:
-    tosa = load(DATA, setting=Setting.TOSA)
+    tosa = load(DATA, setting="tosa")
     assert {entry.item.max_new_tokens for entry in tosa} == {1000}
     assert {len(entry.item.images) for entry in tosa} == {12} and not any(e.item.depths for e in tosa)
-    chosen = load(DATA, frames=3, answer_tokens=9, suffix="Be short.", source=Source.SCANNET)
+    chosen = load(DATA, frames=3, answer_tokens=9, suffix="Be short.", source="scannet-v0")
     assert len(chosen) == 3 and positions(chosen[0]) == [0, 6, 13] and chosen[0].item.max_new_tokens == 9
     assert chosen[0].item.question == "What color is the object on the floor?\nBe short."
     assert chosen[0].truth.question == "What color is the object on the floor?"  # as the judge is asked
@@ -95,7 +95,7 @@ def test_a_missing_episode_is_named(data: Path) -> None:
         DatasetError, match=r"1 of 2 episodes.*000-hm3d-MadeUp00001.*000000-rgb\.png.*--source"
     ):
         load(data)
-    assert len(load(data, source=Source.SCANNET)) == 3
+    assert len(load(data, source="scannet-v0")) == 3
 
 
 def test_half_extracted_depth_is_an_error_and_none_is_not(data: Path) -> None:
@@ -103,7 +103,7 @@ def test_half_extracted_depth_is_an_error_and_none_is_not(data: Path) -> None:
     (folder / "000004-depth.png").unlink()
     with pytest.raises(DatasetError, match=r"1 of 12 frames.*000004-depth\.png"):
         load(data)
-    assert load(data, setting=Setting.TOSA)
+    assert load(data, setting="tosa")
     for depth in folder.glob("*-depth.png"):
         depth.unlink()
     assert not any(entry.item.depths for entry in load(data))

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from evals.runners.__main__ import add
+from evals.runners.__main__ import command_line
 from evals.runners.asking import RunError
 from evals.runners.items import Entry, Item, Scores
 from evals.runners.openeqa import OPENEQA, judge_of, score
@@ -153,15 +152,13 @@ def test_a_judge_that_ends_the_run_leaves_the_predictions(tmp_path: Path) -> Non
 
 def test_from_the_command_line_with_room_tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two of ScanNet's three questions, two frames each: sensor depth steers; marks 3 and none."""
-    command = typer.Typer()
-    command.callback()(lambda: None)
-    add(command, OPENEQA)
+    app = command_line([OPENEQA])
     monkeypatch.setenv("JUDGE_KEY", "secret")
     asked = ["openeqa", "--data", str(DATA), "--out", str(tmp_path), "--source", "scannet-v0", "--limit", "2"]
     model = ["--depth-model", "none", "--method", "tosa", "--keep-ratio", "0.1", "--frames", "2"]
     with judging(by_question) as stub:
         judge = ["--judge-url", stub.url, "--judge-model", "stub", "--judge-key-env", "JUDGE_KEY"]
-        result = CliRunner().invoke(command, [*asked, *model, "--answer-tokens", "4", *judge])
+        result = CliRunner().invoke(app, [*asked, *model, "--answer-tokens", "4", *judge])
     assert result.exit_code == 0, result.output
     assert "50.0 over 2 questions" in result.output and set(stub.keys) == {"Bearer secret"}
     report = written(tmp_path / "report.json")

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
-import typer
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from evals.runners import __main__ as command_line
 from evals.runners.answerers import EngineAnswerer
@@ -36,15 +36,12 @@ def engine() -> Iterator[EngineAnswerer]:
 
 
 @pytest.fixture
-def app(engine: EngineAnswerer, monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
+def app(engine: EngineAnswerer, monkeypatch: pytest.MonkeyPatch) -> click.Group:
     monkeypatch.setattr(command_line, "answerer_of", lambda given, spec: Kept(engine))
-    app = typer.Typer()
-    for benchmark in BENCHMARKS.values():
-        command_line.add(app, benchmark)
-    return app
+    return command_line.command_line(BENCHMARKS.values())
 
 
-def asked(app: typer.Typer, name: str, out: Path, *more: str) -> dict[str, Any]:
+def asked(app: click.Group, name: str, out: Path, *more: str) -> dict[str, Any]:
     """Run the command and return its report."""
     arguments = [
         name,
@@ -76,7 +73,7 @@ def answers(out: Path) -> list[dict[str, Any]]:
     ],
 )
 def test_every_question_is_answered_once_and_reported(
-    app: typer.Typer, tmp_path: Path, name: str, questions: int, depth: str, predictions: str
+    app: click.Group, tmp_path: Path, name: str, questions: int, depth: str, predictions: str
 ) -> None:
     arguments = ("--frames", "1", "--limit", str(questions))
     report = asked(app, name, tmp_path, *arguments)
@@ -92,7 +89,7 @@ def test_every_question_is_answered_once_and_reported(
     assert again["scores"] == report["scores"]
 
 
-def test_the_rule_of_the_overall_score_is_an_option(app: typer.Typer, tmp_path: Path) -> None:
+def test_the_rule_of_the_overall_score_is_an_option(app: click.Group, tmp_path: Path) -> None:
     report = asked(app, "sqa3d", tmp_path, "--match", "refined", "--limit", "2", "--frames", "1")
     assert (report["scores"]["match"], report["questions"]) == ("refined", 2)
     assert report["overall"] == report["scores"]["em_refined"]
@@ -107,7 +104,7 @@ def test_the_rule_of_the_overall_score_is_an_option(app: typer.Typer, tmp_path: 
     ],
 )
 def test_wrong_data_is_one_clear_line(
-    app: typer.Typer, tmp_path: Path, arguments: list[str], said: str
+    app: click.Group, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
     done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path)])
     assert done.exit_code != 0

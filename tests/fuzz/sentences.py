@@ -49,7 +49,9 @@ def _templates(sources: tuple[str, ...]) -> Iterator[str]:
         }
         for node in ast.walk(tree):
             if isinstance(node, ast.JoinedStr):
-                yield "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+                yield "".join(
+                    str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values
+                )
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner:
                 yield node.value
 

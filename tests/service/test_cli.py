@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 from service.cli.main import app
 from service.cli.options import DEPTH_OPTIONS, MERGE_OPTIONS
@@ -101,7 +101,9 @@ def test_ask_says_in_words_what_steered(frame: Path, checkpoint: Path) -> None:
 
 def test_the_command_line_knows_every_field_of_merging_and_depth() -> None:
     others = {"question", "max_new_tokens", "temperature", "top_p", "seed", "stream", "cache", "timeout_s"}
-    assert {*MERGE_OPTIONS, *DEPTH_OPTIONS} == set(VqaFields.model_fields) - others
+    assert {option.name for option in (*MERGE_OPTIONS, *DEPTH_OPTIONS)} == set(
+        VqaFields.model_fields
+    ) - others
     for command in ("ask", "overlay"):
         text = run(command, "--help", COLUMNS=200).stdout
         assert all(option in text for option in ("--r-hw", "--option", "--no-prop-attn", "--depth-source"))
@@ -123,8 +125,12 @@ def test_ask_refuses(frame: Path, checkpoint: Path) -> None:
     assert "each image" in refused(*ask, "--method", "tosa", "--depth-source", "client")
     assert "from 0 to 2, got (0, 3)." in refused(*ask, "--method", "tome", "--r", 1, "--layers", "0,3")
     assert "name=value" in refused(*ask, "--method", "saint", "--option", "tau")
-    assert "tau: cosine" in refused(*ask, "--method", "saint", "--option", "tau=high")
-    assert "Choose from: tau, gamma" in refused(*ask, "--method", "saint", "--option", "tao=1")
+    assert "saint: tau must be a number from -1 to 1" in refused(
+        *ask, "--method", "saint", "--option", "tau=high"
+    )
+    assert "saint has no option 'tao'; it has tau, gamma" in refused(
+        *ask, "--method", "saint", "--option", "tao=1"
+    )
     assert "keep_ratio" in refused(*ask, "--method", "tome", "--keep-ratio", "2")
     assert "empty" in refused(*ask[:-2], "--question", " ", "--model", checkpoint)
     assert "colour picture of depth" in refused(*ask, "--depth", frame / "rgb.png")

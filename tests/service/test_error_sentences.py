@@ -161,7 +161,7 @@ def test_every_code_of_the_planner_was_walked() -> None:
         "spatial_kernel",
     }
     walked = {error.code for error in PLAN_ERRORS}
-    assert codes <= walked and {"incompatible", "wrong_dial", "bad_option"} <= codes
+    assert codes <= walked and {"incompatible", "wrong_budget", "bad_option"} <= codes
     assert {f"bad_{field}" for field in fields} <= walked
 
 

@@ -113,7 +113,7 @@ def test_what_an_estimator_says_of_folders_stays_here() -> None:
 
 
 def test_what_a_model_says_of_itself_stays_here() -> None:
-    for code in ("model_not_found", "unsupported_tower", "not_finite", "wrong_plan", "new"):
+    for code in ("model_not_found", "unsupported_tower", "non_finite", "wrong_plan", "new"):
         refusal = to_service_error(VlmError(code, "with a path in it."))
         assert refusal.code == "internal" and "path" not in refusal.message
 

@@ -16,7 +16,7 @@ merge = METHODS["expedite"].merge
 SOFT = ExpediteOptions(temperature=0.0005)
 
 
-def picture(grid: Grid, num_prefix: int = 0, batch: int = 1, width: int = 16, seed: int = 5) -> Tensor:
+def grid_features(grid: Grid, num_prefix: int = 0, batch: int = 1, width: int = 16, seed: int = 5) -> Tensor:
     """Features that change slowly over the grid, and noise."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(batch, width, 3, 3, generator=generator)
@@ -52,7 +52,7 @@ def slow_expedite(
 def test_it_equals_the_slow_version(
     grid: Grid, r_hw: Grid, options: ExpediteOptions | None, num_prefix: int
 ) -> None:
-    x = picture(grid, num_prefix)
+    x = grid_features(grid, num_prefix)
     tokens = Tokens.start(x, grid, num_prefix)
     merged = merge(tokens, x, MergeStep(0, r_hw=r_hw, options=options))
     kept, options = (grid[0] - r_hw[0], grid[1] - r_hw[1]), options or ExpediteOptions()
@@ -96,7 +96,7 @@ def test_zero_sizes_survive_another_step() -> None:
 
 def test_sizes_weigh_the_means() -> None:
     """In one window that blends evenly, the only centroid is the mean over patches."""
-    x = picture((1, 3))
+    x = grid_features((1, 3))
     tokens = METHODS["pool"].merge(Tokens.start(x, (1, 3)), x, MergeStep(0, r_hw=(0, 1)))
     assert tokens.size.tolist() == [[2, 1]]
     one = merge(tokens, tokens.x, MergeStep(1, r_hw=(0, 1)))
@@ -105,7 +105,7 @@ def test_sizes_weigh_the_means() -> None:
 
 def test_windows_are_clustered_one_by_one() -> None:
     grid, window, step = (8, 9), (5, 5), MergeStep(0, r_hw=(2, 2), options=SOFT)
-    x = picture(grid, batch=2)
+    x = grid_features(grid, batch=2)
     merged = merge(Tokens.start(x, grid, window=window), x, step)
     assert (merged.grid, merged.window) == ((5, 6), (3, 3))
     dense, sizes = recover(merged).unflatten(1, grid), merged.size.unflatten(1, (5, 6))
@@ -128,7 +128,7 @@ def test_windows_are_clustered_one_by_one() -> None:
 
 
 def test_wider_features_of_the_same_spread_cluster_the_same() -> None:
-    x = picture((6, 6))
+    x = grid_features((6, 6))
     step = MergeStep(0, r_hw=(3, 3))
     narrow = merge(Tokens.start(x, (6, 6)), x, step).x
     wide = merge(Tokens.start(torch.cat([x, x], -1), (6, 6)), x, step).x
@@ -136,7 +136,7 @@ def test_wider_features_of_the_same_spread_cluster_the_same() -> None:
 
 
 def test_a_large_common_channel_costs_no_digits() -> None:
-    x = picture((6, 6))
+    x = grid_features((6, 6))
     shift = torch.zeros(16).index_fill(0, torch.tensor([3]), 2048.0)
     shifted = ((x + shift) - shift).contiguous()  # what is left of x in float32
     step = MergeStep(0, r_hw=(3, 3))
@@ -146,7 +146,7 @@ def test_a_large_common_channel_costs_no_digits() -> None:
 
 
 def test_two_steps_blend_through_both() -> None:
-    x = picture((8, 8), num_prefix=1)
+    x = grid_features((8, 8), num_prefix=1)
     start = Tokens.start(x, (8, 8), num_prefix=1)
     step = MergeStep(0, r_hw=(3, 3), options=ExpediteOptions(temperature=0.001, top_k=64))
     once = merge(start, x, step)
@@ -161,7 +161,7 @@ def test_two_steps_blend_through_both() -> None:
 
 
 def test_without_a_map_there_is_no_blend() -> None:
-    x = picture((6, 6))
+    x = grid_features((6, 6))
     merged = merge(Tokens.start(x, (6, 6), track_source=False), x, MergeStep(0, r_hw=(3, 3)))
     assert merged.blend is None
     with pytest.raises(ValueError, match="track_source"):
@@ -169,14 +169,14 @@ def test_without_a_map_there_is_no_blend() -> None:
 
 
 def test_gradients_reach_the_features() -> None:
-    x = picture((6, 6)).requires_grad_()
+    x = grid_features((6, 6)).requires_grad_()
     merge(Tokens.start(x, (6, 6)), x, MergeStep(0, r_hw=(3, 3))).x.sum().backward()
     assert x.grad is not None
     torch.testing.assert_close(x.grad.sum(), torch.tensor(9.0 * 16))
 
 
 def test_half_precision_is_clustered_in_float32_even_under_autocast() -> None:
-    x = picture((6, 6)).bfloat16()
+    x = grid_features((6, 6)).bfloat16()
     step = MergeStep(0, r_hw=(3, 3), options=SOFT)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = merge(Tokens.start(x, (6, 6)), x, step)

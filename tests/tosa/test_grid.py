@@ -196,14 +196,14 @@ class Merged(nn.Module):
         return merged.x, merged.size, merged.source, recover(merged)
 
 
-def picture(batch: int = 2) -> Tensor:
+def grid_features(batch: int = 2) -> Tensor:
     return torch.randn(batch, 73, 6, generator=torch.Generator().manual_seed(2))
 
 
 @pytest.mark.parametrize("name", GRID_METHODS)
 def test_export_and_compile_take_it(name: str) -> None:
     rounds = ExpediteOptions(iterations=2) if name == "expedite" else None  # of five all the same to trace
-    module, x = Merged(name, MergeStep(0, r_hw=(2, 1), options=rounds)), picture()
+    module, x = Merged(name, MergeStep(0, r_hw=(2, 1), options=rounds)), grid_features()
     expected = module(x)
     torch.compiler.reset()
     compiled = torch.compile(module, backend="eager", fullgraph=True)
@@ -214,7 +214,7 @@ def test_export_and_compile_take_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", GRID_METHODS)
 def test_shapes_need_no_data(name: str) -> None:
-    module, x = Merged(name, MergeStep(0, r_hw=(2, 1))), picture()
+    module, x = Merged(name, MergeStep(0, r_hw=(2, 1))), grid_features()
     with FakeTensorMode() as mode:
         fake = module(mode.from_tensor(x))
     assert [value.shape for value in fake] == [value.shape for value in module(x)]
@@ -223,7 +223,7 @@ def test_shapes_need_no_data(name: str) -> None:
 @pytest.mark.parametrize("name", GRID_METHODS)
 def test_values_in_values_out(name: str) -> None:
     """Inputs stay as they were, the same comes out again, and neighbours in the batch do not matter."""
-    module, x = Merged(name, MergeStep(0, r_hw=(2, 1))), picture()
+    module, x = Merged(name, MergeStep(0, r_hw=(2, 1))), grid_features()
     before = x.clone()
     together = module(x)
     assert torch.equal(x, before)
@@ -235,6 +235,6 @@ def test_values_in_values_out(name: str) -> None:
 
 @pytest.mark.parametrize("name", GRID_METHODS)
 def test_without_a_grid_it_says_so(name: str) -> None:
-    tokens = replace(Tokens.start(picture()[:, 1:], (8, 9)), grid=None)
+    tokens = replace(Tokens.start(grid_features()[:, 1:], (8, 9)), grid=None)
     with pytest.raises(ValueError, match="keeps a grid"):
         METHODS[name].merge(tokens, tokens.x, MergeStep(0, r_hw=(1, 1)))

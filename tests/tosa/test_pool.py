@@ -12,7 +12,7 @@ from tosa.layout import cells, centres
 merge = METHODS["pool"].merge
 
 
-def picture(grid: Grid, num_prefix: int = 0, batch: int = 2) -> Tensor:
+def grid_features(grid: Grid, num_prefix: int = 0, batch: int = 2) -> Tensor:
     generator = torch.Generator().manual_seed(3)
     return torch.randn(batch, num_prefix + grid[0] * grid[1], 5, generator=generator)
 
@@ -26,7 +26,7 @@ def pooled(x: Tensor, grid: Grid, kept: Grid) -> Tensor:
 )
 @pytest.mark.parametrize("num_prefix", [0, 2])
 def test_equal_blocks_are_average_pooling(grid: Grid, r_hw: Grid, num_prefix: int) -> None:
-    x = picture(grid, num_prefix)
+    x = grid_features(grid, num_prefix)
     merged = merge(Tokens.start(x, grid, num_prefix), x, MergeStep(0, r_hw=r_hw))
     kept = grid[0] - r_hw[0], grid[1] - r_hw[1]
     assert merged.grid == kept
@@ -49,14 +49,14 @@ def test_the_token_in_the_middle_keeps_its_place() -> None:
     device = torch.device("cpu")
     assert centres(((5, 3),), device).tolist() == [1, 3]
     assert centres(((4, 2), (3, 2)), device).tolist() == [0, 2, 5]
-    x = picture((3, 3))
+    x = grid_features((3, 3))
     merged = merge(Tokens.start(x, (3, 3), track_position=True), x, MergeStep(0, r_hw=(2, 2)))
     assert merged.position is not None and merged.position.tolist() == [[4], [4]]
 
 
 def test_pooling_again_weighs_by_size() -> None:
     """Blocks of 3 and 2 columns, then both together: the mean of all five, not of the two means."""
-    x = picture((1, 5))
+    x = grid_features((1, 5))
     once = merge(Tokens.start(x, (1, 5)), x, MergeStep(0, r_hw=(0, 3)))
     assert once.size.tolist() == [[3, 2]] * 2
     twice = merge(once, once.x, MergeStep(1, r_hw=(0, 1)))
@@ -66,7 +66,7 @@ def test_pooling_again_weighs_by_size() -> None:
 
 def test_windows_are_pooled_one_by_one() -> None:
     """A 6 x 7 grid in windows of 4 x 4 loses half: whole windows 2 of 4, the cut ones 1 of 2 and 1 of 3."""
-    x = picture((6, 7))
+    x = grid_features((6, 7))
     merged = merge(Tokens.start(x, (6, 7), window=(4, 4)), x, MergeStep(0, r_hw=(2, 2)))
     assert (merged.grid, merged.window) == ((3, 4), (2, 2))
     back = unmerge(merged).unflatten(1, (6, 7))
@@ -80,13 +80,13 @@ def test_windows_are_pooled_one_by_one() -> None:
 
 
 def test_any_target_is_one_step_away() -> None:
-    x = picture((6, 7))
+    x = grid_features((6, 7))
     merged = merge(Tokens.start(x, (6, 7)), x, MergeStep(0, r_hw=(5, 6)))
     torch.testing.assert_close(merged.x, x.mean(1, keepdim=True))
 
 
 @pytest.mark.parametrize("r_hw", [None, (6, 0), (-1, 0)])
 def test_a_step_that_does_not_fit_is_refused(r_hw: Grid | None) -> None:
-    x = picture((6, 7))
+    x = grid_features((6, 7))
     with pytest.raises(ValueError, match="r_hw"):
         merge(Tokens.start(x, (6, 7)), x, MergeStep(0, r_hw=r_hw))

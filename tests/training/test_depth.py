@@ -77,9 +77,9 @@ def test_an_exported_model_is_the_trained_one(tmp_path: Path) -> None:
     loaded = AutoModelForDepthEstimation.from_pretrained(tmp_path / "checkpoint")
     processor = AutoImageProcessor.from_pretrained(tmp_path / "checkpoint")
     assert isinstance(loaded, DepthAnythingForDepthEstimation) and loaded.dtype == torch.float32
-    picture = torch.randint(0, 256, (3, 96, 128), dtype=torch.uint8)
-    pixels = build_processor()(images=picture, return_tensors="pt")["pixel_values"]
-    assert torch.equal(processor(images=picture, return_tensors="pt")["pixel_values"], pixels)
+    image = torch.randint(0, 256, (3, 96, 128), dtype=torch.uint8)
+    pixels = build_processor()(images=image, return_tensors="pt")["pixel_values"]
+    assert torch.equal(processor(images=image, return_tensors="pt")["pixel_values"], pixels)
     assert pixels.shape == (1, 3, IMAGE_PX, IMAGE_PX)
     with torch.inference_mode():
         mine, theirs = model(pixels).predicted_depth, loaded(pixels).predicted_depth

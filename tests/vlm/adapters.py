@@ -190,7 +190,7 @@ def tiny(name: str) -> Any:
 
 
 def adapter_for(name: str) -> ViTAdapter:
-    """Adapt a family's model for its pictures."""
+    """Adapt a family's model for its images."""
     rows, columns = FAMILIES[name].grid
     return adapt(tiny(name), image_size=(rows * PATCH_PX, columns * PATCH_PX))
 

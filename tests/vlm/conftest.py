@@ -129,7 +129,7 @@ def vlm(load: Callable[..., Vlm]) -> Vlm:
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[Image.Image]:
+def sample_images() -> list[Image.Image]:
     pixels = torch.randint(
         0, 256, (3, 56, 56, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
     )

@@ -92,7 +92,7 @@ def test_merging_keeps_its_promises(name: str, method: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "method"), PAIRS)
-def test_a_picture_does_not_depend_on_its_neighbours(name: str, method: str) -> None:
+def test_an_image_does_not_depend_on_its_neighbours(name: str, method: str) -> None:
     pixels = pixels_for(name)
     together = run(name, method, pixels)
     for i in range(2):

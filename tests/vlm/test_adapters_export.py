@@ -1,4 +1,4 @@
-"""Real encoders as graphs: exported whole, and compiled without compiling anew for new pictures."""
+"""Real encoders as graphs: exported whole, and compiled without compiling anew for new images."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_an_encoder_exports(name: str, method: str) -> None:
 
 @pytest.mark.parametrize(("name", "method"), [("deit", "tome"), ("dinov3", "cubist")])
 @torch.inference_mode()
-def test_new_pictures_compile_nothing_anew(name: str, method: str) -> None:
+def test_new_images_compile_nothing_anew(name: str, method: str) -> None:
     torch.compiler.reset()
     counters.clear()
     encoder, pixels = Encoder(name, method).eval(), pixels_for(name)

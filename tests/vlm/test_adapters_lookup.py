@@ -224,7 +224,7 @@ def test_models_of_any_size_take_the_real_one(kwargs: dict[str, Any], size: tupl
 
 
 @torch.inference_mode()
-def test_padded_pictures_count_their_last_patches() -> None:
+def test_padded_images_count_their_last_patches() -> None:
     padding = {"dynamic_img_size": True, "dynamic_img_pad": True}
     model: Any = made(VisionTransformer, TIMM | padding)().eval()
     pixels = torch.randn(1, 3, 45, 50, generator=torch.Generator().manual_seed(7))
@@ -235,7 +235,7 @@ def test_padded_pictures_count_their_last_patches() -> None:
 
 @pytest.mark.parametrize("size", [(40, 64), (16, 24)])
 @torch.inference_mode()
-def test_siglip2_takes_pictures_of_any_whole_patches(size: tuple[int, int]) -> None:
+def test_siglip2_takes_images_of_any_whole_patches(size: tuple[int, int]) -> None:
     model = tiny("siglip2")
     pixels = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(7))
     torch.testing.assert_close(
@@ -254,7 +254,7 @@ def test_siglip2_takes_pictures_of_any_whole_patches(size: tuple[int, int]) -> N
         ("sam, cut windows", (44, 48)),
     ],
 )
-def test_pictures_a_model_cannot_take_are_refused(name: str, size: tuple[int, int]) -> None:
+def test_images_a_model_cannot_take_are_refused(name: str, size: tuple[int, int]) -> None:
     with pytest.raises(VlmError, match=f"{size[0]} x {size[1]} px but takes") as error:
         tosa_encode(tiny(name), torch.zeros(1, 3, *size), MergeSpec())
     assert error.value.code == "wrong_image_size"

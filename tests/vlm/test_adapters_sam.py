@@ -107,7 +107,7 @@ def test_the_feature_map_equals_the_forward_of_the_library(name: str) -> None:
 
 @pytest.mark.parametrize("size_patches", [(5, 8), (3, 3)])
 @torch.inference_mode()
-def test_pictures_of_another_size_run_as_in_the_library(size_patches: tuple[int, int]) -> None:
+def test_images_of_another_size_run_as_in_the_library(size_patches: tuple[int, int]) -> None:
     model = tiny("sam, whole windows")
     height, width = (side * PATCH_PX for side in size_patches)
     pixels = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(7))

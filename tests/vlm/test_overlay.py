@@ -39,7 +39,7 @@ def test_groups_are_painted_in_their_mean_colour() -> None:
 def test_dropped_patches_are_told_from_pixels_of_any_brightness(level: int) -> None:
     image = Image.new("RGB", (40, 40), (level,) * 3)
     hatched = drawn(image, np.array([0, -1, 1, 2]))[:20, 20:]
-    assert len(np.unique(hatched)) == 2  # the darkened picture and the lines on it
+    assert len(np.unique(hatched)) == 2  # the darkened image and the lines on it
     assert hatched.min() <= level and hatched.max() == 150
     untouched = drawn(image, np.array([0, -1, 1, 2]))[20:]
     assert (untouched == level).all()
@@ -87,17 +87,21 @@ def test_layers_worth_showing(counts: list[int], layers: list[int]) -> None:
     assert telling_layers(counts) == layers
 
 
-def test_the_strip_of_a_trace_shows_the_layers_that_merged(vlm: Vlm, pictures: list[Image.Image]) -> None:
+def test_the_strip_of_a_trace_shows_the_layers_that_merged(
+    vlm: Vlm, sample_images: list[Image.Image]
+) -> None:
     plan = make_plan(MergeSpec("tome", r=(4, 0, 4)), vlm.shape)
     trace: list[Tokens] = []
     with torch.inference_mode():
-        encode(vlm.tower, pixel_values(vlm, pictures[:1]), plan, trace=trace)
+        encode(vlm.tower, pixel_values(vlm, sample_images[:1]), plan, trace=trace)
     sources = [trace[layer].source[0].numpy() for layer in (0, 2)]
-    expected = film_strip(pictures[0], sources, vlm.shape.grid, ["layer 0: 12 tokens", "layer 2: 8 tokens"])
-    assert strip_of(pictures[0], trace, vlm.shape.grid) == expected
+    expected = film_strip(
+        sample_images[0], sources, vlm.shape.grid, ["layer 0: 12 tokens", "layer 2: 8 tokens"]
+    )
+    assert strip_of(sample_images[0], trace, vlm.shape.grid) == expected
 
 
-def test_the_plot_is_a_picture(tmp_path: Path) -> None:
+def test_the_plot_is_a_image(tmp_path: Path) -> None:
     shape = EncoderShape(8, (24, 24), num_prefix=1, hidden_size=8, mlp_size=8)
     plans = [make_plan(MergeSpec("tome", keep_ratio=keep), shape) for keep in (0.5, 0.25)]
     plot_tokens(plans, tmp_path / "one")

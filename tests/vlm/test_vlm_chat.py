@@ -1,4 +1,4 @@
-"""Conversations: every text and picture arrives, in the template's words, and no text can forge a token."""
+"""Conversations: every text and image arrives, in the template's words, and no text can forge a token."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlm.prompt import defuse
 
 Load = Callable[..., Vlm]
 
-# As llava-onevision's: the pictures of a turn before its texts, a line for each text.
+# As llava-onevision's: the images of a turn before its texts, a line for each text.
 PICTURES_FIRST = (
     "{% for m in messages %}<|im_start|> {{ m['role'] }} "
     "{% for part in m['content'] | selectattr('type', 'equalto', 'image') %}<image>{% endfor %}"
@@ -53,7 +53,7 @@ def words(vlm: Vlm, turns: list[Turn], counts: list[int]) -> str:
         ),
         (None, "is the red one how * * * many * * w1 * left ?"),
     ],
-    ids=["pictures first", "as written", "no template"],
+    ids=["images first", "as written", "no template"],
 )
 def test_a_conversation_is_written_as_the_template_says(load: Load, template: str | None, expected: str):
     vlm = load(chat_template=template)
@@ -135,7 +135,7 @@ def test_only_what_spells_a_token_is_changed(vlm: Vlm):
         "raises",
         "last turn",
         "no assistant",
-        "a picture",
+        "a image",
         "no system",
         "second texts",
         "twice",
@@ -149,9 +149,9 @@ def test_a_template_that_loses_something_is_refused(load: Load, template: str):
 
 
 def refusal(vlm: Vlm, turns: list[Turn], counts: list[int] | None = None) -> str | None:
-    pictures = [part for turn in turns for part in turn.content if part is None]
+    images = [part for turn in turns for part in turn.content if part is None]
     try:
-        chat_ids(vlm, turns, [1] * len(pictures) if counts is None else counts)
+        chat_ids(vlm, turns, [1] * len(images) if counts is None else counts)
     except VlmError as error:
         assert str(error).startswith("the chat template of the model ")
         return error.code
@@ -166,8 +166,8 @@ def test_texts_may_be_empty_or_repeat(load: Load, template: str | None):
 
 
 @pytest.mark.parametrize(("turns", "counts"), [([], []), (CHAT, [1, 2]), (CHAT, [1, 2, 3, 4])])
-def test_turns_and_pictures_must_agree(vlm: Vlm, turns: list[Turn], counts: list[int]):
-    with pytest.raises(ValueError, match="pictures"):
+def test_turns_and_images_must_agree(vlm: Vlm, turns: list[Turn], counts: list[int]):
+    with pytest.raises(ValueError, match="images"):
         chat_ids(vlm, turns, counts)
 
 

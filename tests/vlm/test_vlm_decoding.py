@@ -14,42 +14,42 @@ from torch import Tensor
 from vlm import Decoding, GeneratedSequence, GenerationParams, Vlm, VlmError, decoding, prompt_ids
 from vlm.language import embed, new_cache, next_logits
 
-MERGED = 5  # visual tokens of a picture
+MERGED = 5  # visual tokens of a image
 WIDTH = 32
 
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt with made-up features: its pictures, its words, and how its answer is decoded."""
+    """One prompt with made-up features: its images, its words, and how its answer is decoded."""
 
-    pictures: int = 1
+    num_images: int = 1
     words: int = 3
     seed: int = 0
     params: GenerationParams = GenerationParams(max_new_tokens=12)  # noqa: RUF009  frozen
 
     def prompt(self, vlm: Vlm) -> Tensor:
         question = " ".join(f"w{(7 * self.seed + 3 * i) % 60}" for i in range(self.words))
-        return prompt_ids(vlm, question, [MERGED] * self.pictures)
+        return prompt_ids(vlm, question, [MERGED] * self.num_images)
 
     def features(self) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)
-        return torch.randn(self.pictures, MERGED + 1, WIDTH, generator=generator)
+        return torch.randn(self.num_images, MERGED + 1, WIDTH, generator=generator)
 
 
 def sampled(max_new_tokens: int, seed: int, top_p: float = 0.95) -> GenerationParams:
     return GenerationParams(max_new_tokens, temperature=1.3, top_p=top_p, seed=seed)
 
 
-NEEDLE = Request(pictures=1, words=4, seed=42)
+NEEDLE = Request(num_images=1, words=4, seed=42)
 SAMPLED_NEEDLE = replace(NEEDLE, params=sampled(12, seed=3))
 NEIGHBOURS = [
-    Request(pictures=2, words=1, seed=1, params=GenerationParams(1)),
-    Request(pictures=0, words=1, seed=2, params=sampled(20, seed=5)),
-    Request(pictures=3, words=9, seed=3, params=GenerationParams(3)),
-    Request(pictures=1, words=4, seed=4),
-    Request(pictures=1, words=30, seed=5, params=sampled(2, seed=1, top_p=0.5)),
-    Request(pictures=0, words=2, seed=6, params=GenerationParams(24)),
-    Request(pictures=4, words=2, seed=7, params=sampled(9, seed=2)),
+    Request(num_images=2, words=1, seed=1, params=GenerationParams(1)),
+    Request(num_images=0, words=1, seed=2, params=sampled(20, seed=5)),
+    Request(num_images=3, words=9, seed=3, params=GenerationParams(3)),
+    Request(num_images=1, words=4, seed=4),
+    Request(num_images=1, words=30, seed=5, params=sampled(2, seed=1, top_p=0.5)),
+    Request(num_images=0, words=2, seed=6, params=GenerationParams(24)),
+    Request(num_images=4, words=2, seed=7, params=sampled(9, seed=2)),
 ]
 EVERYONE = [NEEDLE, SAMPLED_NEEDLE, *NEIGHBOURS]
 
@@ -238,7 +238,7 @@ def test_too_long_prompts_are_named_before_the_model_runs(
 
 
 def test_features_of_one_row_never_fill_the_placeholders_of_another(vlm: Vlm):
-    one, two = replace(NEEDLE, pictures=1), replace(NEEDLE, pictures=2)
+    one, two = replace(NEEDLE, num_images=1), replace(NEEDLE, num_images=2)
     prompts, swapped = [one.prompt(vlm), two.prompt(vlm)], [two.features(), one.features()]
     with pytest.raises(ValueError, match="6 image placeholders for 12 visual tokens"):
         Decoding(vlm, prompts, swapped, [one.params] * 2)

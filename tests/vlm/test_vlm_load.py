@@ -74,11 +74,11 @@ def test_weights_may_come_in_shards(checkpoint: Checkpoint):
 
 
 def test_the_weights_take_the_type_asked_for(
-    checkpoint: Checkpoint, read: Callable[..., tuple[Tensor, Tensor]], pictures: list[Image.Image]
+    checkpoint: Checkpoint, read: Callable[..., tuple[Tensor, Tensor]], sample_images: list[Image.Image]
 ):
     vlm = load_vlm(checkpoint(), dtype=torch.bfloat16)
     assert {weight.dtype for weight in vlm.model.parameters()} == {torch.bfloat16}
-    answer = generate(vlm, *read(vlm, pictures, "how many ?", MergeSpec("tosa", keep_ratio=0.5)))
+    answer = generate(vlm, *read(vlm, sample_images, "how many ?", MergeSpec("tosa", keep_ratio=0.5)))
     assert len(answer.token_ids) > 1
 
 

@@ -28,14 +28,14 @@ SPECS = [MergeSpec()] + [
 def test_placeholders_agree_with_the_merged_counts(
     vlm: Vlm,
     read: Callable[..., tuple[Tensor, Tensor]],
-    pictures: list[Image.Image],
+    sample_images: list[Image.Image],
     spec: MergeSpec,
     num_images: int,
 ):
     tokens_out = make_plan(spec, vlm.shape).tokens_out
     ids = prompt_ids(vlm, QUESTION, [tokens_out] * num_images)
     assert ids.tolist()[0].count(vlm.image_token_id) == num_images * (tokens_out + 1)
-    read_ids, found = read(vlm, pictures[:num_images], QUESTION, spec)
+    read_ids, found = read(vlm, sample_images[:num_images], QUESTION, spec)
     assert torch.equal(read_ids, ids)
     assert embed(vlm, ids, found).shape[:2] == ids.shape  # refuses features that do not fit
 
@@ -46,13 +46,13 @@ def test_the_prompt_is_the_chat_template_with_the_placeholders_expanded(vlm: Vlm
     assert vlm.tokenizer.convert_ids_to_tokens(ids[0].tolist()) == text.split()
 
 
-def test_without_a_chat_template_the_prompt_is_pictures_then_question(load: Callable[..., Vlm]):
+def test_without_a_chat_template_the_prompt_is_images_then_question(load: Callable[..., Vlm]):
     vlm = load(chat_template=None)
     ids = prompt_ids(vlm, QUESTION, [2])
     assert vlm.tokenizer.convert_ids_to_tokens(ids[0].tolist()) == ["<image>"] * 3 + QUESTION.split()
 
 
-def test_no_picture_is_a_prompt_too(vlm: Vlm):
+def test_no_image_is_a_prompt_too(vlm: Vlm):
     assert vlm.image_token_id not in prompt_ids(vlm, QUESTION, [])[0].tolist()
 
 
@@ -85,7 +85,7 @@ def test_a_question_is_not_a_template(vlm: Vlm, question: str):
     assert prompt_ids(vlm, question, [1]).shape[1] > 5
 
 
-def test_a_template_that_drops_pictures_is_refused(vlm: Vlm, load: Callable[..., Vlm]):
+def test_a_template_that_drops_images_is_refused(vlm: Vlm, load: Callable[..., Vlm]):
     with pytest.raises(VlmError) as error:
         load(chat_template="{{ messages[0]['role'] }}")
     assert error.value.code == "broken_checkpoint"

@@ -52,7 +52,7 @@ def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
 
     Centroids are means under soft weights (see `tosa.clustering`), inside each window where there are
     windows. `source` and `size` follow the hard choice, each token's nearest allowed centroid; a centroid
-    that nobody chose has size 0 and, under proportional attention, is not attended to. The soft way back,
+    that no token chose has size 0 and, under proportional attention, is not attended to. The soft way back,
     `Tokens.blend`, is made when the source is tracked: the top_k tokens nearest to a patch (of its window),
     weighted by exp(-temperature * distance). The weights sum to 1; the release divides them by their L2
     norm instead, so that flat regions come back longer, which only a following layer norm hides.

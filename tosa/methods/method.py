@@ -40,7 +40,7 @@ class MergeMethod:
         return self.site != "nowhere"
 
     def needs_spatial_with(self, options: object | None) -> bool:
-        """Say whether Tokens.spatial must be there under these options."""
+        """Whether these options require Tokens.spatial."""
         if self.spatial_option is None or options is None:
             return self.needs_spatial
         return self.needs_spatial or getattr(options, self.spatial_option) > 0

@@ -1,4 +1,4 @@
-"""No merging: the plain encoder, so that a comparison has its baseline under the same name scheme."""
+"""No merging: the plain encoder, as the baseline of comparisons."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tosa.tokens import Tokens
 
 
 def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
-    """Return the tokens as they are."""
+    """Return the tokens unchanged."""
     return tokens
 
 

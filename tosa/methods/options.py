@@ -1,4 +1,4 @@
-"""The settings of a method: those of a step, and checks that raise BadOption."""
+"""The options of a method: their declaration, their description, and checks that raise BadOption."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def option(default: OptionValue, doc: str) -> Any:
 
 
 class BadOption(ValueError):
-    """A value that an option does not take; `limit` is the bound that was passed, `choices` the words."""
+    """A value that an option does not accept; `limit` is the exceeded bound, `choices` the accepted words."""
 
     def __init__(
         self, message: str, *, limit: float | None = None, choices: tuple[str, ...] | None = None
@@ -28,7 +28,7 @@ class BadOption(ValueError):
 
 
 def options_of(step: MergeStep, kind: type[_Options]) -> _Options:
-    """Give a step's settings of a method, defaults where there are none; TypeError for another method's."""
+    """Return a step's options of a method, defaults if it has none; TypeError for another method's."""
     if step.options is None:
         return kind()
     if not isinstance(step.options, kind):
@@ -37,20 +37,20 @@ def options_of(step: MergeStep, kind: type[_Options]) -> _Options:
 
 
 def require_number(name: str, value: float, least: float, most: float = math.inf) -> None:
-    """Refuse what is not a finite number in [least, most]."""
+    """Raise BadOption unless the value is a finite number in [least, most]."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not least <= value <= min(most, sys.float_info.max):  # neither infinite nor NaN
         raise _outside(name, "a number", value, least, most)
 
 
 def require_integer(name: str, value: int, least: int, most: float = math.inf) -> None:
-    """Refuse what is not an integer in [least, most]."""
+    """Raise BadOption unless the value is an integer in [least, most]."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise _outside(name, "an integer", value, least, most)
 
 
 def require_word(name: str, value: object, words: tuple[str, ...]) -> None:
-    """Refuse what is none of the words."""
+    """Raise BadOption unless the value is one of the words."""
     if value not in words:
         raise BadOption(f"{name} must be {' or '.join(words)}, got {shown(value)}", choices=words)
 
@@ -80,7 +80,7 @@ class Setting:
 def settings_of(options: type | None) -> tuple[Setting, ...]:
     """List the options of a method, in order.
 
-    Every option must have a default and a sentence, as `option` gives them: our own bug otherwise.
+    Every option must have a default and a sentence, as `option` declares them; asserted.
     """
     if options is None:
         return ()

@@ -1,4 +1,4 @@
-"""Average pooling of near-equal blocks of the grid: the baseline that looks at nothing."""
+"""Average pooling of near-equal blocks of the grid: the baseline that ignores content."""
 
 from __future__ import annotations
 

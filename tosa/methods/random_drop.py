@@ -1,4 +1,4 @@
-"""Random dropping: the baseline that says how much choosing tokens is worth.
+"""Random dropping: the baseline that shows the value of choosing tokens.
 
 Draws by hashing, not from a generator: there is no state, and a request can be repeated.
 """
@@ -33,7 +33,7 @@ class RandomOptions:
 def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
     """Drop step.r patch tokens, at most half, drawn by (seed, layer, token index); the others stay in order.
 
-    Every image of a batch loses the same tokens; metric is not looked at.
+    Every image of a batch loses the same tokens; metric is ignored.
     """
     options = options_of(step, RandomOptions)
     batch, n = tokens.size.shape

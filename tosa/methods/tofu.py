@@ -29,7 +29,7 @@ class TofuOptions:
             require_integer("switch_layer", self.switch_layer, 0)
 
     def fuses(self, step: MergeStep) -> bool:
-        """Say whether a layer fuses its pairs, or drops."""
+        """Whether a layer fuses its pairs, or drops."""
         return step.layer >= (step.num_layers // 2 if self.switch_layer is None else self.switch_layer)
 
 
@@ -43,8 +43,8 @@ def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
     return apply(tokens, assignment, mlerp) if options.fuses(step) else drop(tokens, assignment)
 
 
-# Proportional attention: the paper does not say. On, because a fused token stands for all its patches, as in
-# ToMe; in the layers that drop it does nothing.
+# Proportional attention: unspecified in the paper. On, because a fused token stands for all its patches, as
+# in ToMe; in the layers that drop it has no effect.
 TOFU = MergeMethod(
     name="tofu",
     title="Token Fusion",

@@ -1,4 +1,4 @@
-"""ToMe (arXiv 2210.09461): merge the even tokens that are most like an odd one, by the keys of the layer."""
+"""ToMe (arXiv 2210.09461): merge the even tokens most similar to an odd one, by the keys of the layer."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """ToSA (arXiv 2506.20066): ToMe's matching on a mix of visual similarity and closeness in the scene.
 
-Takes the scene as spatial tokens; knows nothing about depth.
+The scene is given as spatial tokens (`tosa.spatial`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
     visual = cosine(metric, tokens.num_prefix)
     spatial = cosine(tokens.spatial, tokens.num_prefix)
     if step.alpha == 0.0:
-        # Distances on a grid tie in theory but not in floating point: without this, noise would choose.
+        # Equal distances on a grid differ in floating point: without this, rounding would decide.
         score, tie_break = (spatial / _EQUAL_DISTANCE).round(), visual
     else:
         score, tie_break = step.alpha * visual + (1.0 - step.alpha) * spatial, None

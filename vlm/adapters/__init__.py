@@ -1,4 +1,4 @@
-"""Adapters: what is inside a loaded vision transformer, named for the encoder loop in `vlm.vision`.
+"""Adapters: the parts of a loaded vision transformer, named for the encoder loop in `vlm.vision`.
 
 A library is imported only for a model that comes from it. Nothing is patched, copied or kept on a model.
 """
@@ -27,10 +27,10 @@ def adapt(model: Any, feature_layer: int = -1, image_size: tuple[int, int] | Non
 
     feature_layer: index of the hidden state wanted; -1 runs all layers, -2 all but the last. Any but the
     last is what its layer leaves behind: the final norm, and SAM's neck, are left out.
-    image_size: (height, width) in px of the pictures to come; None means the size the model was built for.
+    image_size: (height, width) in px of the images to come; None means the size the model was built for.
     The adapter stays valid while the model keeps its weights and its device.
     Raises VlmError: unsupported_tower for a model that no adapter knows or an option that none supports,
-    wrong_image_size for pictures the model cannot take, unsupported_model for a layer it does not have.
+    wrong_image_size for images the model cannot take, unsupported_model for a layer it does not have.
     """
     for kind in type(model).__mro__:
         entry = ADAPTERS.get((kind.__module__.partition(".")[0], kind.__name__))

@@ -1,6 +1,6 @@
-"""What the encoder loop needs of a vision transformer: a shape, an embedding, and blocks cut in four parts.
+"""The interface of the encoder loop to a vision transformer: shape, embedding, and blocks in four parts.
 
-Knows no library; the adapters beside it name the parts of a loaded model, which nobody here writes to.
+The adapters beside this module fill it from the models of a library, and never write to a model.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def same(x: Tensor) -> Tensor:
 def count_layers(total: int, feature_layer: int) -> int:
     """Turn the index of a hidden state into the number of layers that run.
 
-    Hidden state k is what k layers leave behind, so -1 runs all layers and -2 all but the last.
+    Hidden state k is the output of k layers, so -1 runs all layers and -2 all but the last.
     """
     layers = feature_layer if feature_layer >= 0 else total + 1 + feature_layer
     if not 1 <= layers <= total:
@@ -80,7 +80,7 @@ def first_layers(adapter: ViTAdapter, num_layers: int) -> ViTAdapter:
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
-    """Cut [B, N, heads * D] into [B, heads, N, D]."""
+    """Split [B, N, heads * D] into [B, heads, N, D]."""
     return x.unflatten(2, (num_heads, -1)).transpose(1, 2)
 
 
@@ -95,4 +95,4 @@ def unsupported(what: str, reason: str) -> VlmError:
 
 def wrong_size(name: str, image_size: tuple[int, int], takes: str) -> VlmError:
     height, width = image_size
-    return VlmError("wrong_image_size", f"{name} got pictures of {height} x {width} px but takes {takes}")
+    return VlmError("wrong_image_size", f"{name} got images of {height} x {width} px but takes {takes}")

@@ -1,6 +1,6 @@
-"""What the encoders of transformers have in common: layers with layer_norm1, self_attn, layer_norm2, mlp.
+"""The layers that encoders of transformers share: layer_norm1, self_attn, layer_norm2, mlp.
 
-Knows neither embeddings nor final norms; those differ between SigLIP, SigLIP 2 and CLIP.
+Embeddings and final norms differ between SigLIP, SigLIP 2 and CLIP; their adapters provide them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def shape(model: Any, grid: Grid, num_prefix: int = 0) -> EncoderShape:
 
 
 def require_plain_forward(model: Any, base: type[Any]) -> None:
-    """Refuse a subclass that computes something else than the class our loop stands in for."""
+    """Refuse a subclass whose forward differs from that of the class that the loop replaces."""
     if type(model).forward is not base.forward:
         raise unsupported(type(model).__name__, f"it has its own forward, unlike {base.__name__}")
 

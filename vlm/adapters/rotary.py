@@ -1,4 +1,4 @@
-"""Rotary tables of timm for tokens that merge: each survivor keeps its place, or a smaller grid is laid out.
+"""Rotary tables of timm for merged tokens: each survivor keeps its place, or a smaller grid is laid out.
 
 A table row holds the sines and cosines that rotate queries and keys at one place; prefix tokens have none.
 """
@@ -39,7 +39,7 @@ class Rotary:
     )  # of this adapter only
 
     def table(self, tokens: Tokens, layer: int) -> Tensor:
-        """Return rows for the patch tokens: [N', 2D] or, with places of their own, [B, 1, N', 2D].
+        """Return rows for the patch tokens: [N', 2D] or, with positions per image, [B, 1, N', 2D].
 
         With frequencies learned per layer and head: [heads, N', 2D] or [B, heads, N', 2D].
         """

@@ -67,7 +67,7 @@ def _block(layer: Any) -> Block:
 
 
 def _attend(layer: Any, x: Tensor, tokens: Tokens, size: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Attend inside windows that are filled up with zeros; a global layer has one window, the whole grid."""
+    """Attend inside zero-padded windows; a global layer has one window, the whole grid."""
     grid = tokens.grid
     window = tokens.window if layer.window_size else grid
     assert grid is not None and window is not None, "SAM needs tokens on a grid"
@@ -93,7 +93,7 @@ def _self_attention(module: Any, x: Tensor, window: Grid, size: Tensor | None) -
 
 
 def _partition(x: Tensor, grid: Grid, window: Grid, fill: float = 0.0) -> Tensor:
-    """Cut [B, rows * columns, C] into windows [B * windows, tokens of one, C], filling up the last ones."""
+    """Partition [B, rows * columns, C] into windows [B * windows, tokens of one, C]; the last are padded."""
     x = x.unflatten(1, grid)
     bottom, right = -grid[0] % window[0], -grid[1] % window[1]
     if bottom or right:
@@ -103,7 +103,7 @@ def _partition(x: Tensor, grid: Grid, window: Grid, fill: float = 0.0) -> Tensor
 
 
 def _unpartition(x: Tensor, grid: Grid, window: Grid) -> Tensor:
-    """Undo `_partition`, without what it filled up."""
+    """Undo `_partition`, without the padding."""
     down, across = -(-grid[0] // window[0]), -(-grid[1] // window[1])
     x = x.unflatten(1, window).unflatten(0, (-1, down, across)).transpose(2, 3)
     x = x.flatten(3, 4).flatten(1, 2)  # [B, filled rows, filled columns, C]

@@ -1,6 +1,6 @@
 """SigLIP and SigLIP 2 (NaFlex) of transformers as adapters: no class token, absolute positions.
 
-A picture is one whole grid of patches here: no padding, no mask.
+An image is one whole grid of patches here: no padding, no mask.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def adapt_siglip(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
 
 
 def adapt_siglip2(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
-    """Take pictures of any size that is whole patches; the positions are resized as in the library."""
+    """Accept images whose sides are multiples of the patch size; positions are resized as in the library."""
     hugging_face.require_plain_forward(model, Siglip2VisionModel)
     side = model.embeddings.position_embedding_size
     grid = (side, side) if image_size is None else _whole_patches(model, image_size)

@@ -1,6 +1,6 @@
-"""What the vision transformers of timm have in common: input sizes, fused projections, gated MLP widths.
+"""The parts that vision transformers of timm share: input sizes, fused projections, gated MLP widths.
 
-Imports nothing of timm: it only reads modules it is given.
+timm is not imported; the functions read modules that they are given.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from vlm.adapters.adapter import Grid, TensorMap, join_heads, unsupported, wrong
 
 
 def input_grid(model: Any, image_size: tuple[int, int] | None, dynamic: bool) -> Grid:
-    """Return the patch grid of pictures of this size (height, width), None meaning the built size.
+    """Return the patch grid of images of this size (height, width), None meaning the built size.
 
     dynamic: the model resizes its positions to the input; else any other size is refused.
     """
@@ -32,7 +32,7 @@ def input_grid(model: Any, image_size: tuple[int, int] | None, dynamic: bool) ->
 
 
 def require_grid(model: Any, grid: Grid, dynamic: bool, pixel_values: Tensor) -> None:
-    """Refuse pictures of another size than the adapter was made for."""
+    """Refuse images of another size than the adapter was made for."""
     image_size = (pixel_values.shape[-2], pixel_values.shape[-1])
     if input_grid(model, image_size, dynamic) != grid:
         takes = f"{grid[0]} x {grid[1]} patches: adapt the model for this size"
@@ -49,7 +49,7 @@ def require_same_forward(model: Any, base: type[Any]) -> None:
 
 
 def split_qkv(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Cut a fused projection [B, N, 3 * heads * D] into q, k, v [B, heads, N, D]."""
+    """Split a fused projection [B, N, 3 * heads * D] into q, k, v [B, heads, N, D]."""
     q, k, v = qkv.unflatten(2, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
     return q, k, v
 
@@ -63,7 +63,7 @@ def project(module: Any, attended: Tensor, x: Tensor) -> Tensor:
 
 
 def mlp_branch(mlp: TensorMap, scale: TensorMap, drop_path: TensorMap, x: Tensor) -> Tensor:
-    """Run the MLP and what stands behind it: LayerScale or a norm, and stochastic depth."""
+    """Run the MLP and what follows it: LayerScale or a norm, and stochastic depth."""
     return drop_path(scale(mlp(x)))
 
 

@@ -47,11 +47,11 @@ def _block(layer: Any) -> Block:
     if type(layer.attn) is not Attention:
         raise unsupported("VisionTransformer", f"its attention is {type(layer.attn).__name__}")
     if kind is ResPostBlock:
-        return _cut(layer, same, layer.norm1, same, layer.norm2)
-    return _cut(layer, layer.norm1, layer.ls1, layer.norm2, layer.ls2)
+        return _in_parts(layer, same, layer.norm1, same, layer.norm2)
+    return _in_parts(layer, layer.norm1, layer.ls1, layer.norm2, layer.ls2)
 
 
-def _cut(layer: Any, norm1: TensorMap, scale1: TensorMap, norm2: TensorMap, scale2: TensorMap) -> Block:
+def _in_parts(layer: Any, norm1: TensorMap, scale1: TensorMap, norm2: TensorMap, scale2: TensorMap) -> Block:
     attend = partial(_attend, layer.attn, scale1, layer.drop_path1)
     return Block(norm1, attend, norm2, partial(mlp_branch, layer.mlp, scale2, layer.drop_path2))
 

@@ -1,6 +1,6 @@
-"""Many questions about the same pictures at once, greedily: what an evaluation wants.
+"""Greedy answers to many questions about the same images at once, for evaluation.
 
-Pictures are read by the language model once; the questions about them share that cache. Not a request path.
+The language model reads the images once; all questions about them share that cache. Requests do not run here.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def answer_frames(
 ) -> list[list[str]]:
     """Answer questions about several frames together, as `generate` would one by one.
 
-    features: [F, n, M, D], the n pictures of each frame; questions: at least one about each of the F frames.
-    Raises ValueError where these numbers disagree, or where a prompt does not begin with its pictures.
+    features: [F, n, M, D], the n images of each frame; questions: at least one about each of the F frames.
+    Raises ValueError where these numbers disagree, or where a prompt does not begin with its images.
     """
     if len(features) != len(questions) or not all(questions):
         raise ValueError(f"give questions about each of {len(features)} frames")
@@ -31,7 +31,7 @@ def answer_frames(
     prompts = [prompt_ids(vlm, question, merged_counts)[0] for asked in questions for question in asked]
     shared = int((prompts[0] == vlm.image_token_id).nonzero()[-1]) + 1
     if any(not torch.equal(prompt[:shared], prompts[0][:shared]) for prompt in prompts):
-        raise ValueError("the chat template puts the question before the pictures")
+        raise ValueError("the chat template puts the question before the images")
     cache = new_cache(vlm)
     next_logits(vlm, embed(vlm, prompts[0][:shared].expand(len(features), -1), features), cache)
     frame = [number for number, asked in enumerate(questions) for _ in asked]

@@ -1,6 +1,6 @@
-"""From answers to the JSON of a comparison: accuracy with intervals, paired tests, ablations, Pareto front.
+"""The JSON of a comparison: accuracy with intervals, paired tests, ablations and the Pareto front.
 
-Pure: everything is computed from right and wrong, question by question, which the JSON keeps as well.
+Everything is computed from one bit per question, right or wrong, which the JSON contains as well.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evals.intervals import Scores, interval, paired_interval
-from evals.rooms.compare.asker import Outcome
-from evals.rooms.compare.settings import Ablation, Planned, Setting, changed, with_schedule, work
+from evals.rooms.compare.evaluator import VariantResult
+from evals.rooms.compare.variants import Ablation, Planned, Variant, changed, with_schedule, work
 from evals.rooms.score import is_right
 from evals.rooms.splits import Example
 from evals.significance import discordant, holm, mcnemar
@@ -20,16 +20,16 @@ Right = list[list[bool]]  # a list per frame
 TOSA = ("tosa", "true")
 
 
-def rights(split: Sequence[Example], outcome: Outcome) -> Right:
+def rights(split: Sequence[Example], result: VariantResult) -> Right:
     """Mark every answer."""
     return [
         [is_right(answer, asked.answer) for answer, asked in zip(answers, example.questions, strict=True)]
-        for answers, example in zip(outcome.answers, split, strict=True)
+        for answers, example in zip(result.answers, split, strict=True)
     ]
 
 
 def question_types(split: Sequence[Example]) -> dict[str, Any]:
-    """Say of every question its type and its frame, so that the bits of a setting can be read."""
+    """Give the type and the frame of each question, so that the bits of a variant can be read."""
     types = sorted({asked.type for example in split for asked in example.questions})
     return {
         "types": types,
@@ -38,35 +38,35 @@ def question_types(split: Sequence[Example]) -> dict[str, Any]:
     }
 
 
-def setting_rows(
+def variant_rows(
     split: Sequence[Example],
     planned: Planned,
-    outcomes: Mapping[Setting, Outcome],
-    right: Mapping[Setting, Right],
+    results: Mapping[Variant, VariantResult],
+    right: Mapping[Variant, Right],
     timed: Mapping[tuple[Any, ...], dict[str, float]],
 ) -> list[dict[str, Any]]:
-    """Describe every setting that could be asked."""
+    """Describe every variant that was evaluated."""
     return [
-        _described(setting, plan)
+        _described(variant, plan)
         | {
-            "accuracy": by_type(split, right[setting]),
-            "purity": with_interval([[value] for value in outcomes[setting].purity]),
-            "right": to_hex(right[setting]),
-            "same_as": planned.same_as[setting].name if setting in planned.same_as else None,
+            "accuracy": by_type(split, right[variant]),
+            "purity": with_interval([[value] for value in results[variant].purity]),
+            "right": to_hex(right[variant]),
+            "same_as": planned.same_as[variant].name if variant in planned.same_as else None,
         }
         | timed.get(work(plan), {})
-        for setting, plan in planned.plans.items()
+        for variant, plan in planned.plans.items()
     ]
 
 
-def _described(setting: Setting, plan: MergePlan) -> dict[str, Any]:
+def _described(variant: Variant, plan: MergePlan) -> dict[str, Any]:
     return {
-        "name": setting.name,
+        "name": variant.name,
         "method": plan.method,
-        "keep_ratio": setting.spec.keep_ratio or 1.0,
-        "schedule": setting.spec.schedule,
-        "depth": setting.depth,
-        "changed": changed(setting.spec),
+        "keep_ratio": variant.spec.keep_ratio or 1.0,
+        "schedule": variant.spec.schedule,
+        "depth": variant.depth,
+        "changed": changed(variant.spec),
         "tokens_in": plan.tokens_in,
         "tokens_out": plan.tokens_out,
         "tokens_per_layer": list(plan.counts),
@@ -75,12 +75,12 @@ def _described(setting: Setting, plan: MergePlan) -> dict[str, Any]:
 
 
 def refused_rows(planned: Planned) -> list[dict[str, Any]]:
-    """Name every setting that a method refuses, with its reason."""
-    return [{"name": setting.name, "reason": reason} for setting, reason in planned.refused.items()]
+    """List the variants that a method refuses, with the reason."""
+    return [{"name": variant.name, "reason": reason} for variant, reason in planned.refused.items()]
 
 
 def by_type(split: Sequence[Example], right: Right) -> dict[str, list[float]]:
-    """Give accuracy and its 95 % interval for every type of question, and overall."""
+    """Return the accuracy with its 95 % interval for every type of question, and overall."""
     kinds = sorted({asked.type for example in split for asked in example.questions})
     found = {kind: with_interval(_only(split, right, kind)) for kind in kinds}
     return found | {"overall": with_interval(right)}
@@ -93,14 +93,14 @@ def _only(split: Sequence[Example], right: Right, kind: str) -> Scores:
     ]
 
 
-def paired_tests(settings: Sequence[Setting], right: Mapping[Setting, Right]) -> dict[str, Any]:
-    """Test pairs of settings on the same questions, in three families; Holm's correction holds in each.
+def paired_tests(variants: Sequence[Variant], right: Mapping[Variant, Right]) -> dict[str, Any]:
+    """Test pairs of variants on the same questions, in three families; Holm's correction applies within each.
 
     "against tome": every method minus ToMe of the same ratio and schedule. "tosa against": ToSA with true
     depth minus every other. "decreasing": every method minus itself with the constant schedule.
     """
-    pairs = [(one, other) for one in settings for other in settings if one != other]
-    alike = [(one, other) for one, other in pairs if _dials(one) == _dials(other)]
+    pairs = [(one, other) for one in variants for other in variants if one != other]
+    alike = [(one, other) for one, other in pairs if _budget(one) == _budget(other)]
     families = {
         "against tome": [(one, other) for one, other in alike if other.spec.method == "tome"],
         "tosa against": [(one, other) for one, other in alike if (one.spec.method, one.depth) == TOSA],
@@ -113,17 +113,17 @@ def paired_tests(settings: Sequence[Setting], right: Mapping[Setting, Right]) ->
     return {name: _family(family, right) for name, family in families.items()}
 
 
-def _dials(setting: Setting) -> tuple[Any, Any]:
-    return setting.spec.keep_ratio, setting.spec.schedule
+def _budget(variant: Variant) -> tuple[Any, Any]:
+    return variant.spec.keep_ratio, variant.spec.schedule
 
 
-def _family(pairs: Sequence[tuple[Setting, Setting]], right: Mapping[Setting, Right]) -> list[dict[str, Any]]:
+def _family(pairs: Sequence[tuple[Variant, Variant]], right: Mapping[Variant, Right]) -> list[dict[str, Any]]:
     rows = [_test(one, other, right) for one, other in pairs]
     adjusted = holm([row["p"] for row in rows])
     return [row | {"p_holm": round(p, 6)} for row, p in zip(rows, adjusted, strict=True)]
 
 
-def _test(one: Setting, other: Setting, right: Mapping[Setting, Right]) -> dict[str, Any]:
+def _test(one: Variant, other: Variant, right: Mapping[Variant, Right]) -> dict[str, Any]:
     wins, losses = discordant(_flat(right[one]), _flat(right[other]))
     return {
         "setting": one.name,
@@ -135,18 +135,18 @@ def _test(one: Setting, other: Setting, right: Mapping[Setting, Right]) -> dict[
     }
 
 
-def pooled(settings: Sequence[Setting], right: Mapping[Setting, Right]) -> list[dict[str, Any]]:
-    """Average every method and schedule over the ratios, and compare: one line of much more evidence.
+def pooled(variants: Sequence[Variant], right: Mapping[Variant, Right]) -> list[dict[str, Any]]:
+    """Average every method and schedule over the ratios, and compare the averages.
 
     "minus_constant": minus the same method with the constant schedule, "minus_tome": minus ToMe with the same
     schedule, each over the ratios that both have, None where there is nothing to compare.
     """
     groups: dict[tuple[str, str | None, str | float], dict[float, Right]] = {}
-    for setting in settings:
-        spec = setting.spec
+    for variant in variants:
+        spec = variant.spec
         if spec.keep_ratio is not None:
-            key = (spec.method, setting.depth, spec.schedule)
-            groups.setdefault(key, {})[spec.keep_ratio] = right[setting]
+            key = (spec.method, variant.depth, spec.schedule)
+            groups.setdefault(key, {})[spec.keep_ratio] = right[variant]
     return [
         {
             "method": key[0],
@@ -169,36 +169,36 @@ def _pooled_difference(one: Mapping[float, Right], other: Mapping[float, Right])
 
 
 def _mean(rights: Sequence[Right]) -> list[list[float]]:
-    """Average over settings, question by question."""
+    """Average over variants, question by question."""
     return [
         [sum(marks) / len(rights) for marks in zip(*frames, strict=True)]
         for frames in zip(*rights, strict=True)
     ]
 
 
-def ablation_rows(ablations: Sequence[Ablation], right: Mapping[Setting, Right]) -> list[dict[str, Any]]:
-    """Compare every change with what is shipped, and with the same under another frame's depth."""
-    return [_ablated(one, right) for one in ablations if one.setting in right]
+def ablation_rows(ablations: Sequence[Ablation], right: Mapping[Variant, Right]) -> list[dict[str, Any]]:
+    """Compare every change with the shipped variant, and with the same change under another frame's depth."""
+    return [_ablated(one, right) for one in ablations if one.variant in right]
 
 
-def _ablated(one: Ablation, right: Mapping[Setting, Right]) -> dict[str, Any]:
-    wins, losses = discordant(_flat(right[one.setting]), _flat(right[one.shipped]))
+def _ablated(one: Ablation, right: Mapping[Variant, Right]) -> dict[str, Any]:
+    wins, losses = discordant(_flat(right[one.variant]), _flat(right[one.shipped]))
     return {
-        "method": one.setting.spec.method,
-        "keep_ratio": one.setting.spec.keep_ratio,
+        "method": one.variant.spec.method,
+        "keep_ratio": one.variant.spec.keep_ratio,
         "factor": one.factor,
         "value": one.value,
-        "setting": one.setting.name,
+        "setting": one.variant.name,
         "shipped": one.shipped.name,
-        "difference": difference(right[one.setting], right[one.shipped]),
+        "difference": difference(right[one.variant], right[one.shipped]),
         "p": round(mcnemar(wins, losses), 6),
         "control": one.control.name if one.control else None,
-        "minus_control": difference(right[one.setting], right[one.control]) if one.control else None,
+        "minus_control": difference(right[one.variant], right[one.control]) if one.control else None,
     }
 
 
 def pareto(rows: Sequence[Mapping[str, Any]], depth_ms: Mapping[str, float]) -> list[str]:
-    """Name the settings than which none is both faster and at least as accurate, fastest first."""
+    """Name the variants that no other beats in both speed and accuracy, fastest first."""
     timed = [(seen_ms(row, depth_ms), -row["accuracy"]["overall"][0], row["name"]) for row in rows]
     front: list[tuple[float, float, str]] = []
     for point in sorted(timed):
@@ -208,13 +208,13 @@ def pareto(rows: Sequence[Mapping[str, Any]], depth_ms: Mapping[str, float]) -> 
 
 
 def seen_ms(row: Mapping[str, Any], depth_ms: Mapping[str, float]) -> float:
-    """Add what it takes to have depth ready to the vision time of a setting."""
+    """Return the vision time of a variant, including the time to prepare depth."""
     depth = row["depth"]
     return row["vision_ms"] + (0 if depth is None else depth_ms[depth])
 
 
 def difference(one: Scores, other: Scores) -> list[float]:
-    """Give the mean difference of two settings and its 95 % interval, by paired bootstrap over frames."""
+    """Return the mean difference of two variants and its 95 % interval, by paired bootstrap over frames."""
     a, b = ([value for frame in scores for value in frame] for scores in (one, other))
     return _rounded(((sum(a) - sum(b)) / len(a), *paired_interval(one, other)))
 

@@ -1,6 +1,6 @@
-"""Several processes with one torch thread each, every one with its share of the frames.
+"""Worker processes with one torch thread each, which evaluate variants on a share of the frames.
 
-Which frames are read together does not depend on how many processes there are. Knows no files.
+The batches do not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from evals.rooms.compare.asker import Asker, Outcome, batches_of, joined
-from evals.rooms.compare.settings import Setting
+from evals.rooms.compare.evaluator import Evaluator, VariantResult, batches_of, concatenated
+from evals.rooms.compare.variants import Variant
 from evals.rooms.splits import TEST, VALIDATION, examples
 from tosa import make_plan
 from vlm import load_vlm
@@ -22,12 +22,12 @@ SPLITS = {"test": TEST, "validation": VALIDATION}
 
 
 class ComparisonError(Exception):
-    """Say in one sentence why a comparison cannot go on, and what to do."""
+    """One sentence: why a comparison cannot continue, and what to do."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every process has to know."""
+    """The model, estimator and questions, the same for every process."""
 
     model: str
     estimator: str
@@ -35,23 +35,23 @@ class Job:
     questions: int
 
 
-def ask_in_processes(job: Job, settings: Sequence[Setting], processes: int) -> Iterator[Outcome]:
-    """Ask all settings, in order; an outcome each, as soon as it is there.
+def evaluate_in_processes(job: Job, variants: Sequence[Variant], processes: int) -> Iterator[VariantResult]:
+    """Evaluate all variants in order; yield each result as soon as it is complete.
 
     Raises ComparisonError when a process ends before its work is done.
     """
     context = multiprocessing.get_context("spawn")  # a fork would inherit torch's locked thread pool
     pipes = [context.Pipe(duplex=False) for _ in range(processes)]
     workers = [
-        context.Process(target=ask_share, args=(job, settings, share, processes, sender), daemon=True)
+        context.Process(target=evaluate_share, args=(job, variants, share, processes, sender), daemon=True)
         for share, (_, sender) in enumerate(pipes)
     ]
     for worker, (_, sender) in zip(workers, pipes, strict=True):
         worker.start()
-        sender.close()  # ours; else the end of the worker would not be seen
+        sender.close()  # our copy: while it is open, the end of the worker goes unnoticed
     try:
-        for _ in settings:
-            yield joined(_in_order([_receive(receiver) for receiver, _ in pipes]))
+        for _ in variants:
+            yield concatenated(_in_order([_receive(receiver) for receiver, _ in pipes]))
         for worker in workers:
             worker.join()
     finally:
@@ -60,17 +60,19 @@ def ask_in_processes(job: Job, settings: Sequence[Setting], processes: int) -> I
             worker.join()
 
 
-def ask_share(job: Job, settings: Sequence[Setting], share: int, shares: int, results: Connection) -> None:
-    """Ask every setting about every `shares`-th batch from `share` on; send a list of outcomes for each."""
+def evaluate_share(
+    job: Job, variants: Sequence[Variant], share: int, shares: int, results: Connection
+) -> None:
+    """Evaluate every variant on each `shares`-th batch from `share` on; send a list of results for each."""
     torch.set_num_threads(1)
     vlm = load_vlm(job.model)
     split = list(examples(SPLITS[job.split], job.questions))
-    asker = Asker(vlm, split, batches_of(len(split))[share::shares], job.estimator)
-    for setting in settings:
-        results.send(asker.ask(setting, make_plan(setting.spec, vlm.shape)))
+    evaluator = Evaluator(vlm, split, batches_of(len(split))[share::shares], job.estimator)
+    for variant in variants:
+        results.send(evaluator.evaluate(variant, make_plan(variant.spec, vlm.shape)))
 
 
-def _receive(receiver: Connection) -> list[Outcome]:
+def _receive(receiver: Connection) -> list[VariantResult]:
     try:
         return receiver.recv()
     except EOFError:
@@ -78,7 +80,7 @@ def _receive(receiver: Connection) -> list[Outcome]:
         raise ComparisonError(message) from None
 
 
-def _in_order(shares: Sequence[Sequence[Outcome]]) -> list[Outcome]:
-    """Deal the batches back into the order of the split: the first of each share, then the second."""
+def _in_order(shares: Sequence[Sequence[VariantResult]]) -> list[VariantResult]:
+    """Interleave the batches in the order of the split: the first of each share, then the second."""
     longest = max(map(len, shares))
-    return [share[turn] for turn in range(longest) for share in shares if turn < len(share)]
+    return [share[index] for index in range(longest) for share in shares if index < len(share)]

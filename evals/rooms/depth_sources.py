@@ -1,4 +1,4 @@
-"""Where the spatial tokens of a frame come from: exact, estimated, sensed or wrong depth, or none at all."""
+"""Sources of spatial tokens: exact, estimated, sensed or shuffled depth, or positions alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEPTHS = ("true", "estimated", "sensed", "shuffled", "x and y")
 def spatial_from(
     vlm: Vlm, depth: str, kernel: str, split: Sequence[Example], estimator: str
 ) -> Callable[[Example], Tensor]:
-    """Return what codes a frame of `split` with this source of depth, one of DEPTHS: [1, P, S].
+    """Return a function from a frame of `split` to spatial tokens [1, P, S] by a source, one of DEPTHS.
 
     estimator: the model that "estimated" loads.
     """
@@ -46,7 +46,7 @@ def true_depth(example: Example) -> DepthMap:
 
 
 def sensor_depth(example: Example) -> DepthMap:
-    """Take what a depth camera would make of it."""
+    """Simulate what a depth camera would measure."""
     return metric_depth(sensed_depth(example.frame.depth, example.scene.seed))
 
 
@@ -57,7 +57,7 @@ def shuffled_depth(split: Sequence[Example]) -> DepthOf:
 
 
 def estimated_depth(estimator: str) -> DepthOf:
-    """Estimate depth from the picture alone."""
+    """Estimate depth from the image alone."""
     loaded = _loaded(estimator)
     return lambda example: estimate(loaded, [Image.fromarray(example.frame.rgb)])[0]
 

@@ -1,7 +1,4 @@
-"""What is compared: methods, ratios, schedules, sources of depth, and what is changed one at a time.
-
-Plain data; knows no model and no pictures.
-"""
+"""The variants of a comparison: methods, ratios, schedules, sources of depth, and one-factor ablations."""
 
 from __future__ import annotations
 
@@ -19,15 +16,15 @@ SCHEDULES = ("constant", "decreasing")
 
 
 @dataclass(frozen=True)
-class Setting:
-    """One way to encode a frame: a request, and where its depth comes from (see `evals.rooms.steering`)."""
+class Variant:
+    """One way to encode a frame: a merge request and a source of depth (see `evals.rooms.depth_sources`)."""
 
     spec: MergeSpec
     depth: str | None = None
 
     @property
     def name(self) -> str:
-        """Say what it is in words: unique, and stable from run to run."""
+        """Return a readable name, unique and stable from run to run."""
         spec = self.spec
         if spec.keep_ratio is None:
             return spec.method
@@ -35,35 +32,35 @@ class Setting:
 
     @property
     def extras(self) -> tuple[str, ...]:
-        """Say what is not the method's default."""
+        """Describe what differs from the method's defaults."""
         source = [f"{self.depth} depth" if self.depth != "x and y" else self.depth] if self.depth else []
-        return (*source, *(f"{name} {_word(value)}" for name, value in changed(self.spec).items()))
+        return (*source, *(f"{name} {_text(value)}" for name, value in changed(self.spec).items()))
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """One thing changed from a method's shipped setting; `control` is the same with another frame's depth."""
+    """One factor changed from a method's shipped variant; `control` uses another frame's depth instead."""
 
     factor: str
     value: str
-    setting: Setting
-    shipped: Setting
-    control: Setting | None = None
+    variant: Variant
+    shipped: Variant
+    control: Variant | None = None
 
 
 @dataclass(frozen=True)
 class Planned:
-    """What can be asked, what the methods refuse and why, and which settings are the same work as another."""
+    """The plans, the variants that methods refuse and why, and those that are the same work as another."""
 
-    plans: dict[Setting, MergePlan]
-    refused: dict[Setting, str]
-    same_as: dict[Setting, Setting]
+    plans: dict[Variant, MergePlan]
+    refused: dict[Variant, str]
+    same_as: dict[Variant, Variant]
 
 
 def changed(spec: MergeSpec) -> dict[str, Any]:
-    """Give the fields that a setting's first words do not say and that are not at their default."""
-    said, plain = ("method", "keep_ratio", "schedule", "options"), MergeSpec()
-    values = {field.name: getattr(spec, field.name) for field in fields(spec) if field.name not in said}
+    """Return the fields that differ from their defaults and are not named first in a variant's name."""
+    named, plain = ("method", "keep_ratio", "schedule", "options"), MergeSpec()
+    values = {field.name: getattr(spec, field.name) for field in fields(spec) if field.name not in named}
     return {name: value for name, value in values.items() if value != getattr(plain, name)} | dict(
         spec.options
     )
@@ -74,22 +71,22 @@ def compared(
     keep_ratios: Sequence[float],
     schedules: Sequence[str] = SCHEDULES,
     with_estimate: bool = True,
-) -> list[Setting]:
+) -> list[Variant]:
     """List no merging, and every method at every ratio and schedule.
 
     ToSA that merges evenly is also asked with estimated depth.
     """
-    found = [Setting(MergeSpec())]
+    found = [Variant(MergeSpec())]
     for keep, name, schedule in product(keep_ratios, methods, schedules):
         spec = MergeSpec(name, keep_ratio=keep, schedule=schedule)
-        found.append(Setting(spec, "true" if name == "tosa" else None))
+        found.append(Variant(spec, "true" if name == "tosa" else None))
         if with_estimate and name == "tosa" and schedule == "constant":
-            found.append(Setting(spec, "estimated"))
+            found.append(Variant(spec, "estimated"))
     return found
 
 
 def ablations(methods: Sequence[str], keep_ratios: Sequence[float], num_layers: int) -> list[Ablation]:
-    """List what is changed one at a time: of ToSA everything, of the others what they share with it."""
+    """List the one-factor changes: all factors of ToSA, and of other methods those they share with it."""
     found = []
     for keep in keep_ratios:
         if "tosa" in methods:
@@ -98,41 +95,41 @@ def ablations(methods: Sequence[str], keep_ratios: Sequence[float], num_layers: 
     return found
 
 
-def plan_all(settings: Sequence[Setting], shape: EncoderShape) -> Planned:
-    """Plan every setting, each once; of those that are the same work, the first one stands for all."""
+def plan_all(variants: Sequence[Variant], shape: EncoderShape) -> Planned:
+    """Plan each variant once; among variants that are the same work, the first stands for all."""
     planned = Planned({}, {}, {})
-    first: dict[tuple[Any, ...], Setting] = {}
-    for setting in dict.fromkeys(settings):
+    first: dict[tuple[Any, ...], Variant] = {}
+    for variant in dict.fromkeys(variants):
         try:
-            plan = make_plan(setting.spec, shape)
+            plan = make_plan(variant.spec, shape)
         except PlanError as error:
-            planned.refused[setting] = str(error)
+            planned.refused[variant] = str(error)
             continue
-        planned.plans[setting] = plan
-        steered = (setting.depth, setting.spec.spatial_kernel) if plan.needs_spatial else ()
-        same = first.setdefault((work(plan), steered), setting)
-        if same is not setting:
-            planned.same_as[setting] = same
+        planned.plans[variant] = plan
+        depth_source = (variant.depth, variant.spec.spatial_kernel) if plan.needs_spatial else ()
+        same = first.setdefault((work(plan), depth_source), variant)
+        if same is not variant:
+            planned.same_as[variant] = same
     return planned
 
 
-def with_schedule(setting: Setting, schedule: str) -> Setting:
-    """Change the schedule of a setting."""
-    return replace(setting, spec=replace(setting.spec, schedule=schedule))
+def with_schedule(variant: Variant, schedule: str) -> Variant:
+    """Return the variant with another schedule."""
+    return replace(variant, spec=replace(variant.spec, schedule=schedule))
 
 
 def work(plan: MergePlan) -> tuple[Any, ...]:
-    """Give what the encoder does under a plan: equal for two requests that come to the same."""
+    """Return what the encoder does under a plan; requests with the same work give equal values."""
     return plan.method, plan.steps, plan.options, plan.prop_attn, plan.order
 
 
 def _of_tosa(keep: float, num_layers: int) -> Iterator[Ablation]:
-    shipped = Setting(MergeSpec("tosa", keep_ratio=keep), "true")
+    shipped = Variant(MergeSpec("tosa", keep_ratio=keep), "true")
     for factor, values in _tosa_changes(num_layers).items():
         for value, change in values.items():
-            setting = replace(shipped, spec=replace(shipped.spec, **change))
-            control = replace(setting, depth="shuffled")
-            yield Ablation(factor, value, setting, shipped, control)
+            variant = replace(shipped, spec=replace(shipped.spec, **change))
+            control = replace(variant, depth="shuffled")
+            yield Ablation(factor, value, variant, shipped, control)
     for source in ("estimated", "sensed", "shuffled", "x and y"):
         yield Ablation("depth", source, replace(shipped, depth=source), shipped)
 
@@ -173,23 +170,23 @@ def _tosa_changes(num_layers: int) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _of_another(name: str, keep: float) -> Iterator[Ablation]:
-    """Switch proportional attention, where sizes can differ from 1; and give CubistMerge depth."""
-    method, shipped = METHODS[name], Setting(MergeSpec(name, keep_ratio=keep))
+    """Toggle proportional attention where sizes can differ from 1, and give CubistMerge depth."""
+    method, shipped = METHODS[name], Variant(MergeSpec(name, keep_ratio=keep))
     if name not in ("tosa", "saint", "random"):  # the last two only drop
         switched = replace(shipped.spec, prop_attn=not method.prop_attn)
         value = "off" if method.prop_attn else "on"
-        yield Ablation("prop_attn", value, Setting(switched), shipped)
+        yield Ablation("prop_attn", value, Variant(switched), shipped)
     if method.spatial_option is not None:
         for weight in (0.3, 0.6):
             weighted = replace(shipped.spec, options={method.spatial_option: weight})
-            setting = Setting(weighted, "true")
-            control = replace(setting, depth="shuffled")
-            yield Ablation(method.spatial_option, f"{weight}", setting, shipped, control)
+            variant = Variant(weighted, "true")
+            control = replace(variant, depth="shuffled")
+            yield Ablation(method.spatial_option, f"{weight}", variant, shipped, control)
 
 
-def _word(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, tuple):
-        return " ".join(_word(each) for each in value)
+        return " ".join(_text(each) for each in value)
     return str(value)

@@ -1,4 +1,4 @@
-"""The documentation is true: the request of the README gives its answer, and its tables are the results."""
+"""The documentation is true: a request gives the answer shown, tables say what results and code say."""
 
 from __future__ import annotations
 
@@ -13,36 +13,37 @@ import pytest
 from starlette.testclient import TestClient
 
 from bench import tables
-from depth import PRESETS
 from service.app import create_app
+from service.errors.table import CODES
 from service.pipeline.response_models import VqaResponse
-from service.request.schemas import VqaFields
 from service.settings import Settings
 from tests.loopback import wait_for
 from tosa import METHODS
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+ASK = (ROOT / "docs" / "ask.md").read_text()
+DEPTH = (ROOT / "docs" / "depth.md").read_text()
+METHODS_PAGE = (ROOT / "docs" / "methods.md").read_text()
 MEASURED = ("request_id", "timings_ms")
 RESULTS = sorted((ROOT / "bench" / "results").rglob("*.json"))
 # Tables with numbers that are typed all the same, by their first words: limits that are set, not measured;
 # counts that follow from a model's configuration; what Ray cost, measured once before results were kept.
 TYPED = {
-    "docs/containers.md": ["what"],
+    "docs/operate.md": ["what"],
     "docs/evaluate.md": ["ratio in the release"],
     "docs/scale.md": ["from the command to the first answer"],
 }
 
 
 def _shown_answer() -> dict[str, Any]:
-    found = re.search(r"<!-- answer -->\n```json\n(.*?)```", README, re.S)
+    found = re.search(r"<!-- answer -->\n```json\n(.*?)```", ASK, re.S)
     assert found
     return json.loads(found[1])
 
 
-def _curl_parts(address: str = "/vqa", number: int = 0) -> tuple[dict[str, str], dict[str, Path]]:
-    """The fields and files of one of the README's curl commands."""
-    found = re.findall(rf"curl -s \S+{address}(\s.*?)```", README, re.S)[number]
+def _curl_parts(page: str, address: str) -> tuple[dict[str, str], dict[str, Path]]:
+    """The fields and files of the first curl command of a page for an address."""
+    found = re.findall(rf"curl -s \S+{address}(\s.*?)```", page, re.S)[0]
     parts = [part.strip('"') for part in re.findall(r'-F (\S+="[^"]*"|\S+)', found)]
     pairs = [part.split("=", 1) for part in parts]
     files = {name: ROOT / value[1:] for name, value in pairs if value.startswith("@")}
@@ -56,8 +57,8 @@ def client() -> Iterator[TestClient]:
         yield client
 
 
-def _curl(client: TestClient, address: str = "/vqa", number: int = 0) -> dict[str, Any]:
-    fields, files = _curl_parts(address, number)
+def _curl(client: TestClient, page: str, address: str = "/vqa") -> dict[str, Any]:
+    fields, files = _curl_parts(page, address)
     sent = {name: path.read_bytes() for name, path in files.items()}
     response = client.post(address, data=fields, files=sent)
     assert response.status_code == 200, response.text
@@ -66,28 +67,29 @@ def _curl(client: TestClient, address: str = "/vqa", number: int = 0) -> dict[st
 
 @pytest.fixture(scope="module")
 def answer(client: TestClient) -> dict[str, Any]:
-    return _curl(client)
+    return _curl(client, ASK)
 
 
-def test_the_readmes_request_without_depth_is_estimated(client: TestClient) -> None:
-    answer = _curl(client, number=1)
+def test_the_request_without_depth_is_estimated(client: TestClient) -> None:
+    answer = _curl(client, DEPTH)
     assert (answer["merge"]["method"], answer["depth"]["source"]) == ("tosa", "estimate")
     assert answer["depth"]["estimator"]["id"] == "room-depth-tiny" and answer["timings_ms"]["estimate"] > 0
 
 
-def test_the_readmes_inspection_says_what_the_preset_says(client: TestClient) -> None:
-    seen = _curl(client, "/depth/inspect")
+def test_the_inspection_says_what_the_preset_says(client: TestClient) -> None:
+    seen = _curl(client, DEPTH, "/depth/inspect")
     assert (seen["preset"], seen["unit"], seen["guessed"]) == ("scannet", "m", [])
 
 
-def test_every_preset_and_field_is_in_the_readme() -> None:
-    for name in (*PRESETS, *VqaFields.model_fields):
-        assert f"`{name}`" in README or name in ("question", "realsense"), name
-    for name in ("depth_model", "depth_size_px", "depth_cache_mib", "allow_non_commercial"):
-        assert f"TOSA_VQA_{name.upper()}" in README and name in Settings.model_fields
+def test_every_setting_and_error_code_is_described() -> None:
+    settings = (ROOT / "docs" / "reference" / "settings.md").read_text()
+    assert all(field.description for field in Settings.model_fields.values())
+    assert all(f"`TOSA_VQA_{name.upper()}`" in settings for name in Settings.model_fields)
+    codes = (ROOT / "docs" / "reference" / "errors.md").read_text()
+    assert all(f"| `{code}` |" in codes for code in CODES)
 
 
-def test_the_readmes_curl_gives_the_readmes_answer(answer: dict[str, Any]) -> None:
+def test_the_curl_command_gives_the_answer_that_is_shown(answer: dict[str, Any]) -> None:
     shown = _shown_answer()
     assert {k: v for k, v in answer.items() if k not in MEASURED} == {
         k: v for k, v in shown.items() if k not in MEASURED
@@ -95,27 +97,18 @@ def test_the_readmes_curl_gives_the_readmes_answer(answer: dict[str, Any]) -> No
     assert answer["timings_ms"].keys() == shown["timings_ms"].keys()
 
 
-def test_the_readme_shows_every_field_of_the_response() -> None:
+def test_the_answer_shows_every_field_of_the_response() -> None:
     VqaResponse.model_validate(_shown_answer())
     assert set(_shown_answer()) == set(VqaResponse.model_fields)
 
 
 def test_every_method_has_its_row_and_its_page() -> None:
     for name, method in METHODS.items():
-        assert f"| `{name}` |" in README
+        assert f"`{name}`" in METHODS_PAGE
         if method.merges:
             page = (ROOT / "docs" / "methods" / f"{name}.md").read_text()
             assert f"<!-- table: defaults {name} -->" in page
             assert method.paper is None or f"https://arxiv.org/abs/{method.paper}" in page
-
-
-def test_the_readmes_two_lines_run(capsys: pytest.CaptureFixture[str]) -> None:
-    found = re.search(r"<!-- run -->\n```python\n(.*?)```", README, re.S)
-    assert found
-    promised = re.findall(r"# .*(\[[\d, ]+\])$", found[1], re.M)
-    exec(found[1].replace("pretrained=True", "pretrained=False"), {})  # no downloads here
-    assert [f"torch.Size({shape})" for shape in promised] == capsys.readouterr().out.split("\n")[:-1]
-    assert len(promised) == 1
 
 
 @pytest.mark.parametrize("name", tables.DOCUMENTS)
@@ -124,8 +117,9 @@ def test_tables_say_what_the_results_say(name: str) -> None:
 
 
 def test_a_typed_number_is_noticed(tmp_path: Path) -> None:
-    forged = tmp_path / "README.md"
-    forged.write_text(re.sub(r"(<!-- table: rooms -->\n)", r"\1\n| none | 99.9 |\n", README))
+    forged = tmp_path / "methods.md"
+    forged.write_text(re.sub(r"(<!-- table: methods -->\n)", r"\1\n| none | 99.9 |\n", METHODS_PAGE))
+    assert forged.read_text() != METHODS_PAGE
     assert not tables.is_fresh(forged)
 
 
@@ -164,7 +158,17 @@ def typed_numbers(text: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", tables.DOCUMENTS)
+@pytest.mark.parametrize("name", [*tables.DOCUMENTS, "CONTRIBUTING.md", "DECISIONS.md", "CHANGELOG.md"])
 def test_links_lead_somewhere(name: str) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / name).read_text()):
-        assert ((ROOT / name).parent / target).exists(), target
+    text = (ROOT / name).read_text()
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+        path, _, anchor = target.partition("#")
+        page = (ROOT / name).parent / path if path else ROOT / name
+        assert page.exists(), target
+        assert not anchor or anchor in _anchors(page.read_text()), target
+
+
+def _anchors(text: str) -> set[str]:
+    """The anchors of the headings of a page, as GitHub and mkdocs make them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w -]", "", line.lower()).strip().replace(" ", "-") for line in headings}
