@@ -163,17 +163,17 @@ def _one(served: Live, client: httpx.Client, how: str, known: list[Known], rng: 
                 or "ok"
             )
         case "leave":
-            data = raw_question(one.asked.but(stream=rng.random() < 0.5))
+            data = raw_question(one.request.but(stream=rng.random() < 0.5))
             with served.connect() as connection:
                 connection.sendall(data[: rng.choice((len(data), rng.randrange(len(data))))])
                 time.sleep(rng.uniform(0, 0.1))
             return "ok"
         case "stream":
-            response = one.asked.but(stream=True).post(client, "multipart")
+            response = one.request.but(stream=True).post(client, "multipart")
             said = events_of(response.text)[-1][1] if response.status_code == 200 else response.json()
         case _:
             changes = {"uncached": {"cache": False}, "late": {"timeout_s": 0.02}}.get(how, {})
-            said = one.asked.but(**changes).post(client, "multipart" if how == "form" else "json").json()
+            said = one.request.but(**changes).post(client, "multipart" if how == "form" else "json").json()
     if "error" in said:
         return said["error"]["code"]
     return "ok" if said["answer"] == one.answer else "wrong answer"
