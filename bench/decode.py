@@ -69,9 +69,9 @@ def measure(models: Models, settings: Settings, rounds: int) -> list[dict[str, A
     questions = [(method, name, _question(method, *files)) for method in METHODS for name, files in frames()]
     timings: list[list[dict[str, float | None]]] = [[] for _ in questions]
     for _ in range(WARM_UP + rounds):
-        for timing, (_, _, asked) in zip(timings, questions, strict=True):
+        for timing, (_, _, request) in zip(timings, questions, strict=True):
             timer = StageTimer(time.thread_time)
-            prepare(models, asked, settings, timer)
+            prepare(models, request, settings, timer)
             timing.append(timer.timings_ms().model_dump())
     return [
         {

@@ -45,15 +45,15 @@ class Budgets:
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], int] = time.monotonic_ns) -> None:
-        self._max_inside = settings.key_max_inside
+        self._max_in_flight = settings.key_max_in_flight
         self._units_per_minute = settings.key_units_per_minute
         self._clock = clock
         self._lock = Lock()
-        self._inside: Counter[str] = Counter()
+        self._in_flight: Counter[str] = Counter()
         self._full_at_ns: dict[str, int] = {}
 
     @contextmanager
-    def place(self, key: str | None, number: int = 1) -> Iterator[None]:
+    def acquire(self, key: str | None, number: int = 1) -> Iterator[None]:
         """Hold places of the key. Raises ServiceError (budget_exceeded) with the time to wait."""
         if key is None:
             yield
@@ -63,11 +63,11 @@ class Budgets:
             yield
         finally:
             with self._lock:
-                self._inside[key] -= number
+                self._in_flight[key] -= number
 
-    def most_inside(self, key: str | None, number: int) -> int:
+    def most_slots(self, key: str | None, number: int) -> int:
         """Return `number`, or how many places the key has if these are fewer."""
-        return number if key is None or self._max_inside is None else min(number, self._max_inside)
+        return number if key is None or self._max_in_flight is None else min(number, self._max_in_flight)
 
     def charge(self, key: str | None, used: float) -> None:
         """Take `used` >= 0 units out of the key's bucket, into debt if need be. Raises ValueError."""
@@ -80,10 +80,10 @@ class Budgets:
             now = self._clock()
             self._full_at_ns[key] = max(now, self._full_at_ns.get(key, now)) + cost_ns
 
-    def inside(self, key: str) -> int:
+    def in_flight(self, key: str) -> int:
         """Return how many requests of the key are inside."""
         with self._lock:
-            return self._inside[key]
+            return self._in_flight[key]
 
     def left(self, key: str) -> float | None:
         """Return the units in the key's bucket, below 0 in debt, None where there is no such budget."""
@@ -97,11 +97,11 @@ class Budgets:
             debt_ns = 0 if self._units_per_minute is None else self._debt_ns(key)
             if debt_ns > 0:
                 raise ServiceError("budget_exceeded", retry_after_s=-(-debt_ns // SECOND_NS))
-            if self._max_inside is not None and self._inside[key] + number > self._max_inside:
+            if self._max_in_flight is not None and self._in_flight[key] + number > self._max_in_flight:
                 raise ServiceError(
-                    "budget_exceeded", reason="at_once", limit=self._max_inside, retry_after_s=1
+                    "budget_exceeded", reason="at_once", limit=self._max_in_flight, retry_after_s=1
                 )
-            self._inside[key] += number
+            self._in_flight[key] += number
 
     def _debt_ns(self, key: str) -> int:
         """Return how long the bucket will be below empty; negative: how much of a minute it still holds."""

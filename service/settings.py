@@ -72,7 +72,9 @@ class Settings(BaseSettings):
         description="API keys as name=secret,name=sha256:<hex>. Without keys, every client is served.",
     )
     api_keys_file: Path | None = Field(default=None, description="File with one such key per line.")
-    key_max_inside: int | None = Field(default=None, ge=1, description="Most requests of one key at a time.")
+    key_max_in_flight: int | None = Field(
+        default=None, ge=1, description="Most requests of one key at a time."
+    )
     key_units_per_minute: float | None = Field(
         default=None,
         gt=0,

@@ -13,7 +13,7 @@ from bench.load.connection import NoResponse
 from bench.load.generator import Target, send
 from bench.load.requests import Request, Sample
 
-GAUGES = ("queue_depth", "inside", "running")
+GAUGES = ("queue_depth", "in_flight", "running")
 LINE = re.compile(rf"^\w*?({'|'.join(GAUGES)})(?:\{{[^}}]*\}})? ([-+.\deE]+)$", re.M)
 
 

@@ -83,5 +83,5 @@ def version() -> str | None:
     """Return the version of the installed proxy."""
     if HAPROXY is None:
         return None
-    said = subprocess.run([HAPROXY, "-v"], capture_output=True, text=True, check=True).stdout
-    return said.split()[2]
+    version = subprocess.run([HAPROXY, "-v"], capture_output=True, text=True, check=True).stdout
+    return version.split()[2]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from service.engine.batch_queue import Batcher
-from service.engine.batch_runner import BatchRunner, Unwatched
+from service.engine.batch_queue import BatchQueue
+from service.engine.batch_runner import BatchRunner, NullObserver
 from service.engine.jobs import Job
 from service.engine.warmup import warm_up
 from service.pipeline.models import load_models
@@ -28,7 +28,7 @@ class Model:
         self.settings = Settings()
         self._models = load_models(self.settings)
         warm_up(self._models, self.settings)
-        self._runner = BatchRunner(self._models, Batcher(MAX_BATCH), Unwatched(), lambda: None)
+        self._runner = BatchRunner(self._models, BatchQueue(MAX_BATCH), NullObserver(), lambda: None)
 
     def prepare(self, image: bytes, depth: bytes, question: str, method: str, keep_ratio: float) -> Prepared:
         """Decode and preprocess one question; frames are not cached."""

@@ -169,7 +169,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
     (
         "Batches",
         (
-            Panel("Waiting and running", (gauge("queue_depth"), gauge("running"), gauge("inside"))),
+            Panel("Waiting and running", (gauge("queue_depth"), gauge("running"), gauge("in_flight"))),
             Panel(
                 "Size of a batch",
                 (

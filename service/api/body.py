@@ -37,7 +37,7 @@ def content_type(request: Request) -> tuple[bytes, bytes]:
     raise ServiceError("unsupported_media_type")
 
 
-async def read_body(request: Request, settings: Settings) -> bytes:
+async def receive_body(request: Request, settings: Settings) -> bytes:
     """Read the body, counting while it arrives. Raises ServiceError if it is too large or too slow."""
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > settings.max_body_bytes:
@@ -72,9 +72,9 @@ def parse_question(kind: bytes, boundary: bytes, body: bytes, settings: Settings
     """Parse a body of a type that `content_type` let through. Raises ServiceError, DepthError."""
     form = read_form(kind, boundary, body, VqaFields)
     fields = check_fields(form.fields, settings, strict=form.is_typed)
-    asked = VqaRequest(fields, form.images, form.depths)
-    check_counts(asked, settings)
-    return asked
+    request = VqaRequest(fields, form.images, form.depths)
+    check_counts(request, settings)
+    return request
 
 
 def parse_inspection(kind: bytes, boundary: bytes, body: bytes) -> InspectRequest:

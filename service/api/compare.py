@@ -42,7 +42,7 @@ class Comparison:
     """Hold one question for each spec, all with the same files; specs as they were sent, checked."""
 
     specs: tuple[MergeFields, ...]
-    asked: tuple[VqaRequest, ...]
+    requests: tuple[VqaRequest, ...]
 
 
 def parse_comparison(kind: bytes, boundary: bytes, body: bytes, settings: Settings) -> Comparison:
@@ -55,33 +55,33 @@ def parse_comparison(kind: bytes, boundary: bytes, body: bytes, settings: Settin
     check_counts(base, settings)
     given = base.fields.model_dump(exclude_unset=True)
     specs = _specs(form, settings)
-    asked = tuple(_with_spec(base, given, spec, f"specs[{i}]", settings) for i, spec in enumerate(specs))
-    checked = (one.fields.model_dump(include=set(spec)) for one, spec in zip(asked, specs, strict=True))
-    return Comparison(tuple(MergeFields.model_construct(**spec) for spec in checked), asked)
+    requests = tuple(_with_spec(base, given, spec, f"specs[{i}]", settings) for i, spec in enumerate(specs))
+    checked = (one.fields.model_dump(include=set(spec)) for one, spec in zip(requests, specs, strict=True))
+    return Comparison(tuple(MergeFields.model_construct(**spec) for spec in checked), requests)
 
 
 def comparison(
     request_id: str,
     model: ModelUsed,
-    asked: Comparison,
+    compared: Comparison,
     results: Sequence[VqaResponse | ServiceError],
 ) -> CompareResponse:
-    """Return the response; `results` are answers or refusals, one for each spec.
+    """Return the response; `results` are answers or errors, one for each spec.
 
     baseline: the first result without merging, if there is one. agree: whether each answer equals its answer;
     null where one of both is missing. Raises the first refusal if there is nothing else.
     """
-    refusals = [one for one in results if isinstance(one, ServiceError)]
-    if len(refusals) == len(results):
-        raise refusals[0]
+    errors = [one for one in results if isinstance(one, ServiceError)]
+    if len(errors) == len(results):
+        raise errors[0]
     answers = [None if isinstance(one, ServiceError) else one.answer for one in results]
     baseline = next((index for index, one in enumerate(results) if _is_unmerged(one)), None)
     truth = None if baseline is None else answers[baseline]
     return CompareResponse(
         request_id=request_id,
         model=model,
-        question=asked.asked[0].fields.question,
-        results=[_result(spec, one, request_id) for spec, one in zip(asked.specs, results, strict=True)],
+        question=compared.requests[0].fields.question,
+        results=[_result(spec, one, request_id) for spec, one in zip(compared.specs, results, strict=True)],
         baseline=baseline,
         agree=[None if truth is None or text is None else text == truth for text in answers],
     )

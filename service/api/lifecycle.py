@@ -16,9 +16,9 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
-from service.api.body import read_body
+from service.api.body import receive_body
 from service.api.errors import status_of
-from service.api.request_context import Call
+from service.api.request_context import RequestContext
 from service.api.serialise import json_response
 from service.api.state import ServiceState
 from service.budgets import Costs
@@ -29,7 +29,7 @@ from service.pipeline.response import respond
 from service.pipeline.response_models import VqaResponse
 from service.request.schemas import VqaRequest
 from service.server.clock import FIRST_BYTE
-from service.telemetry import CLIENT_GONE, Ending
+from service.telemetry import CLIENT_GONE, RequestOutcome
 from service.timing import StageTimer, server_timing
 
 CLIENT_LEFT = 499  # nginx's status for a client that did not wait; it is logged, not sent
@@ -38,21 +38,21 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def visit(request: Request, route: str) -> AsyncIterator[Call]:
+async def request_scope(request: Request, route: str) -> AsyncIterator[RequestContext]:
     """Hold a place for one request, from before its body is read to the end of its response.
 
     Raises ServiceError: unauthorized, budget_exceeded, overloaded, draining. Telemetry hears how it ends.
     """
     state = service_state(request)
     first_byte_s = getattr(request.state, FIRST_BYTE, None)
-    call = Call(route, request.state.request_id, state.settings.request_timeout_s, first_byte_s)
+    context = RequestContext(route, request.state.request_id, state.settings.request_timeout_s, first_byte_s)
     status, code = 200, None
-    state.open_calls.add(call)
+    state.open_requests.add(context)
     try:
-        call.key = state.keys.identify(request.headers)
-        with state.budgets.place(call.key), state.engine.admission.admit():
-            yield call
-        call.where = "done"
+        context.key = state.keys.identify(request.headers)
+        with state.budgets.acquire(context.key), state.engine.admission.admit():
+            yield context
+        context.where = "done"
     except (ClientDisconnect, asyncio.CancelledError):
         status, code = CLIENT_LEFT, CLIENT_GONE
         raise
@@ -61,62 +61,68 @@ async def visit(request: Request, route: str) -> AsyncIterator[Call]:
         status, code = status_of(refusal), refusal.code
         raise
     finally:
-        state.open_calls.discard(call)
-        call.abandon("disconnect" if status == CLIENT_LEFT else "shutdown")  # nothing goes on for it
-        state.budgets.charge(call.key, call.units)
-        state.telemetry.ended(_ending(call, request, status, code))
+        state.open_requests.discard(context)
+        context.cancel("disconnect" if status == CLIENT_LEFT else "shutdown")  # nothing goes on for it
+        state.budgets.charge(context.key, context.units)
+        state.telemetry.ended(_outcome(context, request, status, code))
 
 
-async def receive(call: Call, request: Request, stack: AsyncExitStack) -> bytes:
+async def read_body(context: RequestContext, request: Request, stack: AsyncExitStack) -> bytes:
     """Return the body, and watch from then on whether the client stays. Raises ServiceError."""
-    call.where = "body"
+    context.where = "body"
     try:
-        body = await call.wait(read_body(request, service_state(request).settings))
+        body = await context.wait(receive_body(request, service_state(request).settings))
     finally:
-        call.timer.mark("receive")
-    await stack.enter_async_context(call.watching(request.receive))
-    call.where = "decode"
+        context.timer.mark("receive")
+    await stack.enter_async_context(context.watching(request.receive))
+    context.where = "decode"
     return body
 
 
-async def in_thread(call: Call, state: ServiceState, work: Callable[[], T]) -> T:
+async def in_thread(context: RequestContext, state: ServiceState, work: Callable[[], T]) -> T:
     """Run what would keep the event loop busy in a decoding thread."""
-    return await call.wait(state.engine.decode(work))
+    return await context.wait(state.engine.decode(work))
 
 
 def make_job(
-    call: Call, state: ServiceState, asked: VqaRequest, timer: StageTimer, stop: tuple[str, ...] = ()
+    context: RequestContext,
+    state: ServiceState,
+    vqa_request: VqaRequest,
+    timer: StageTimer,
+    stop: tuple[str, ...] = (),
 ) -> Job:
     """Prepare a question in a decoding thread. Raises what `prepare` raises, and Abandoned."""
-    call.question, call.method = asked.fields.question, asked.fields.method
-    call.shorten(asked.fields.timeout_s)
+    context.question, context.method = vqa_request.fields.question, vqa_request.fields.method
+    context.tighten_deadline(vqa_request.fields.timeout_s)
     costs = Costs()
-    call.costs.append(costs)
-    prepared = prepare(state.models(), asked, state.settings, timer, call.key, costs, call.check)
-    call.method = prepared.plan.method
-    return Job(prepared, timer, call, stop, costs=costs)
+    context.costs.append(costs)
+    prepared = prepare(state.models(), vqa_request, state.settings, timer, context.key, costs, context.check)
+    context.method = prepared.plan.method
+    return Job(prepared, timer, context, stop, costs=costs)
 
 
-async def answer(call: Call, state: ServiceState, job: Job) -> VqaResponse:
+async def answer(context: RequestContext, state: ServiceState, job: Job) -> VqaResponse:
     """Return the whole answer."""
-    call.where = "queue"
-    return _answered(call, state, job, await call.wait(state.engine.answer(job)))
+    context.where = "queue"
+    return _answered(context, state, job, await context.wait(state.engine.answer(job)))
 
 
-async def speak(call: Call, state: ServiceState, job: Job) -> AsyncIterator[str | VqaResponse]:
+async def stream_answer(
+    context: RequestContext, state: ServiceState, job: Job
+) -> AsyncIterator[str | VqaResponse]:
     """Yield the text of an answer in pieces as it comes, then the whole answer."""
     loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str | None]()
     job.on_text = lambda text: _call_soon(loop, pieces.put_nowait, text)
-    call.where = "queue"
+    context.where = "queue"
     answered = asyncio.ensure_future(state.engine.answer(job))
     answered.add_done_callback(lambda _: pieces.put_nowait(None))
     try:
-        while (piece := await call.wait(pieces.get())) is not None:
+        while (piece := await context.wait(pieces.get())) is not None:
             yield piece
-        inferred = await call.wait(answered)
+        inferred = await context.wait(answered)
     finally:
         answered.cancel()
-    yield _answered(call, state, job, inferred)
+    yield _answered(context, state, job, inferred)
 
 
 def timed(done: VqaResponse, body: BaseModel | None = None) -> Response:
@@ -129,9 +135,9 @@ def service_state(request: Request) -> ServiceState:
     return request.app.state.service
 
 
-def _answered(call: Call, state: ServiceState, job: Job, inferred: Inferred) -> VqaResponse:
-    answer = respond(state.models().vlm, job.prepared, inferred, job.timer, call.request_id)
-    call.answers.append(answer)
+def _answered(context: RequestContext, state: ServiceState, job: Job, inferred: Inferred) -> VqaResponse:
+    answer = respond(state.models().vlm, job.prepared, inferred, job.timer, context.request_id)
+    context.answers.append(answer)
     return answer
 
 
@@ -140,19 +146,19 @@ def _call_soon(loop: asyncio.AbstractEventLoop, work: Callable[[str], None], tex
         loop.call_soon_threadsafe(work, text)
 
 
-def _ending(call: Call, request: Request, status: int, code: str | None) -> Ending:
-    return Ending(
-        route=call.route,
-        request_id=call.request_id,
+def _outcome(context: RequestContext, request: Request, status: int, code: str | None) -> RequestOutcome:
+    return RequestOutcome(
+        route=context.route,
+        request_id=context.request_id,
         status=status,
         code=code,
-        where=call.where,
-        key=call.key,
-        answers=tuple(call.answers),
-        timings_ms=call.timer.timings_ms(),
-        total_s=perf_counter() - call.arrived,
-        question=call.question,
+        where=context.where,
+        key=context.key,
+        answers=tuple(context.answers),
+        timings_ms=context.timer.timings_ms(),
+        total_s=perf_counter() - context.arrived,
+        question=context.question,
         traceparent=request.headers.get("traceparent"),
-        method=call.method,
-        units=call.units,
+        method=context.method,
+        units=context.units,
     )

@@ -15,18 +15,18 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from service.budgets import Costs
-from service.engine.jobs import Abandoned
+from service.engine.jobs import RequestCancelled
 from service.errors import ServiceError
 from service.pipeline.response_models import VqaResponse
 from service.timing import StageTimer
 
 Where = Literal["admission", "body", "decode", "queue", "model", "stream", "done"]
-Why = Literal["disconnect", "deadline", "shutdown"]
+CancelReason = Literal["disconnect", "deadline", "shutdown"]
 
 T = TypeVar("T")
 
 
-class Call:
+class RequestContext:
     """One request, from its first byte to the end of its response. Times are seconds of `perf_counter`.
 
     `request_id` may be the client's own and is only ever echoed. `first_byte_s` is when the first byte of the
@@ -46,38 +46,38 @@ class Call:
         self.method: str | None = None
         self.costs: list[Costs] = []
         self.answers: list[VqaResponse] = []
-        self._abandoned: Why | None = None
-        self._gone = asyncio.Event()
+        self._cancel_reason: CancelReason | None = None
+        self._cancelled = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         left_s = self.deadline - perf_counter()
-        self._alarm = self._loop.call_later(max(0.0, left_s), self.abandon, "deadline")
+        self._alarm = self._loop.call_later(max(0.0, left_s), self.cancel, "deadline")
 
     @property
-    def is_wanted(self) -> bool:
+    def is_active(self) -> bool:
         """Say whether the answer still matters to anybody."""
-        return self._abandoned is None and perf_counter() < self.deadline
+        return self._cancel_reason is None and perf_counter() < self.deadline
 
     @property
     def units(self) -> float:
         """Return what was used so far, as the budget of a key counts it."""
         return sum(cost.units for cost in self.costs)
 
-    def shorten(self, timeout_s: float | None) -> None:
+    def tighten_deadline(self, timeout_s: float | None) -> None:
         """Answer within `timeout_s` of the arrival, if that is sooner than the server's limit; any thread."""
         if timeout_s is not None:
             self.deadline = min(self.deadline, self.arrived + timeout_s)
             self._loop.call_soon_threadsafe(self._set_alarm)
 
-    def abandon(self, why: Why) -> None:
+    def cancel(self, why: CancelReason) -> None:
         """Let everything that is done for this call stop at its next look at `is_wanted`."""
         self._alarm.cancel()
-        self._abandoned = self._abandoned or why
-        self._gone.set()
+        self._cancel_reason = self._cancel_reason or why
+        self._cancelled.set()
 
     def check(self) -> None:
         """Raise Abandoned if nobody waits any more; any thread."""
-        if not self.is_wanted:
-            raise Abandoned
+        if not self.is_active:
+            raise RequestCancelled
 
     @asynccontextmanager
     async def watching(self, receive: Receive) -> AsyncIterator[None]:
@@ -94,20 +94,20 @@ class Call:
         Raises ClientDisconnect, and ServiceError deadline_exceeded or draining; the work is then cancelled.
         """
         task = asyncio.ensure_future(work)
-        gone = asyncio.ensure_future(self._gone.wait())
+        cancelled = asyncio.ensure_future(self._cancelled.wait())
         try:
-            await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((task, cancelled), return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return await task
-        except Abandoned:  # the work noticed before we did
-            self.abandon("deadline")
+        except RequestCancelled:  # the work noticed before we did
+            self.cancel("deadline")
         finally:
-            gone.cancel()
+            cancelled.cancel()
             task.cancel()
         raise self._why()
 
     def _why(self) -> Exception:
-        match self._abandoned:
+        match self._cancel_reason:
             case "disconnect":
                 return ClientDisconnect()
             case "shutdown":
@@ -116,12 +116,12 @@ class Call:
                 return ServiceError("deadline_exceeded")
 
     def _set_alarm(self) -> None:
-        if self._abandoned is None:
+        if self._cancel_reason is None:
             self._alarm.cancel()
             left_s = self.deadline - perf_counter()
-            self._alarm = self._loop.call_later(max(0.0, left_s), self.abandon, "deadline")
+            self._alarm = self._loop.call_later(max(0.0, left_s), self.cancel, "deadline")
 
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        self.abandon("disconnect")
+        self.cancel("disconnect")

@@ -9,20 +9,20 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from service.api.body import content_type, parse_inspection, parse_question, refuse_query
-from service.api.catalogue import catalogue
 from service.api.compare import CompareFields, Comparison, comparison, parse_comparison
 from service.api.lifecycle import (
     answer,
     in_thread,
     make_job,
-    receive,
+    read_body,
+    request_scope,
     service_state,
-    speak,
+    stream_answer,
     timed,
-    visit,
 )
+from service.api.methods_listing import methods_listing
 from service.api.openapi import COMPARE_BODY, INSPECT_BODY, VQA_BODY, VQA_STREAM
-from service.api.request_context import Call
+from service.api.request_context import RequestContext
 from service.api.responses import CompareResponse, ErrorResponse, Inspected
 from service.api.serialise import json_response
 from service.api.sse import event, stream, text_event
@@ -31,7 +31,7 @@ from service.budgets import Costs
 from service.engine.jobs import Job
 from service.errors import ServiceError
 from service.errors.translation import to_service_error
-from service.pipeline.inspection import inspect, picture_of
+from service.pipeline.inspection import image_base64, inspect
 from service.pipeline.response import model_used
 from service.pipeline.response_models import VqaResponse
 from service.request.schemas import InspectFields, VqaFields, VqaRequest
@@ -40,69 +40,77 @@ from service.timing import StageTimer
 
 router = APIRouter()
 Documented = dict[int | str, dict[str, Any]]
-REFUSALS: Documented = {kind: {"model": ErrorResponse} for kind in ("4XX", "5XX")}
+ERROR_RESPONSES: Documented = {kind: {"model": ErrorResponse} for kind in ("4XX", "5XX")}
 
 
-@router.post("/vqa", response_model=VqaResponse, responses={**REFUSALS, **VQA_STREAM}, openapi_extra=VQA_BODY)
+@router.post(
+    "/vqa", response_model=VqaResponse, responses={**ERROR_RESPONSES, **VQA_STREAM}, openapi_extra=VQA_BODY
+)
 async def vqa(request: Request) -> Response:
     """Answer a question about one or more RGB-D frames. The clock starts with the first byte of its head."""
     state = service_state(request)
     async with AsyncExitStack() as stack:
-        call = await stack.enter_async_context(visit(request, "/vqa"))
+        context = await stack.enter_async_context(request_scope(request, "/vqa"))
         refuse_query(request, VqaFields)
         kind = content_type(request)
         state.models()
-        body = await receive(call, request, stack)
+        body = await read_body(context, request, stack)
 
         def parse() -> VqaRequest:
             return parse_question(*kind, body, state.settings)
 
-        asked, job = await in_thread(call, state, lambda: _parse(call, state, call.timer, parse))
-        if asked.fields.stream:
-            said = speak(call, state, job)
-            return await stream(call, _vqa_events(said), _error_event(call), stack)
-        return timed(await answer(call, state, job))
+        parsed, job = await in_thread(context, state, lambda: _parse(context, state, context.timer, parse))
+        if parsed.fields.stream:
+            pieces = stream_answer(context, state, job)
+            return await stream(context, _vqa_events(pieces), _error_event(context), stack)
+        return timed(await answer(context, state, job))
     raise AssertionError("the stack swallows nothing")
 
 
-@router.post("/vqa/compare", response_model=CompareResponse, responses=REFUSALS, openapi_extra=COMPARE_BODY)
+@router.post(
+    "/vqa/compare", response_model=CompareResponse, responses=ERROR_RESPONSES, openapi_extra=COMPARE_BODY
+)
 async def compare(request: Request) -> Response:
     """Answer one question with several merge settings; each takes a slot, if the key has that many."""
     state = service_state(request)
     async with AsyncExitStack() as stack:
-        call = await stack.enter_async_context(visit(request, "/vqa/compare"))
+        context = await stack.enter_async_context(request_scope(request, "/vqa/compare"))
         refuse_query(request, CompareFields)
         kind = content_type(request)
         vlm = state.models().vlm
-        body = await receive(call, request, stack)
-        asked = await in_thread(call, state, lambda: parse_comparison(*kind, body, state.settings))
-        wanted = min(len(asked.asked), state.engine.admission.places)
-        width = state.budgets.most_inside(call.key, wanted)
-        stack.enter_context(state.budgets.place(call.key, width - 1))
-        stack.enter_context(state.engine.admission.more(width - 1))
-        results = await _all_answers(call, state, asked, width)
-        return json_response(comparison(call.request_id, model_used(vlm), asked, results))
+        body = await read_body(context, request, stack)
+        parsed = await in_thread(context, state, lambda: parse_comparison(*kind, body, state.settings))
+        wanted = min(len(parsed.requests), state.engine.admission.slots)
+        width = state.budgets.most_slots(context.key, wanted)
+        stack.enter_context(state.budgets.acquire(context.key, width - 1))
+        stack.enter_context(state.engine.admission.acquire(width - 1))
+        results = await _all_answers(context, state, parsed, width)
+        return json_response(comparison(context.request_id, model_used(vlm), parsed, results))
     raise AssertionError("the stack swallows nothing")
 
 
-@router.post("/depth/inspect", response_model=Inspected, responses=REFUSALS, openapi_extra=INSPECT_BODY)
+@router.post(
+    "/depth/inspect", response_model=Inspected, responses=ERROR_RESPONSES, openapi_extra=INSPECT_BODY
+)
 async def inspect_depth(request: Request) -> Response:
     """Report how a depth file is read, or refuse it as a question would. Needs no model."""
     state = service_state(request)
     async with AsyncExitStack() as stack:
-        call = await stack.enter_async_context(visit(request, "/depth/inspect"))
+        context = await stack.enter_async_context(request_scope(request, "/depth/inspect"))
         refuse_query(request, InspectFields)
         kind = content_type(request)
-        body = await receive(call, request, stack)
-        seen = await in_thread(call, state, lambda: _parse_and_inspect(call, kind, body, state.settings))
-        return json_response(seen)
+        body = await read_body(context, request, stack)
+        inspected = await in_thread(
+            context, state, lambda: _parse_and_inspect(context, kind, body, state.settings)
+        )
+        return json_response(inspected)
     raise AssertionError("the stack swallows nothing")
 
 
 @router.get("/methods")
 async def methods() -> dict[str, Any]:
     """List the merging methods that a request can choose."""
-    return catalogue()
+    return methods_listing()
 
 
 @router.get("/livez")
@@ -148,51 +156,53 @@ async def index() -> dict[str, str]:
 
 
 def _parse(
-    call: Call, state: ServiceState, timer: StageTimer, parse: Callable[[], VqaRequest]
+    context: RequestContext, state: ServiceState, timer: StageTimer, parse: Callable[[], VqaRequest]
 ) -> tuple[VqaRequest, Job]:
     """Parse a question and prepare it, once a decoding thread is free."""
     timer.mark("queue")
-    asked = parse()
-    return asked, make_job(call, state, asked, timer)
+    parsed = parse()
+    return parsed, make_job(context, state, parsed, timer)
 
 
-def _parse_and_inspect(call: Call, kind: tuple[bytes, bytes], body: bytes, settings: Settings) -> Inspected:
-    asked = parse_inspection(*kind, body)
+def _parse_and_inspect(
+    context: RequestContext, kind: tuple[bytes, bytes], body: bytes, settings: Settings
+) -> Inspected:
+    parsed = parse_inspection(*kind, body)
     costs = Costs()
-    call.costs.append(costs)
-    depth, seen = inspect(asked.depth, asked.image, asked.fields, settings.max_image_px, costs)
-    picture = picture_of(depth) if asked.fields.picture else None
-    return Inspected(**dict(seen), request_id=call.request_id, picture=picture)
+    context.costs.append(costs)
+    depth, inspected = inspect(parsed.depth, parsed.image, parsed.fields, settings.max_image_px, costs)
+    picture = image_base64(depth) if parsed.fields.picture else None
+    return Inspected(**dict(inspected), request_id=context.request_id, picture=picture)
 
 
 async def _all_answers(
-    call: Call, state: ServiceState, asked: Comparison, width: int
+    context: RequestContext, state: ServiceState, parsed: Comparison, width: int
 ) -> list[VqaResponse | ServiceError]:
     """Answer the questions of a comparison, `width` at a time; a refused one does not touch the others."""
-    places = asyncio.Semaphore(width)
+    slots = asyncio.Semaphore(width)
 
     async def one(question: VqaRequest) -> VqaResponse | ServiceError:
-        async with places:
-            return await one_inside(question)
+        async with slots:
+            return await one_answer(question)
 
-    async def one_inside(question: VqaRequest) -> VqaResponse | ServiceError:
+    async def one_answer(question: VqaRequest) -> VqaResponse | ServiceError:
         timer = StageTimer()
         try:
-            _, job = await in_thread(call, state, lambda: _parse(call, state, timer, lambda: question))
-            return await answer(call, state, job)
+            _, job = await in_thread(context, state, lambda: _parse(context, state, timer, lambda: question))
+            return await answer(context, state, job)
         except Exception as error:
             refusal = to_service_error(error)
             if refusal.code in ("internal", "deadline_exceeded"):
                 raise
             return refusal
 
-    return list(await asyncio.gather(*map(one, asked.asked)))
+    return list(await asyncio.gather(*map(one, parsed.requests)))
 
 
-async def _vqa_events(said: AsyncIterator[str | VqaResponse]) -> AsyncIterator[bytes]:
-    async for piece in said:
+async def _vqa_events(pieces: AsyncIterator[str | VqaResponse]) -> AsyncIterator[bytes]:
+    async for piece in pieces:
         yield text_event(piece) if isinstance(piece, str) else event("answer", piece)
 
 
-def _error_event(call: Call) -> Callable[[ServiceError], bytes]:
-    return lambda refusal: event("error", refusal.body(call.request_id))
+def _error_event(context: RequestContext) -> Callable[[ServiceError], bytes]:
+    return lambda refusal: event("error", refusal.body(context.request_id))

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.api.request_context import Call
+from service.api.request_context import RequestContext
 from service.api.serialise import ascii_json
 from service.errors import ServiceError
 from service.errors.translation import to_service_error
@@ -55,7 +55,7 @@ class EventStream(Response):
 
     def __init__(
         self,
-        call: Call,
+        context: RequestContext,
         first: bytes,
         events: AsyncIterator[bytes],
         on_error: Callable[[ServiceError], bytes],
@@ -63,7 +63,7 @@ class EventStream(Response):
     ) -> None:
         super().__init__(headers=dict(HEADERS))
         del self.headers["content-length"]
-        self._call, self._first, self._events = call, first, events
+        self._context, self._first, self._events = context, first, events
         self._on_error, self._held = on_error, held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,13 +74,13 @@ class EventStream(Response):
             raise
         except Exception as error:  # the client has been told inside the stream
             if to_service_error(error).code == "internal":
-                log.error("a stream broke (request %s)", self._call.request_id, exc_info=error)
+                log.error("a stream broke (request %s)", self._context.request_id, exc_info=error)
 
     async def _send_all(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        await self._call.wait(send(start))
+        await self._context.wait(send(start))
         await self._event(send, self._first)
-        self._call.where = "stream"
+        self._context.where = "stream"
         try:
             async for event in self._events:
                 await self._event(send, event)
@@ -100,7 +100,7 @@ class EventStream(Response):
             raise ClientDisconnect from None
 
     async def _event(self, send: Send, event: bytes) -> None:
-        await self._call.wait(send(_body(event)))
+        await self._context.wait(send(_body(event)))
 
 
 def _body(data: bytes, more: bool = True) -> dict[str, object]:
@@ -108,11 +108,11 @@ def _body(data: bytes, more: bool = True) -> dict[str, object]:
 
 
 async def stream(
-    call: Call,
+    context: RequestContext,
     events: AsyncIterator[bytes],
     on_error: Callable[[ServiceError], bytes],
     stack: AsyncExitStack,
 ) -> EventStream:
     """Return a stream once its first event is there, so that an early refusal still is an HTTP status."""
     first = await anext(events)
-    return EventStream(call, first, events, on_error, stack.pop_all())
+    return EventStream(context, first, events, on_error, stack.pop_all())

@@ -7,7 +7,7 @@ from time import time
 from typing import Literal
 
 from depth.estimate import EstimatorError
-from service.api.request_context import Call
+from service.api.request_context import RequestContext
 from service.budgets import Budgets
 from service.engine.engine import Engine
 from service.engine.warmup import warm_up
@@ -35,7 +35,7 @@ class ServiceState:
         self.started = int(time())
         self.end_process = end_process
         self.on_ready: Callable[[], None] = lambda: None
-        self.open_calls: set[Call] = set()
+        self.open_requests: set[RequestContext] = set()
         self.telemetry = Telemetry(settings)
         self.keys = KeyRing.of(settings)
         self.budgets = Budgets(settings)
@@ -46,7 +46,7 @@ class ServiceState:
     @property
     def status(self) -> Literal["loading", "ready", "draining", "failed", "stalled"]:
         """Say how the process is; stalled: the model thread has been silent for too long."""
-        is_silent = self.engine.model_thread.silence_s > self.settings.stall_timeout_s
+        is_silent = self.engine.model_thread.heartbeat_age_s > self.settings.stall_timeout_s
         return "stalled" if self._status == "ready" and is_silent else self._status
 
     async def load(self) -> None:
@@ -71,7 +71,7 @@ class ServiceState:
         limit = self.settings.stall_exit_s
         while limit:
             await asyncio.sleep(min(1.0, limit / 4))
-            if self._models is not None and self.engine.model_thread.silence_s > limit:
+            if self._models is not None and self.engine.model_thread.heartbeat_age_s > limit:
                 log.critical("the model thread has been silent for %.0f s", limit)
                 self._status = "failed"
                 self.end_process(STALLED)
@@ -83,11 +83,11 @@ class ServiceState:
             self._status = "draining"
         asyncio.get_running_loop().call_later(self.settings.drain_pause_s, self.engine.admission.close)
 
-    def cut(self) -> None:
+    def abort_open_requests(self) -> None:
         """End every open request with a refusal: its time to end is over. Event loop only."""
         self.engine.admission.close()
-        for call in list(self.open_calls):
-            call.abandon("shutdown")
+        for context in list(self.open_requests):
+            context.cancel("shutdown")
 
     def models(self) -> Models:
         """Return the warm models. Raises ServiceError while there are none."""
@@ -110,7 +110,7 @@ class ServiceState:
     def is_lost(self) -> bool:
         """Say whether this process should be replaced: it failed, or was silent for `stall_exit_s`."""
         limit = self.settings.stall_exit_s
-        return self._status == "failed" or bool(limit and self.engine.model_thread.silence_s > limit)
+        return self._status == "failed" or bool(limit and self.engine.model_thread.heartbeat_age_s > limit)
 
     def close(self, timeout_s: float | None = None) -> bool:
         """End all threads; say whether they have ended."""

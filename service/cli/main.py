@@ -53,7 +53,7 @@ def serve(host: str, port: int, engine: str, replicas: int, **models: str | None
 
     SIGTERM or Ctrl-C stops the server after it has answered all open requests.
     """
-    from service.server.process import ended_when_asked, leave
+    from service.server.process import exit_on_signal, exit_process
 
     if engine == "ray":
         from service.ray_serve.cluster import RayMissing, serve_on_ray
@@ -64,7 +64,7 @@ def serve(host: str, port: int, engine: str, replicas: int, **models: str | None
             sys.exit(serve_on_ray(settings, host, port, replicas))
         except RayMissing as error:
             fail(str(error))
-    with ended_when_asked():
+    with exit_on_signal():
         with exit_on_errors():
             settings = load_settings(**models)
         from service.app import create_app
@@ -74,7 +74,7 @@ def serve(host: str, port: int, engine: str, replicas: int, **models: str | None
             application = create_app(settings)
         except ValueError as error:  # keys or traces that cannot be
             fail(str(error))
-        leave(serve_http(application, host, port, settings))
+        exit_process(serve_http(application, host, port, settings))
 
 
 @with_options(*MODEL_OPTIONS, *MERGE_OPTIONS, *DEPTH_OPTIONS)

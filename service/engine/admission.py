@@ -16,30 +16,30 @@ from service.errors import ServiceError
 class Admission:
     """Hand out a fixed number of places; full and closed are answers, not waits."""
 
-    def __init__(self, places: int) -> None:
-        self.places = places
-        self.inside = 0
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self.in_flight = 0
         self._is_closed = False
         self._service_s = 1.0
 
     @contextmanager
     def admit(self) -> Iterator[None]:
         """Hold one place for a whole request. Raises ServiceError overloaded or draining."""
-        with self.more(1):
+        with self.acquire(1):
             yield
 
     @contextmanager
-    def more(self, number: int) -> Iterator[None]:
+    def acquire(self, number: int) -> Iterator[None]:
         """Hold several places; all or none. Raises as `admit`."""
         if self._is_closed:
             raise ServiceError("draining", retry_after_s=1)
-        if self.inside + number > self.places:
+        if self.in_flight + number > self.slots:
             raise ServiceError("overloaded", retry_after_s=self.retry_after_s())
-        self.inside += number
+        self.in_flight += number
         try:
             yield
         finally:
-            self.inside -= number
+            self.in_flight -= number
 
     def close(self) -> None:
         """Let nobody in any more."""
@@ -51,4 +51,4 @@ class Admission:
 
     def retry_after_s(self) -> int:
         """Estimate when those inside are done; a little chance spreads those who come back."""
-        return max(1, math.ceil(self.inside * self._service_s * random.uniform(1.0, 1.5)))
+        return max(1, math.ceil(self.in_flight * self._service_s * random.uniform(1.0, 1.5)))

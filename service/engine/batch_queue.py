@@ -15,19 +15,19 @@ from service.engine.jobs import Job
 
 QUARANTINE_S = 600.0
 MAX_QUARANTINED = 1000
-CALM_BATCHES = 32
+SUCCESSES_TO_GROW = 32
 """Batches that must go well before the limit is doubled after the memory ran out."""
 
 
-class Batcher:
+class BatchQueue:
     """Collect jobs and give them out in batches of at most `limit` images; a larger job goes alone."""
 
     def __init__(self, max_images: int, clock: Callable[[], float] = monotonic) -> None:
         self.limit = self._max_images = max_images
         self._clock = clock
         self._waiting: deque[Job] = deque()
-        self._calm = 0
-        self._poisonous: OrderedDict[bytes, float] = OrderedDict()
+        self._successes = 0
+        self._quarantined: OrderedDict[bytes, float] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -69,24 +69,24 @@ class Batcher:
     def shrink(self) -> None:
         """Halve the batches: the memory ran out."""
         self.limit = max(1, self.limit // 2)
-        self._calm = 0
+        self._successes = 0
 
-    def went_well(self) -> None:
+    def on_success(self) -> None:
         """Count a batch that worked; after enough of them, batches may grow again."""
-        self._calm += 1
-        if self._calm >= CALM_BATCHES:
-            self.limit, self._calm = min(self._max_images, self.limit * 2), 0
+        self._successes += 1
+        if self._successes >= SUCCESSES_TO_GROW:
+            self.limit, self._successes = min(self._max_images, self.limit * 2), 0
 
     def quarantine(self, job: Job) -> None:
         """Let the same input run alone for a while: it made a batch fail."""
-        self._poisonous[job.prepared.digest] = self._clock() + QUARANTINE_S
-        self._poisonous.move_to_end(job.prepared.digest)
-        while len(self._poisonous) > MAX_QUARANTINED:
-            self._poisonous.popitem(last=False)
+        self._quarantined[job.prepared.digest] = self._clock() + QUARANTINE_S
+        self._quarantined.move_to_end(job.prepared.digest)
+        while len(self._quarantined) > MAX_QUARANTINED:
+            self._quarantined.popitem(last=False)
 
     def is_quarantined(self, job: Job) -> bool:
         """Say whether this input must run alone."""
-        if not self._poisonous:
+        if not self._quarantined:
             return False
-        until = self._poisonous.get(job.prepared.digest)
+        until = self._quarantined.get(job.prepared.digest)
         return until is not None and self._clock() < until

@@ -14,10 +14,10 @@ from typing import Protocol
 import torch
 
 from depth.estimate import EstimatorError
-from service.engine.batch_queue import Batcher
-from service.engine.jobs import Abandoned, Job
-from service.engine.stop_sequences import StopTexts, cut
-from service.engine.vision_stage import Seen, Watcher, see_frames
+from service.engine.batch_queue import BatchQueue
+from service.engine.jobs import Job, RequestCancelled
+from service.engine.stop_sequences import StopSequences, truncate_at_stop
+from service.engine.vision_stage import BatchObserver, EncodedJob, encode_frames
 from service.errors import ServiceError
 from service.pipeline.depth_summary import used
 from service.pipeline.models import Models
@@ -39,7 +39,7 @@ class Limits(Protocol):
     limit: int
 
     def shrink(self) -> None: ...
-    def went_well(self) -> None: ...
+    def on_success(self) -> None: ...
     def quarantine(self, job: Job) -> None: ...
 
 
@@ -54,13 +54,13 @@ class BatchRunner:
         self,
         models: Models,
         limits: Limits,
-        watcher: Watcher,
-        beat: Callable[[], None],
-        later: Callable[[Job], bool] = lambda _: False,
+        observer: BatchObserver,
+        heartbeat: Callable[[], None],
+        requeue: Callable[[Job], bool] = lambda _: False,
         served: Callable[[int, float], None] = lambda _jobs, _seconds: None,
     ) -> None:
-        self._models, self._limits, self._watcher = models, limits, watcher
-        self._beat, self._later, self._served = beat, later, served
+        self._models, self._limits, self._observer = models, limits, observer
+        self._heartbeat, self._requeue, self._served = heartbeat, requeue, served
 
     def run(self, jobs: Sequence[Job]) -> Iterator[None]:
         """Answer jobs of one group; yields when the prompts have been read and after every token.
@@ -79,18 +79,18 @@ class BatchRunner:
         start, failure = perf_counter(), None
         try:
             yield from self._answer(jobs)
-        except Abandoned:
+        except RequestCancelled:
             return True
         except Exception as error:
             failure = error.with_traceback(None)  # whose frames would keep every tensor
-        outcome = "ok" if failure is None else self._settle(jobs, failure)
+        outcome = "ok" if failure is None else self._handle_failure(jobs, failure)
         images = sum(job.images for job in jobs)
         method = jobs[0].prepared.plan.method
         seconds = perf_counter() - start
-        self._watcher.batch_ended(method, len(jobs), images, seconds, outcome)
+        self._observer.batch_ended(method, len(jobs), images, seconds, outcome)
         if failure is None:
             self._served(len(jobs), seconds)
-            self._limits.went_well()
+            self._limits.on_success()
             return True
         if len(jobs) == 1 and jobs[0].waits:  # taken back
             return True
@@ -101,67 +101,69 @@ class BatchRunner:
     def _answer(self, jobs: Sequence[Job]) -> Iterator[None]:
         for job in jobs:
             job.start()
-        seen = see_frames(self._models, jobs, self._limits.limit, self._watcher, lambda: self._between(jobs))
+        encoded = encode_frames(
+            self._models, jobs, self._limits.limit, self._observer, lambda: self._between(jobs)
+        )
         for job in jobs:
-            if job not in seen:
+            if job not in encoded:
                 job.fail(ServiceError("numerical_error"))
-        jobs = list(seen)
+        jobs = list(encoded)
         if not jobs:
             return
-        decoding = self._read(jobs, seen)
-        voices = [_Voice(job, IncrementalDetokenizer(self._models.vlm)) for job in jobs]
+        decoding = self._read(jobs, encoded)
+        streams = [AnswerStream(job, IncrementalDetokenizer(self._models.vlm)) for job in jobs]
         while decoding.active:
             yield
             decoding.cancel([at for at in decoding.active if not jobs[at].is_open])
             for row in decoding.step():
                 costs = jobs[row.index].costs
                 costs.tokens = max(costs.tokens, row.prompt_tokens + len(row.token_ids))
-                is_stopped = voices[row.index].say(row)
-                if is_stopped or row.finish_reason is not None:
-                    self._finish(jobs[row.index], row, seen[jobs[row.index]], len(jobs))
-            self._beat()
+                has_stopped = streams[row.index].push(row)
+                if has_stopped or row.finish_reason is not None:
+                    self._finish(jobs[row.index], row, encoded[jobs[row.index]], len(jobs))
+            self._heartbeat()
 
-    def _read(self, jobs: Sequence[Job], seen: dict[Job, Seen]) -> Decoding:
+    def _read(self, jobs: Sequence[Job], encoded: dict[Job, EncodedJob]) -> Decoding:
         vlm = self._models.vlm
         decoding = Decoding(
             vlm,
             [job.prepared.prompt.to(vlm.device) for job in jobs],
-            [seen[job].features for job in jobs],
+            [encoded[job].features for job in jobs],
             [job.prepared.params for job in jobs],
         )
         synchronize(vlm.device)
         for job in jobs:
             job.timer.mark("prefill")
             job.costs.tokens = max(job.costs.tokens, job.prepared.prompt.shape[1])
-        self._beat()
+        self._heartbeat()
         return decoding
 
-    def _finish(self, job: Job, row: GeneratedSequence, seen: Seen, batch_size: int) -> None:
+    def _finish(self, job: Job, row: GeneratedSequence, encoded: EncodedJob, batch_size: int) -> None:
         job.timer.mark("generate")
         if row.finish_reason == "non_finite":
             job.fail(ServiceError("numerical_error"))
             return
-        text, is_cut = cut(answer_text(self._models.vlm, row.token_ids), job.stop)
+        text, is_stopped = truncate_at_stop(answer_text(self._models.vlm, row.token_ids), job.stop)
         job.send(text)
         job.succeed(
             Inferred(
                 text=text,
                 completion_tokens=len(row.token_ids),
                 prompt_tokens=row.prompt_tokens,
-                finish_reason="length" if row.finish_reason == "length" and not is_cut else "stop",
+                finish_reason="length" if row.finish_reason == "length" and not is_stopped else "stop",
                 batch_size=batch_size,
-                cached=seen.cached,
-                depth=self._depth(job, seen),
+                cached=encoded.cached,
+                depth=self._depth(job, encoded),
             )
         )
 
-    def _depth(self, job: Job, seen: Seen) -> DepthUsed | None:
+    def _depth(self, job: Job, encoded: EncodedJob) -> DepthUsed | None:
         if job.prepared.source != "estimate":
             return job.prepared.depth
         assert self._models.estimation is not None, "there are estimates"
-        return used("estimate", seen.understood, self._models.estimation.estimator, seen.is_remembered)
+        return used("estimate", encoded.understood, self._models.estimation.estimator, encoded.is_remembered)
 
-    def _settle(self, jobs: Sequence[Job], failure: Exception) -> str:
+    def _handle_failure(self, jobs: Sequence[Job], failure: Exception) -> str:
         """Say what a failure means: the end for a single job, two smaller batches for several."""
         if _is_fatal(failure):
             for job in jobs:
@@ -183,31 +185,31 @@ class BatchRunner:
             torch.cuda.empty_cache()
         if len(jobs) > 1 or (jobs[0].images > 1 and self._limits.limit > 1):
             self._limits.shrink()
-        elif not self._later(jobs[0]):
+        elif not self._requeue(jobs[0]):
             self._limits.quarantine(jobs[0])
             jobs[0].fail(ServiceError("too_costly"))
         return "out_of_memory"
 
     def _between(self, jobs: Sequence[Job]) -> None:
-        self._beat()
+        self._heartbeat()
         if not any(job.is_open for job in jobs):
-            raise Abandoned
+            raise RequestCancelled
 
 
-class _Voice:
+class AnswerStream:
     """Say the text of one answer as it comes, if anybody listens for it or for a text that ends it."""
 
     def __init__(self, job: Job, text: IncrementalDetokenizer) -> None:
         self._job, self._text = job, text
-        self._stops = StopTexts(job.stop)
-        self._said, self._tokens = "", 0
+        self._stops = StopSequences(job.stop)
+        self._shown, self._tokens = "", 0
 
-    def say(self, row: GeneratedSequence) -> bool:
+    def push(self, row: GeneratedSequence) -> bool:
         """Take in the tokens of a row so far; return True once a text that ends the answer has come."""
         if self._job.on_text is not None or self._job.stop:
-            self._said += self._stops.push(self._text.push(row.token_ids[self._tokens :]))
+            self._shown += self._stops.push(self._text.push(row.token_ids[self._tokens :]))
             self._tokens = len(row.token_ids)
-            self._job.send(self._said)
+            self._job.send(self._shown)
         return self._stops.is_hit
 
 
@@ -224,7 +226,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in words or "ALLOC_FAILED" in words
 
 
-class Unwatched:
+class NullObserver:
     """Tell nobody."""
 
     def batch_ended(self, method: str, rows: int, images: int, seconds: float, outcome: str) -> None:
@@ -237,6 +239,6 @@ class Unwatched:
 def answer_here(models: Models, prepared: Prepared, timer: StageTimer | None = None) -> Inferred:
     """Answer a prepared question now. Raises what its models raise, and ServiceError."""
     job = Job(prepared, timer or StageTimer())
-    for _ in BatchRunner(models, Batcher(len(prepared.frames)), Unwatched(), lambda: None).run([job]):
+    for _ in BatchRunner(models, BatchQueue(len(prepared.frames)), NullObserver(), lambda: None).run([job]):
         pass
     return job.answer.result()

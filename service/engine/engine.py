@@ -12,11 +12,11 @@ from typing import Generic, ParamSpec, Protocol, TypeVar
 import torch
 
 from service.engine.admission import Admission
-from service.engine.batch_queue import Batcher
+from service.engine.batch_queue import BatchQueue
 from service.engine.batch_runner import BatchRunner
 from service.engine.jobs import Job
 from service.engine.model_thread import ModelThread
-from service.engine.vision_stage import Watcher
+from service.engine.vision_stage import BatchObserver
 from service.pipeline.models import Models
 from service.pipeline.prepare import Inferred
 from service.settings import Settings
@@ -25,7 +25,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class EngineObserver(Watcher, Protocol):
+class EngineObserver(BatchObserver, Protocol):
     """What the engine reports to; service.telemetry.Telemetry."""
 
     def watch(self, name: str, description: str, read: Callable[[], float]) -> None: ...
@@ -42,17 +42,21 @@ class Engine:
     ) -> None:
         self.admission = Admission(settings.max_queue + settings.max_batch)
         self._observer = observer
-        self._batcher = Batcher(settings.max_batch)
+        self._batch_queue = BatchQueue(settings.max_batch)
         # Every thread that uses torch gets an OpenMP team. With more teams than cores, OpenMP threads sleep
         # between operations instead of spinning, and the model's many small ones take half as long again.
         self._decoders = ThreadPoolExecutor(settings.decode_threads, "decode", _use_one_torch_thread)
-        self.model_thread = ModelThread(self._batcher, settings.num_threads, on_death)
+        self.model_thread = ModelThread(self._batch_queue, settings.num_threads, on_death)
         for name, description, read in (
-            ("inside", "Requests that hold a place", lambda: self.admission.inside),
+            ("in_flight", "Requests that hold a slot", lambda: self.admission.in_flight),
             ("queue_depth", "Requests that wait for the model", lambda: self.model_thread.waiting),
             ("running", "Batches that run", lambda: self.model_thread.running),
-            ("batch_limit", "Most images of a batch at present", lambda: self._batcher.limit),
-            ("heartbeat_age_seconds", "Silence of the model thread", lambda: self.model_thread.silence_s),
+            ("batch_limit", "Most images of a batch at present", lambda: self._batch_queue.limit),
+            (
+                "heartbeat_age_seconds",
+                "Silence of the model thread",
+                lambda: self.model_thread.heartbeat_age_s,
+            ),
         ):
             observer.watch(name, description, read)
 
@@ -78,10 +82,10 @@ class Engine:
         self.model_thread.use(
             BatchRunner(
                 models,
-                self._batcher,
+                self._batch_queue,
                 self._observer,
-                self.model_thread.beat,
-                self.model_thread.take_back,
+                self.model_thread.heartbeat,
+                self.model_thread.requeue,
                 self.admission.served,
             )
         )

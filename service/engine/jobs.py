@@ -14,24 +14,24 @@ from service.pipeline.prepare import Inferred, Prepared
 from service.timing import StageTimer
 
 
-class Abandoned(Exception):
+class RequestCancelled(Exception):
     """Stop work that nobody waits for any more."""
 
 
-class Wanted(Protocol):
+class Waiter(Protocol):
     """Whoever waits: a service.api.request_context.Call, or the command line."""
 
     where: Any
 
     @property
-    def is_wanted(self) -> bool: ...
+    def is_active(self) -> bool: ...
 
 
-class Always:
+class NoDeadline:
     """Wait for an answer however long it takes, in no queue."""
 
     where = "model"
-    is_wanted = True
+    is_active = True
 
 
 @dataclass(eq=False)
@@ -44,7 +44,7 @@ class Job:
 
     prepared: Prepared
     timer: StageTimer
-    call: Wanted = field(default_factory=Always)
+    waiter: Waiter = field(default_factory=NoDeadline)
     stop: tuple[str, ...] = ()
     on_text: Callable[[str], None] | None = None
     answer: Future[Inferred] = field(default_factory=Future)
@@ -52,12 +52,12 @@ class Job:
     waits: bool = False  # in a queue, or for the other half of a batch that failed
     was_looked_up: bool = False  # its frames, so that they count once
     ran_encoder: bool = False
-    said: str = ""  # given to on_text, and not to come twice if a batch is run again
+    sent_text: str = ""  # given to on_text, and not to come twice if a batch is run again
 
     @property
     def is_open(self) -> bool:
         """Say whether the answer is still to be found, and wanted."""
-        return self.call.is_wanted and not self.answer.done()
+        return self.waiter.is_active and not self.answer.done()
 
     @property
     def group(self) -> Hashable:
@@ -73,17 +73,17 @@ class Job:
         """Note that the waiting is over."""
         if self.waits:
             self.timer.mark("queue")
-        self.waits, self.call.where = False, "model"
+        self.waits, self.waiter.where = False, "model"
 
     def send(self, text: str) -> None:
         """Hand on what is new of the text so far; a batch that runs again comes by the same text twice."""
-        if self.on_text is None or self.said.startswith(text):
+        if self.on_text is None or self.sent_text.startswith(text):
             return
-        if not text.startswith(self.said):  # in low precision; what was said cannot be taken back
+        if not text.startswith(self.sent_text):  # in low precision; what was said cannot be taken back
             self.fail(ServiceError("internal"))
             return
-        self.on_text(text[len(self.said) :])
-        self.said = text
+        self.on_text(text[len(self.sent_text) :])
+        self.sent_text = text
 
     def succeed(self, inferred: Inferred) -> None:
         """Deliver the answer, unless nobody waits any more."""

@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from service.engine.batch_queue import Batcher
+from service.engine.batch_queue import BatchQueue
 from service.engine.batch_runner import BatchRunner, FatalDeviceError
 from service.engine.jobs import Job
 from service.errors import ServiceError
@@ -38,25 +38,25 @@ class ModelThread:
     """Run batches, one piece of work at a time. `on_death` is called if the thread has to end early."""
 
     def __init__(
-        self, batcher: Batcher, torch_threads: int | None, on_death: Callable[[BaseException], None]
+        self, batch_queue: BatchQueue, torch_threads: int | None, on_death: Callable[[BaseException], None]
     ) -> None:
-        self._batcher, self._on_death = batcher, on_death
+        self._batch_queue, self._on_death = batch_queue, on_death
         self._runner: BatchRunner | None = None
         self._changed = Condition()
-        self._errands: deque[tuple[Future[Any], Callable[[], None]]] = deque()
+        self._tasks: deque[tuple[Future[Any], Callable[[], None]]] = deque()
         self._running: deque[tuple[list[Job], Iterator[None]]] = deque()
         self._is_closing = False
-        self._last_beat = perf_counter()
+        self._last_heartbeat = perf_counter()
         # Not a daemon's work to lose: `close` ends it. But a process that must end now does not wait for it.
         self._thread = Thread(
-            target=self._live, args=(torch_threads or TORCH_THREADS,), name="model", daemon=True
+            target=self._loop, args=(torch_threads or TORCH_THREADS,), name="model", daemon=True
         )
         self._thread.start()
 
     @property
-    def silence_s(self) -> float:
+    def heartbeat_age_s(self) -> float:
         """Return the seconds since the last sign of life: a piece of work done, or a tick of idling."""
-        return perf_counter() - self._last_beat
+        return perf_counter() - self._last_heartbeat
 
     @property
     def is_alive(self) -> bool:
@@ -66,7 +66,7 @@ class ModelThread:
     @property
     def waiting(self) -> int:
         """Count the jobs that wait."""
-        return len(self._batcher)
+        return len(self._batch_queue)
 
     @property
     def running(self) -> int:
@@ -76,30 +76,30 @@ class ModelThread:
     def use(self, runner: BatchRunner) -> None:
         """Answer jobs from now on."""
         self._runner = runner
-        self.beat()
+        self.heartbeat()
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Give a sign of life."""
-        self._last_beat = perf_counter()
+        self._last_heartbeat = perf_counter()
 
     def submit(self, job: Job) -> None:
         """Let a job wait for its batch. Raises ServiceError if the thread does not run any more."""
         with self._changed:
             if self._is_closing or not self.is_alive:
                 raise ServiceError("not_ready", reason="failed", retry_after_s=5)
-            self._batcher.add(job)
+            self._batch_queue.add(job)
             self._changed.notify()
 
     def forget(self, job: Job) -> None:
         """Let a job wait no longer: nobody does. One that runs finds out by itself."""
         with self._changed:
-            self._batcher.forget(job)
+            self._batch_queue.forget(job)
 
     def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run work that is no job, such as loading, in this thread and before all that waits."""
         future: Future[T] = Future()
 
-        def errand() -> None:
+        def task() -> None:
             if not future.set_running_or_notify_cancel():
                 return
             try:
@@ -108,16 +108,16 @@ class ModelThread:
                 future.set_exception(error)
 
         with self._changed:
-            self._errands.append((future, errand))
+            self._tasks.append((future, task))
             self._changed.notify()
         return future
 
-    def take_back(self, job: Job) -> bool:
+    def requeue(self, job: Job) -> bool:
         """Let a job wait that found no memory, if another batch holds some; else return False."""
         if not self._running:
             return False
         with self._changed:
-            self._batcher.add(job)
+            self._batch_queue.add(job)
         return True
 
     def close(self, timeout_s: float | None = None) -> bool:
@@ -128,13 +128,13 @@ class ModelThread:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def _live(self, torch_threads: int) -> None:
+    def _loop(self, torch_threads: int) -> None:
         # Every thread that uses torch gets an OpenMP team; asking for its size makes torch fix it now.
         torch.set_num_threads(torch_threads)
         torch.get_num_threads()
         try:
             while self._turn():
-                self.beat()
+                self.heartbeat()
         except BaseException as error:
             log.critical("the model thread has died: %s", error, exc_info=error)
             self._fail_all()
@@ -144,9 +144,9 @@ class ModelThread:
 
     def _turn(self) -> bool:
         """Do one thing: an errand, the start of a batch, or a few tokens; wait if there is nothing to do."""
-        errand, jobs = self._next()
-        if errand is not None:
-            errand()
+        task, jobs = self._next()
+        if task is not None:
+            task()
         if self._is_closing and not jobs:
             return False
         if jobs:
@@ -156,7 +156,7 @@ class ModelThread:
             if not self._running:
                 break
             self._step()
-            self.beat()
+            self.heartbeat()
         return True
 
     def _step(self) -> None:
@@ -177,20 +177,20 @@ class ModelThread:
 
     def _next(self) -> tuple[Callable[[], None] | None, list[Job]]:
         with self._changed:
-            if not (self._errands or self._running or len(self._batcher) or self._is_closing):
+            if not (self._tasks or self._running or len(self._batch_queue) or self._is_closing):
                 self._changed.wait(TICK_S)
             if self._is_closing:
                 return None, []
-            if self._errands:
-                return self._errands.popleft()[1], []
+            if self._tasks:
+                return self._tasks.popleft()[1], []
             has_room = self._runner is not None and len(self._running) < MAX_RUNNING
-            return None, self._batcher.take() if has_room else []
+            return None, self._batch_queue.take() if has_room else []
 
     def _fail_all(self) -> None:
         with self._changed:
             self._is_closing = True
-            waiting = self._batcher.clear()
-            for future, _ in self._errands:
+            waiting = self._batch_queue.clear()
+            for future, _ in self._tasks:
                 future.cancel()
         for jobs, _ in self._running:
             waiting += jobs

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
-def cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
+def truncate_at_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:
     """Return a text up to the stop that is complete first, and whether there is one."""
     found = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
     return (text[: min(found)[1]], True) if found else (text, False)
 
 
 @dataclass
-class StopTexts:
+class StopSequences:
     """Let text through as `cut` does, piece by piece; hold back what may be the beginning of a stop."""
 
     stops: Sequence[str]
@@ -24,12 +24,12 @@ class StopTexts:
         """Return what may be shown now; nothing more once a stop was found."""
         if self.is_hit:
             return ""
-        text, self.is_hit = cut(self._held + delta, self.stops)
-        shown = text if self.is_hit else text[: len(text) - self._beginning(text)]
+        text, self.is_hit = truncate_at_stop(self._held + delta, self.stops)
+        shown = text if self.is_hit else text[: len(text) - self._partial_stop(text)]
         self._held = text[len(shown) :]
         return shown
 
-    def _beginning(self, text: str) -> int:
+    def _partial_stop(self, text: str) -> int:
         """Return how many characters at the end of `text` are the beginning of a stop."""
         sizes = (size for stop in self.stops for size in range(1, len(stop)) if text.endswith(stop[:size]))
         return max(sizes, default=0)

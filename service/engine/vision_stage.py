@@ -15,7 +15,7 @@ from torch import Tensor
 from service.engine.jobs import Job
 from service.pipeline.depth_summary import Understood, of_estimate
 from service.pipeline.frame_cache import EncodedFrame
-from service.pipeline.frames import Frame, encode_frames, estimate_depth, steer
+from service.pipeline.frames import Frame, attach_spatial, estimate_depth, frame_features
 from service.pipeline.models import Models
 from vlm import synchronize
 
@@ -23,7 +23,7 @@ Tag = tuple[bytes, int]  # a frame's key, and the number of its job where it mus
 SHARED = -1
 
 
-class Watcher(Protocol):
+class BatchObserver(Protocol):
     """Who hears what was remembered and how batches ended; service.telemetry.Telemetry."""
 
     def frames_looked_up(self, hits: int, misses: int) -> None: ...
@@ -31,7 +31,7 @@ class Watcher(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class EncodedJob:
     """What became of the frames of one job.
 
     features: [n, M, D]. understood: of each frame whose depth was estimated, now or before. cached: no
@@ -44,16 +44,16 @@ class Seen:
     is_remembered: bool
 
 
-def see_frames(
-    models: Models, jobs: Sequence[Job], limit: int, watcher: Watcher, between: Callable[[], None]
-) -> dict[Job, Seen]:
+def encode_frames(
+    models: Models, jobs: Sequence[Job], limit: int, observer: BatchObserver, between: Callable[[], None]
+) -> dict[Job, EncodedJob]:
     """Return what the language model reads of every job of a group; jobs without finite numbers are left out.
 
     At most `limit` frames are encoded at once. `between` is called before every layer and may raise to stop.
     """
     tags = {job: _tags(job, number) for number, job in enumerate(jobs)}
     known, todo, leaders = _look_up(models, tags)
-    _count(watcher, tags, leaders)
+    _count(observer, tags, leaders)
     todo, estimated = _estimated(models, jobs, todo, leaders)
     if todo:
         known |= _encoded(models, jobs, todo, estimated, limit, between)
@@ -62,7 +62,7 @@ def see_frames(
         job.ran_encoder = True
     fresh = {tag for tag, (_, was_known) in estimated.items() if not was_known}
     return {
-        job: Seen(
+        job: EncodedJob(
             torch.stack([known[tag].features for tag in own]),
             tuple(part for tag in own if (part := known[tag].understood) is not None),
             cached=not job.ran_encoder,
@@ -73,11 +73,11 @@ def see_frames(
     }
 
 
-def _count(watcher: Watcher, tags: dict[Job, list[Tag]], leaders: dict[Job, set[Tag]]) -> None:
+def _count(observer: BatchObserver, tags: dict[Job, list[Tag]], leaders: dict[Job, set[Tag]]) -> None:
     """Count the frames of each job once, also if its batch has to run again."""
     new = [job for job in tags if not job.was_looked_up]
     misses = sum(len(leaders.get(job, ())) for job in new)
-    watcher.frames_looked_up(sum(len(tags[job]) for job in new) - misses, misses)
+    observer.frames_looked_up(sum(len(tags[job]) for job in new) - misses, misses)
     for job in new:
         job.was_looked_up = True
 
@@ -117,10 +117,10 @@ def _estimated(
     assert models.estimation is not None, "frames wait only for an estimator that is there"
     depths, known = estimate_depth(list(waiting.values()), models.estimation)
     _mark(jobs, leaders, "estimate")
-    ready = steer(jobs[0].prepared.plan, list(waiting.values()), depths)
-    said = zip(map(of_estimate, depths), known, strict=True)
+    ready = attach_spatial(jobs[0].prepared.plan, list(waiting.values()), depths)
+    described = zip(map(of_estimate, depths), known, strict=True)
     _mark(jobs, leaders, "depth")
-    return todo | dict(zip(waiting, ready, strict=True)), dict(zip(waiting, said, strict=True))
+    return todo | dict(zip(waiting, ready, strict=True)), dict(zip(waiting, described, strict=True))
 
 
 def _encoded(
@@ -136,7 +136,7 @@ def _encoded(
     encoded: dict[Tag, EncodedFrame] = {}
     for start in range(0, len(tags), limit):
         part = tags[start : start + limit]
-        features = encode_frames(models.vlm, plan, [todo[tag] for tag in part], between)
+        features = frame_features(models.vlm, plan, [todo[tag] for tag in part], between)
         finite = torch.isfinite(features).flatten(1).all(dim=1).tolist()
         for tag, own, is_finite in zip(part, features, finite, strict=True):
             if is_finite:

@@ -18,13 +18,13 @@ from tosa import METHODS, MergePlan, position_tokens, spatial_tokens
 Source = Literal["client", "estimate", "none"]
 
 
-def depth_source(asked: VqaRequest, plan: MergePlan, settings: Settings) -> Source | None:
+def depth_source(request: VqaRequest, plan: MergePlan, settings: Settings) -> Source | None:
     """Choose where depth comes from; None if the scene steers nothing. Raises ServiceError."""
     if not plan.needs_spatial:
         return None
-    if asked.fields.depth is not None:
-        return asked.fields.depth
-    if asked.depths:
+    if request.fields.depth is not None:
+        return request.fields.depth
+    if request.depths:
         return "client"
     if settings.estimates_depth:
         return "estimate"
@@ -32,16 +32,16 @@ def depth_source(asked: VqaRequest, plan: MergePlan, settings: Settings) -> Sour
 
 
 def read_depth_of(
-    asked: VqaRequest, at: int, image: Image.Image, settings: Settings
+    request: VqaRequest, at: int, image: Image.Image, settings: Settings
 ) -> tuple[DepthMap, DepthReport] | None:
     """Read the depth that was sent with an image, None if none was.
 
     Read even if it will not be used: a bad file is an error, never ignored. Raises DepthError.
     """
-    if not asked.depths:
+    if not request.depths:
         return None
-    options = asked.fields.format_options()
-    depth, report = read_depth(asked.depths[at], max_pixels=settings.max_image_px, **options)
+    options = request.fields.format_options()
+    depth, report = read_depth(request.depths[at], max_pixels=settings.max_image_px, **options)
     check_alignment(depth, (image.height, image.width))
     return depth, report
 

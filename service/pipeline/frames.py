@@ -42,7 +42,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Look:
+class EncodeOptions:
     """Say how the images of one question are looked at.
 
     tenant: whose remembered frames may be used, None where nobody has a key. remember: whether any may.
@@ -54,7 +54,7 @@ class Look:
     remember: bool
 
 
-def to_frame(models: Models, image: Image.Image, look: Look, spatial: Tensor | None) -> Frame:
+def to_frame(models: Models, image: Image.Image, options: EncodeOptions, spatial: Tensor | None) -> Frame:
     """Name an image by all that its encoding depends on; recall it, or make what the encoder needs.
 
     spatial: [P, D] where it is known. Any thread may call.
@@ -62,21 +62,21 @@ def to_frame(models: Models, image: Image.Image, look: Look, spatial: Tensor | N
     vlm = models.vlm
     key = frame_key(
         image,
-        plan=look.plan,
+        plan=options.plan,
         vlm_id=vlm.id,
         revision=vlm.revision,
         image_settings=vlm.image_processor,
         dtype=vlm.dtype,
         device_type=vlm.device.type,
-        depth=_depth_identity(models, look.source, spatial),
-        tenant=look.tenant,
+        depth=_depth_identity(models, options.source, spatial),
+        tenant=options.tenant,
     )
-    encoded = models.frames.get(key) if look.remember else None
+    encoded = models.frames.get(key) if options.remember else None
     if encoded is not None:
         return Frame(key, encoded)
-    waiting = to_wait(image) if look.source == "estimate" else None
+    waiting = to_wait(image) if options.source == "estimate" else None
     pixels = pixel_values(vlm, [image], device="cpu")[0]
-    return Frame(key, None, pixels, spatial, waiting, (look.tenant or "") if look.remember else None)
+    return Frame(key, None, pixels, spatial, waiting, (options.tenant or "") if options.remember else None)
 
 
 def estimate_depth(frames: Sequence[Frame], estimation: Estimation) -> tuple[list[DepthMap], list[bool]]:
@@ -89,14 +89,14 @@ def estimate_depth(frames: Sequence[Frame], estimation: Estimation) -> tuple[lis
     return estimation.estimate(images, [frame.tenant for frame in frames])
 
 
-def steer(plan: MergePlan, frames: Sequence[Frame], depths: Sequence[DepthMap]) -> list[Frame]:
+def attach_spatial(plan: MergePlan, frames: Sequence[Frame], depths: Sequence[DepthMap]) -> list[Frame]:
     """Give frames the spatial tokens of their depth."""
     spatial = spatial_of(plan, depths)
     return [replace(frame, spatial=own, to_estimate=None) for frame, own in zip(frames, spatial, strict=True)]
 
 
 @torch.inference_mode()
-def encode_frames(
+def frame_features(
     vlm: Vlm,
     plan: MergePlan,
     frames: Sequence[Frame],

@@ -23,13 +23,13 @@ def inspect(
     costs: counts what is decoded. Raises DepthError, and ServiceError for the image.
     """
     costs = costs or Costs()
-    seen = None if image is None else decode_image(image, max_px)
-    costs.pixels += 0 if seen is None else seen.width * seen.height
+    decoded = None if image is None else decode_image(image, max_px)
+    costs.pixels += 0 if decoded is None else decoded.width * decoded.height
     read, report = read_depth(depth, max_pixels=max_px, **fields.format_options())
     costs.pixels += read.values.size
-    if seen is not None:
-        check_alignment(read, (seen.height, seen.width))
-    return read, described(report, same_view=None if seen is None else True)
+    if decoded is not None:
+        check_alignment(read, (decoded.height, decoded.width))
+    return read, described(report, same_view=None if decoded is None else True)
 
 
 def described(report: DepthReport, same_view: bool | None) -> DepthInspection:
@@ -46,7 +46,7 @@ def described(report: DepthReport, same_view: bool | None) -> DepthInspection:
     )
 
 
-def picture_of(depth: DepthMap) -> str:
+def image_base64(depth: DepthMap) -> str:
     """Draw a depth map as a PNG in base64."""
     return base64.b64encode(png_of(depth_picture(depth))).decode()
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from service.budgets import Costs
 from service.pipeline.depth_source import Source, depth_source, read_depth_of, spatial_for
 from service.pipeline.depth_summary import of_report, used
-from service.pipeline.frames import Frame, Look, estimate_depth, stacked, steer, to_frame
+from service.pipeline.frames import EncodeOptions, Frame, attach_spatial, estimate_depth, stacked, to_frame
 from service.pipeline.images import decode_image
 from service.pipeline.models import Models
 from service.pipeline.planning import plan_request
@@ -74,7 +74,7 @@ class Inferred:
 
 def prepare(
     models: Models,
-    asked: VqaRequest,
+    request: VqaRequest,
     settings: Settings,
     timer: StageTimer,
     tenant: str | None = None,
@@ -87,16 +87,16 @@ def prepare(
     refused. check: called between images, and may raise to stop. Raises ServiceError, DepthError, PlanError,
     and VlmError for a prompt that is too long.
     """
-    plan = plan_request(asked.fields, asked.wants_depth, models.vlm.shape)
-    source = depth_source(asked, plan, settings)
-    prompt = _prompt(models.vlm, asked, [plan.tokens_out] * len(asked.images))
+    plan = plan_request(request.fields, request.wants_depth, models.vlm.shape)
+    source = depth_source(request, plan, settings)
+    prompt = _prompt(models.vlm, request, [plan.tokens_out] * len(request.images))
     timer.mark("preprocess")
-    look = Look(plan, source, tenant, asked.fields.cache)
+    options = EncodeOptions(plan, source, tenant, request.fields.cache)
     frames, reports = [], []
-    for at, data in enumerate(asked.images):
+    for at, data in enumerate(request.images):
         check()
         image = decode_image(data, settings.max_image_px)
-        depth = read_depth_of(asked, at, image, settings)
+        depth = read_depth_of(request, at, image, settings)
         timer.mark("decode")
         if costs is not None:
             costs.pixels += image.width * image.height * (1 if depth is None else 2)
@@ -104,16 +104,16 @@ def prepare(
             reports.append(of_report(depth[1]))
         spatial = spatial_for(plan, source, None if depth is None else depth[0])
         timer.mark("depth" if source == "client" else "preprocess")
-        frames.append(to_frame(models, image, look, spatial))
+        frames.append(to_frame(models, image, options, spatial))
         timer.mark("preprocess")
     return Prepared(
         prompt,
-        _repeatable(asked.fields.generation_params()),
+        _repeatable(request.fields.generation_params()),
         plan,
         tuple(frames),
         source,
         None if source in (None, "estimate") else used(source, reports if source == "client" else ()),
-        asked.fields.cache,
+        request.fields.cache,
     )
 
 
@@ -123,15 +123,15 @@ def see(models: Models, prepared: Prepared, trace: list[Tokens] | None = None) -
     frames: Sequence[Frame] = prepared.frames
     if prepared.source == "estimate":
         assert models.estimation is not None, "depth_source asks for an estimate only of an estimator"
-        frames = steer(prepared.plan, frames, estimate_depth(frames, models.estimation)[0])
+        frames = attach_spatial(prepared.plan, frames, estimate_depth(frames, models.estimation)[0])
     pixels, spatial = stacked(models.vlm, frames)
     return encode(models.vlm.tower, pixels, prepared.plan, spatial, trace=trace)
 
 
-def _prompt(vlm: Vlm, asked: VqaRequest, counts: Sequence[int]) -> Tensor:
+def _prompt(vlm: Vlm, request: VqaRequest, counts: Sequence[int]) -> Tensor:
     """Write the prompt, [1, T] on the CPU; refuse one that leaves no room for an answer."""
-    turns = asked.turns
-    ids = prompt_ids(vlm, asked.fields.question, counts) if turns is None else chat_ids(vlm, turns, counts)
+    turns = request.turns
+    ids = prompt_ids(vlm, request.fields.question, counts) if turns is None else chat_ids(vlm, turns, counts)
     require_room(vlm, [ids])
     return ids.cpu()
 

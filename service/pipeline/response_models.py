@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.timing import TimingsMs
 
 
-def told(description: str, *examples: Any, **more: Any) -> Any:
+def described_field(description: str, *examples: Any, **more: Any) -> Any:
     """Describe a field of a response, with examples."""
     return Field(description=description, examples=list(examples) or None, **more)
 
@@ -23,27 +23,35 @@ class ResponseModel(BaseModel):
 class ModelUsed(ResponseModel):
     """Name the model that answered."""
 
-    id: str = told("Name of the model.", "room-tiny")
-    revision: str = told("Its revision, or a digest of its weights.", "0123456789abcdef")
+    id: str = described_field("Name of the model.", "room-tiny")
+    revision: str = described_field("Its revision, or a digest of its weights.", "0123456789abcdef")
 
 
 class MergeDone(ResponseModel):
     """Say what merging did, token counts summed over images. From r on, a field is there where it acted."""
 
-    method: str = told("Method that merged.", "tosa")
-    keep_ratio: float = told("Share of visual tokens that was kept in fact.", 0.25)
-    tokens_in: int = told("Visual tokens before merging.", 576)
-    tokens_out: int = told("Visual tokens that the language model read.", 144)
-    vit_flops_ratio: float = told("Floating-point operations of the encoder, relative to no merging.", 0.61)
-    prop_attn: bool = told("Whether proportional attention was on.", True)
-    r: int | list[int] | None = told("Tokens removed at each layer.", 8, default=None)
-    r_hw: tuple[int, int] | None = told("Rows and columns removed at each layer.", [1, 1], default=None)
-    layers: list[int] | None = told(
+    method: str = described_field("Method that merged.", "tosa")
+    keep_ratio: float = described_field("Share of visual tokens that was kept in fact.", 0.25)
+    tokens_in: int = described_field("Visual tokens before merging.", 576)
+    tokens_out: int = described_field("Visual tokens that the language model read.", 144)
+    vit_flops_ratio: float = described_field(
+        "Floating-point operations of the encoder, relative to no merging.", 0.61
+    )
+    prop_attn: bool = described_field("Whether proportional attention was on.", True)
+    r: int | list[int] | None = described_field("Tokens removed at each layer.", 8, default=None)
+    r_hw: tuple[int, int] | None = described_field(
+        "Rows and columns removed at each layer.", [1, 1], default=None
+    )
+    layers: list[int] | None = described_field(
         "Layers where tokens were removed, unless any layer may.", [0, 1, 2], default=None
     )
-    alpha: str | float | list[float] | None = told("Weight of the visual term.", "increase", default=None)
-    spatial_kernel: str | None = told("How similarity fell with distance.", "sinusoidal", default=None)
-    options: dict[str, int | float | str | None] | None = told(
+    alpha: str | float | list[float] | None = described_field(
+        "Weight of the visual term.", "increase", default=None
+    )
+    spatial_kernel: str | None = described_field(
+        "How similarity fell with distance.", "sinusoidal", default=None
+    )
+    options: dict[str, int | float | str | None] | None = described_field(
         "All options of the method, as they were used.", {"tau": 0.8}, default=None
     )
 
@@ -51,32 +59,32 @@ class MergeDone(ResponseModel):
 class Guessed(ResponseModel):
     """Name what nobody said about a depth file, and say how it was guessed."""
 
-    field: str = told("What was guessed.", "scale")
-    sentence: str = told("How.", "Integers were taken as millimetres.")
+    field: str = described_field("What was guessed.", "scale")
+    sentence: str = described_field("How.", "Integers were taken as millimetres.")
 
 
 class DepthUnderstood(ResponseModel):
     """Say what depth was understood as."""
 
-    kind: str | None = told(
+    kind: str | None = described_field(
         "metric, inverse (grows towards the camera) or relative (an order without a unit).", "metric"
     )
-    unit: str | None = told("m, 1/m or null.", "m")
-    range: tuple[float, float] | None = told(
+    unit: str | None = described_field("m, 1/m or null.", "m")
+    range: tuple[float, float] | None = described_field(
         "Nearest and farthest valid value, in that unit or in the numbers given.", [0.5, 4.2]
     )
-    scale: float | None = told("Numbers of the file that make one unit.", 1000)
-    preset: str | None = told("The depth_preset that was sent.", "scannet")
-    valid_ratio: float | None = told("Share of pixels that are not holes.", 0.98)
-    guessed: list[Guessed] = told("What the request did not say, and how it was guessed.")
+    scale: float | None = described_field("Numbers of the file that make one unit.", 1000)
+    preset: str | None = described_field("The depth_preset that was sent.", "scannet")
+    valid_ratio: float | None = described_field("Share of pixels that are not holes.", 0.98)
+    guessed: list[Guessed] = described_field("What the request did not say, and how it was guessed.")
 
 
 class Estimator(ResponseModel):
     """Name the depth estimator."""
 
-    id: str = told("Name of the estimator.", "room-depth-tiny")
-    revision: str = told("Its revision, or a digest of its weights.", "0123456789abcdef")
-    licence: str | None = told("Its licence; null: its card names none.", "apache-2.0")
+    id: str = described_field("Name of the estimator.", "room-depth-tiny")
+    revision: str = described_field("Its revision, or a digest of its weights.", "0123456789abcdef")
+    licence: str | None = described_field("Its licence; null: its card names none.", "apache-2.0")
 
 
 class DepthUsed(DepthUnderstood):
@@ -86,9 +94,9 @@ class DepthUsed(DepthUnderstood):
     valid_ratio; every guess once.
     """
 
-    source: str = told("client, estimate, or none (row and column only).", "client")
-    estimator: Estimator | None = told("Who estimated the depth; null unless source is estimate.")
-    cached: bool | None = told(
+    source: str = described_field("client, estimate, or none (row and column only).", "client")
+    estimator: Estimator | None = described_field("Who estimated the depth; null unless source is estimate.")
+    cached: bool | None = described_field(
         "Whether all estimates came from the cache; null unless source is estimate.", True
     )
 
@@ -96,16 +104,16 @@ class DepthUsed(DepthUnderstood):
 class DepthInspection(DepthUnderstood):
     """Say what a depth file was understood as."""
 
-    format: str = told("Format of the file.", "png")
-    dtype: str = told("Type of its numbers.", "uint16")
-    height: int = told("Height in pixels.", 480)
-    width: int = told("Width in pixels.", 640)
-    median: float = told("Median of the valid pixels, as range.", 1.9)
-    notes: list[str] = told(
+    format: str = described_field("Format of the file.", "png")
+    dtype: str = described_field("Type of its numbers.", "uint16")
+    height: int = described_field("Height in pixels.", 480)
+    width: int = described_field("Width in pixels.", 640)
+    median: float = described_field("Median of the valid pixels, as range.", 1.9)
+    notes: list[str] = described_field(
         "Warnings about the file, which was accepted nevertheless.",
         ["Less than a tenth of the depth is valid."],
     )
-    same_view: bool | None = told(
+    same_view: bool | None = described_field(
         "true if an image was sent and shows the same view; null without one.", True
     )
 
@@ -113,27 +121,27 @@ class DepthInspection(DepthUnderstood):
 class Usage(ResponseModel):
     """Count the tokens of the language model."""
 
-    prompt_tokens: int = told("Tokens read, visual tokens included.", 160)
-    completion_tokens: int = told("Tokens generated.", 2)
+    prompt_tokens: int = described_field("Tokens read, visual tokens included.", 160)
+    completion_tokens: int = described_field("Tokens generated.", 2)
 
 
 class Answered(ResponseModel):
     """Hold an answer and what was done for it, without the names of request and model."""
 
-    answer: str = told("The answer.", "2")
-    merge: MergeDone = told("What merging did.")
-    depth: DepthUsed | None = told(
+    answer: str = described_field("The answer.", "2")
+    merge: MergeDone = described_field("What merging did.")
+    depth: DepthUsed | None = described_field(
         "Which depth guided the merging; null if none did, even if depth was sent."
     )
-    usage: Usage = told("Tokens of the language model.")
-    finish_reason: Literal["stop", "length"] = told("length: cut off at max_new_tokens.", "stop")
-    cached: bool = told("Whether every frame came from the cache, so that no encoder ran.", False)
-    batch_size: int = told("Questions in the same batch, this one included.", 1)
-    timings_ms: TimingsMs = told("Time of each stage in milliseconds.")
+    usage: Usage = described_field("Tokens of the language model.")
+    finish_reason: Literal["stop", "length"] = described_field("length: cut off at max_new_tokens.", "stop")
+    cached: bool = described_field("Whether every frame came from the cache, so that no encoder ran.", False)
+    batch_size: int = described_field("Questions in the same batch, this one included.", 1)
+    timings_ms: TimingsMs = described_field("Time of each stage in milliseconds.")
 
 
 class VqaResponse(Answered):
     """Answer a question and say what was done for it."""
 
-    request_id: str = told("Name of the request, as in X-Request-ID.", "robot-7.0042")
-    model: ModelUsed = told("The model that answered.")
+    request_id: str = described_field("Name of the request, as in X-Request-ID.", "robot-7.0042")
+    model: ModelUsed = described_field("The model that answered.")

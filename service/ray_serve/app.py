@@ -83,11 +83,11 @@ def build_app(args: Scale) -> serve.Application:
 
 def deployment_options(scale: Scale, settings: Settings) -> dict[str, Any]:
     """Return every limit by name; Ray's defaults are an endless queue, no deadline, 5 requests a replica."""
-    places = settings.max_queue + settings.max_batch
+    slots = settings.max_queue + settings.max_batch
     return {
         "name": NAME,
-        "max_ongoing_requests": 2 * places + 8,  # above our own places, so that our admission refuses first
-        "max_queued_requests": places * scale.max_replicas,
+        "max_ongoing_requests": 2 * slots + 8,  # above our own places, so that our admission refuses first
+        "max_queued_requests": slots * scale.max_replicas,
         "backpressure_config": BackpressureConfig(status_code=503, retry_after_s=1),
         "request_router_config": RequestRouterConfig(
             request_router_class=ROUTER, request_router_kwargs={"crowded": settings.max_batch + 1}

@@ -190,7 +190,7 @@ def _with_one_id(message: Message, request_id: str) -> Message:
 
 
 async def _refuse(refusal: ServiceError, scope: Scope, receive: Receive, send: Send) -> None:
-    asked = request_id_of(Headers(scope=scope))
-    headers = {**headers_of(refusal), "X-Request-ID": asked}
-    body = error_body(refusal, asked, scope["path"])
+    request_id = request_id_of(Headers(scope=scope))
+    headers = {**headers_of(refusal), "X-Request-ID": request_id}
+    body = error_body(refusal, request_id, scope["path"])
     await JSONResponse(body, status_of(refusal), headers)(scope, receive, send)

@@ -46,11 +46,11 @@ class FrameRouter(RequestRouter):
         return [any_two] if self._is_crowded(home, candidate_replicas) else [[home], any_two]
 
     def _is_crowded(self, home: RunningReplica, others: Iterable[RunningReplica]) -> bool:
-        inside = self._inside
-        return inside(home) >= min(map(inside, others)) + self._crowded
+        in_flight = self._in_flight
+        return in_flight(home) >= min(map(in_flight, others)) + self._crowded
 
     @property
-    def _inside(self) -> Callable[[RunningReplica], int]:
+    def _in_flight(self) -> Callable[[RunningReplica], int]:
         known = self.replica_queue_len_cache
         return lambda replica: known.get(replica.replica_id) or 0
 

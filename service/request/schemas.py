@@ -86,7 +86,7 @@ class InspectFields(DepthFields):
 DEFAULT_KEEP_RATIO = 0.25
 
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
-Counts = Annotated[list[Count], Field(max_length=512)]
+LayerCounts = Annotated[list[Count], Field(max_length=512)]
 Weights = Annotated[list[float], Field(max_length=512)]
 Pair = Annotated[list[Count], Field(min_length=2, max_length=2)]
 Word = Annotated[str, Field(max_length=32)]
@@ -116,7 +116,7 @@ class MergeFields(BaseModel):
         description=f"Share of visual tokens to keep; {DEFAULT_KEEP_RATIO} if neither r nor r_hw is sent.",
         examples=[0.25, 0.5],
     )
-    r: Annotated[Count | Counts | None, BeforeValidator(numbers)] = Field(
+    r: Annotated[Count | LayerCounts | None, BeforeValidator(numbers)] = Field(
         default=None,
         description="Tokens to remove at each layer, or a list with one count per layer.",
         examples=[8, [8, 8, 4, 4]],
@@ -126,7 +126,7 @@ class MergeFields(BaseModel):
         description="Rows and columns to remove at each layer, for methods that keep a grid.",
         examples=[[1, 1]],
     )
-    layers: Annotated[Counts | None, BeforeValidator(number_list)] = Field(
+    layers: Annotated[LayerCounts | None, BeforeValidator(number_list)] = Field(
         default=None,
         description="Layers that may merge, counted from 0; the method's default if not sent.",
         examples=[[0, 1]],
@@ -230,8 +230,8 @@ class VqaFields(MergeFields, AskFields):
     def merge_spec(self, has_depth: bool) -> MergeSpec:
         """Return what the encoder is asked to do, with the defaults of this service filled in."""
         method = self.method or ("tosa" if has_depth else "none")
-        has_dial = (self.keep_ratio, self.r, self.r_hw) != (None, None, None)
-        is_default_ratio = METHODS[method].merges and not has_dial
+        has_budget = (self.keep_ratio, self.r, self.r_hw) != (None, None, None)
+        is_default_ratio = METHODS[method].merges and not has_budget
         return MergeSpec(
             method=method,
             keep_ratio=DEFAULT_KEEP_RATIO if is_default_ratio else self.keep_ratio,

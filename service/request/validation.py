@@ -121,13 +121,13 @@ def check_fields(raw: Mapping[str, Any], settings: Settings, *, strict: bool) ->
     return fields
 
 
-def check_counts(asked: VqaRequest, settings: Settings) -> None:
+def check_counts(request: VqaRequest, settings: Settings) -> None:
     """Check the number of files, and that depth can come from where it shall. Raises ServiceError."""
-    if not 1 <= len(asked.images) <= settings.max_images:
+    if not 1 <= len(request.images) <= settings.max_images:
         raise ServiceError("image_count", field="image", limit=settings.max_images)
-    if len(asked.depths) not in (0, len(asked.images)):
+    if len(request.depths) not in (0, len(request.images)):
         raise ServiceError("depth_count", field="depth")
-    if asked.fields.depth == "client" and not asked.depths:
+    if request.fields.depth == "client" and not request.depths:
         raise ServiceError("depth_count", reason="nothing_sent", field="depth")
-    if asked.fields.depth == "estimate" and not settings.estimates_depth:
+    if request.fields.depth == "estimate" and not settings.estimates_depth:
         raise ServiceError("estimate_off", field="depth", choices=("client", "none"))

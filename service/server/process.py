@@ -16,7 +16,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def ended_when_asked() -> Iterator[None]:
+def exit_on_signal() -> Iterator[None]:
     """Let a signal end the process at once, with code 0, until a server takes the signals over.
 
     Without this, the first process of a container ignores SIGTERM while it imports.
@@ -39,7 +39,7 @@ def handled(handler: Callable[[int, FrameType | None], object]) -> Iterator[None
             signal.signal(one, earlier)
 
 
-def leave(code: int) -> NoReturn:
+def exit_process(code: int) -> NoReturn:
     """End the process now. To take an interpreter with torch apart would last longer than to drain."""
     logging.shutdown()
     sys.stdout.flush()

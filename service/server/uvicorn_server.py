@@ -139,7 +139,7 @@ class Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             connection.shutdown()
         if not await self._is_quiet(self._limit_s):
-            await self._cut()
+            await self._abort()
         end_within(CLOSE_S, self.exit_code)
         await self.lifespan.shutdown()
 
@@ -185,12 +185,12 @@ class Server(uvicorn.Server):
             if perf_counter() - start > min(limit_s, self._limit_s):
                 return False
 
-    async def _cut(self) -> None:
+    async def _abort(self) -> None:
         """Refuse what is open, then close it; the application sees that its clients are gone."""
         if self.server_state.tasks:
             log.error("%d open requests were cut", len(self.server_state.tasks))
             self.exit_code = self.exit_code or CUT
-            self._state.cut()
+            self._state.abort_open_requests()
             await self._is_quiet(LINGER_S)
         for connection in list(self.server_state.connections):
             connection.transport.abort()

@@ -28,7 +28,7 @@ def text_line(event: Mapping[str, Any]) -> str:
     return _fitted(event, lambda fields: _printable(_text(fields)))
 
 
-def cut(text: str, most: int) -> str:
+def truncate(text: str, most: int) -> str:
     """Keep the beginning of a text, of `most` characters at most, and show that it was cut."""
     return text if len(text) <= most else text[: max(most - len(_CUT), 0)] + _CUT
 
@@ -40,7 +40,7 @@ def stack_line(error: BaseException) -> str:
     while cause is not None and len(parts) < _CAUSES:
         frames = [_place(frame.f_code, line) for frame, line in traceback.walk_tb(cause.__traceback__)]
         where = " < ".join(reversed(frames[-_FRAMES:]))
-        parts.append(f"{type(cause).__name__}: {cut(_said(cause), _MESSAGE_CHARS)} @ {where}")
+        parts.append(f"{type(cause).__name__}: {truncate(_said(cause), _MESSAGE_CHARS)} @ {where}")
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return " | after ".join(parts)
 
@@ -67,9 +67,9 @@ def _fitted(event: Mapping[str, Any], render: Callable[[Mapping[str, Any]], str]
 
 def _shortened(value: Any, most: int) -> Any:
     if isinstance(value, str):
-        return cut(value, most)
+        return truncate(value, most)
     text = str(value)
-    return value if len(text) <= 4 * most else cut(text, most)
+    return value if len(text) <= 4 * most else truncate(text, most)
 
 
 def _json(value: Any) -> str:
@@ -78,9 +78,9 @@ def _json(value: Any) -> str:
 
 def _text(fields: Mapping[str, Any]) -> str:
     head = ("time", "level", "logger", "event")
-    said = [str(fields[name]) for name in head if name in fields]
+    parts = [str(fields[name]) for name in head if name in fields]
     rest = {name: value for name, value in fields.items() if name not in head and value is not None}
-    return " ".join([*said, *(f"{name}={_value(value)}" for name, value in rest.items())])
+    return " ".join([*parts, *(f"{name}={_value(value)}" for name, value in rest.items())])
 
 
 def _value(value: Any) -> str:

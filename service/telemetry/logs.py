@@ -13,8 +13,8 @@ from typing import Any, TextIO
 import structlog
 
 from service.settings import Settings
-from service.telemetry.lines import cut, json_line, stack_line, text_line
-from service.telemetry.outcome import Ending
+from service.telemetry.lines import json_line, stack_line, text_line, truncate
+from service.telemetry.outcome import RequestOutcome
 
 REQUESTS = "tosa_vqa.requests"
 LIBRARIES = ("uvicorn.error", "transformers", "huggingface_hub")  # they bring handlers of their own
@@ -58,17 +58,17 @@ class RequestLog:
             wrapper_class=structlog.stdlib.BoundLogger,
         )
 
-    def ended(self, ending: Ending, trace_id: str | None = None) -> None:
+    def ended(self, outcome: RequestOutcome, trace_id: str | None = None) -> None:
         """Write how a request ended."""
-        fields = _fields(ending, trace_id)
-        if self._with_questions and ending.question is not None:
-            fields["question"] = cut(ending.question, QUESTION_CHARS)
-        self._log.log(level_of(ending), "request", **fields)
+        fields = _fields(outcome, trace_id)
+        if self._with_questions and outcome.question is not None:
+            fields["question"] = truncate(outcome.question, QUESTION_CHARS)
+        self._log.log(level_of(outcome), "request", **fields)
 
 
-def level_of(ending: Ending) -> int:
+def level_of(outcome: RequestOutcome) -> int:
     """Return ERROR for what should not happen here, INFO for answers, clients' mistakes and load."""
-    return logging.ERROR if ending.status >= 500 and ending.code not in EXPECTED else logging.INFO
+    return logging.ERROR if outcome.status >= 500 and outcome.code not in EXPECTED else logging.INFO
 
 
 def configure_logging(settings: Settings, stream: TextIO | None = None) -> Callable[[], None]:
@@ -138,29 +138,29 @@ def _shaped(event: Mapping[str, Any]) -> dict[str, Any]:
     return {**head, **fields, **stack}
 
 
-def _fields(ending: Ending, trace_id: str | None) -> dict[str, Any]:
-    merges = [answer.merge for answer in ending.answers]
-    usages = [answer.usage for answer in ending.answers]
-    timings = ending.answers[0].timings_ms if len(ending.answers) == 1 else ending.timings_ms
+def _fields(outcome: RequestOutcome, trace_id: str | None) -> dict[str, Any]:
+    merges = [answer.merge for answer in outcome.answers]
+    usages = [answer.usage for answer in outcome.answers]
+    timings = outcome.answers[0].timings_ms if len(outcome.answers) == 1 else outcome.timings_ms
     return {
-        "request_id": ending.request_id,
+        "request_id": outcome.request_id,
         "trace_id": trace_id,
-        "route": ending.route,
-        "status": ending.status,
-        "code": ending.code,
-        "where": ending.where,
-        "method": _one([merge.method for merge in merges]) or ending.method,
+        "route": outcome.route,
+        "status": outcome.status,
+        "code": outcome.code,
+        "where": outcome.where,
+        "method": _one([merge.method for merge in merges]) or outcome.method,
         "keep_ratio": _one([round(merge.keep_ratio, 4) for merge in merges]),
         "tokens_in": _one([merge.tokens_in for merge in merges]),
         "tokens_out": _one([merge.tokens_out for merge in merges]),
         "prompt_tokens": _one([usage.prompt_tokens for usage in usages]),
         "completion_tokens": _one([usage.completion_tokens for usage in usages]),
-        "batch_size": _one([answer.batch_size for answer in ending.answers]),
-        "cached": _one([answer.cached for answer in ending.answers]),
-        "key": ending.key,
-        "units": round(ending.units, 3),
+        "batch_size": _one([answer.batch_size for answer in outcome.answers]),
+        "cached": _one([answer.cached for answer in outcome.answers]),
+        "key": outcome.key,
+        "units": round(outcome.units, 3),
         "stages": timings.stages(),
-        "total_ms": round(ending.total_s * 1000, 3),
+        "total_ms": round(outcome.total_s * 1000, 3),
     }
 
 

@@ -36,7 +36,7 @@ from service.telemetry.labels import (
     one_method,
     status_class,
 )
-from service.telemetry.outcome import CLIENT_GONE, Ending
+from service.telemetry.outcome import CLIENT_GONE, RequestOutcome
 from service.telemetry.registry import PREFIX, Registry, Watched
 from service.timing import TimingsMs
 
@@ -78,22 +78,22 @@ class Metrics:
         """Return all metrics in the text format of Prometheus, and its content type."""
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
-    def ended(self, ending: Ending) -> None:
+    def ended(self, outcome: RequestOutcome) -> None:
         """Count a request, and every answer it got."""
-        route, method = ROUTES(ending.route), one_method(ending.methods)
-        self.requests.labels(route, status_class(ending.status)).inc()
-        self.request_seconds.labels(route, method).observe(ending.total_s)
-        if ending.code == CLIENT_GONE:
-            self.cancelled.labels(WHERES(ending.where)).inc()
-        elif ending.code is not None:
-            self.refused.labels(CODES(ending.code)).inc()
-        if self._keys.values and ending.key is not None:
-            self.key_requests.labels(self._keys(ending.key)).inc()
-            self.key_units.labels(self._keys(ending.key)).inc(ending.units)
-        for answer in ending.answers:
+        route, method = ROUTES(outcome.route), one_method(outcome.methods)
+        self.requests.labels(route, status_class(outcome.status)).inc()
+        self.request_seconds.labels(route, method).observe(outcome.total_s)
+        if outcome.code == CLIENT_GONE:
+            self.cancelled.labels(WHERES(outcome.where)).inc()
+        elif outcome.code is not None:
+            self.refused.labels(CODES(outcome.code)).inc()
+        if self._keys.values and outcome.key is not None:
+            self.key_requests.labels(self._keys(outcome.key)).inc()
+            self.key_units.labels(self._keys(outcome.key)).inc(outcome.units)
+        for answer in outcome.answers:
             self._answered(answer)
-        if not ending.answers:
-            self._spent(ending.timings_ms, method)
+        if not outcome.answers:
+            self._spent(outcome.timings_ms, method)
 
     def batch_ended(self, method: str, rows: int, images: int, seconds: float, outcome: str) -> None:
         """Count a batch of the model thread."""

@@ -9,7 +9,7 @@ CLIENT_GONE = "client_gone"
 
 
 @dataclass(frozen=True)
-class Ending:
+class RequestOutcome:
     """Say how a request ended: one for each request with a body, answered or not.
 
     route: the template, /vqa. status: 499 if the client left, code then client_gone; code None for an answer.

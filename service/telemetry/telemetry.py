@@ -10,7 +10,7 @@ from service.settings import Settings
 from service.telemetry.endpoint import open_traces, trace_id_of
 from service.telemetry.logs import RequestLog
 from service.telemetry.metrics import Metrics
-from service.telemetry.outcome import Ending
+from service.telemetry.outcome import RequestOutcome
 
 log = logging.getLogger("tosa_vqa")
 T = TypeVar("T")
@@ -27,13 +27,13 @@ class Telemetry:
         self._log = RequestLog(settings)
         self._traces = open_traces(settings)
 
-    def ended(self, ending: Ending) -> None:
+    def ended(self, outcome: RequestOutcome) -> None:
         """Write down how a request ended. Does not raise, does not wait."""
-        self._try("metrics", lambda: self._metrics.ended(ending), None)
-        trace_id = trace_id_of(ending.traceparent)
+        self._try("metrics", lambda: self._metrics.ended(outcome), None)
+        trace_id = trace_id_of(outcome.traceparent)
         if self._traces is not None:
-            trace_id = self._try("traces", lambda: self._trace(ending), trace_id)
-        self._try("log", lambda: self._log.ended(ending, trace_id), None)
+            trace_id = self._try("traces", lambda: self._trace(outcome), trace_id)
+        self._try("log", lambda: self._log.ended(outcome, trace_id), None)
 
     def batch_ended(self, method: str, rows: int, images: int, seconds: float, outcome: str) -> None:
         """Count a batch; outcome is ok, split, out_of_memory or failed."""
@@ -56,8 +56,8 @@ class Telemetry:
         if self._traces is not None:
             self._traces.close()
 
-    def _trace(self, ending: Ending) -> str | None:
-        return None if self._traces is None else self._traces.ended(ending)
+    def _trace(self, outcome: RequestOutcome) -> str | None:
+        return None if self._traces is None else self._traces.ended(outcome)
 
     def _try(self, part: str, write: Callable[[], T], otherwise: T) -> T:
         try:

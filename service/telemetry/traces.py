@@ -20,7 +20,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from service.pipeline.response_models import VqaResponse
 from service.telemetry.labels import ROUTES
-from service.telemetry.outcome import Ending
+from service.telemetry.outcome import RequestOutcome
 from service.timing import TimingsMs
 
 EXPORT_TIMEOUT_S = 5
@@ -47,21 +47,21 @@ class Traces:
         """Send to the full address of an OTLP/HTTP collector."""
         return cls(OTLPSpanExporter(endpoint=address, timeout=EXPORT_TIMEOUT_S))
 
-    def ended(self, ending: Ending) -> str:
+    def ended(self, outcome: RequestOutcome) -> str:
         """Hand the spans of a request over for sending, and return its trace id."""
         end_ns = time_ns()
-        start_ns = end_ns - round(ending.total_s * NS)
+        start_ns = end_ns - round(outcome.total_s * NS)
         span = self._tracer.start_span(
-            f"POST {ROUTES(ending.route)}",
-            self._context(ending),
+            f"POST {ROUTES(outcome.route)}",
+            self._context(outcome),
             SpanKind.SERVER,
-            _about_request(ending),
+            _about_request(outcome),
             start_time=start_ns,
         )
-        if ending.status >= 500:
-            span.set_status(StatusCode.ERROR, ending.code)
+        if outcome.status >= 500:
+            span.set_status(StatusCode.ERROR, outcome.code)
         if span.is_recording():
-            self._add_parts(span, ending, start_ns)
+            self._add_parts(span, outcome, start_ns)
         span.end(end_ns)
         return format(span.get_span_context().trace_id, "032x")
 
@@ -71,18 +71,18 @@ class Traces:
         sending.start()
         sending.join(CLOSE_TIMEOUT_S)
 
-    def _context(self, ending: Ending) -> Context:
-        carrier = {} if ending.traceparent is None else {"traceparent": ending.traceparent}
+    def _context(self, outcome: RequestOutcome) -> Context:
+        carrier = {} if outcome.traceparent is None else {"traceparent": outcome.traceparent}
         return self._propagator.extract(carrier, Context())
 
-    def _add_parts(self, span: Span, ending: Ending, start_ns: int) -> None:
-        if len(ending.answers) < 2:
-            if ending.answers:
-                span.set_attributes(_about_answer(ending.answers[0]))
-            timings = ending.answers[0].timings_ms if ending.answers else ending.timings_ms
+    def _add_parts(self, span: Span, outcome: RequestOutcome, start_ns: int) -> None:
+        if len(outcome.answers) < 2:
+            if outcome.answers:
+                span.set_attributes(_about_answer(outcome.answers[0]))
+            timings = outcome.answers[0].timings_ms if outcome.answers else outcome.timings_ms
             _add_stages(self._tracer, span, timings, start_ns)
             return
-        for answer in ending.answers:
+        for answer in outcome.answers:
             part = self._tracer.start_span(
                 f"answer {answer.merge.method}",
                 set_span_in_context(span, Context()),
@@ -103,16 +103,16 @@ def _add_stages(tracer: Tracer, parent: Span, timings: TimingsMs, start_ns: int)
     return start_ns
 
 
-def _about_request(ending: Ending) -> dict[str, Any]:
+def _about_request(outcome: RequestOutcome) -> dict[str, Any]:
     known = {
         "http.request.method": "POST",
-        "http.route": ROUTES(ending.route),
-        "http.response.status_code": ending.status,
-        "error.type": ending.code,
-        "tosa_vqa.request_id": ending.request_id,
-        "tosa_vqa.where": ending.where,
-        "tosa_vqa.key": ending.key,
-        "tosa_vqa.method": ending.method,
+        "http.route": ROUTES(outcome.route),
+        "http.response.status_code": outcome.status,
+        "error.type": outcome.code,
+        "tosa_vqa.request_id": outcome.request_id,
+        "tosa_vqa.where": outcome.where,
+        "tosa_vqa.key": outcome.key,
+        "tosa_vqa.method": outcome.method,
     }
     return {name: value for name, value in known.items() if value is not None}
 

@@ -146,8 +146,10 @@ def test_a_server_that_answers_nothing_is_not_measured() -> None:
 
 
 def test_gauges_are_read_whatever_their_prefix_and_labels() -> None:
-    text = '# HELP x\nvqa_queue_depth 3\ntosa_vqa_inside{a="b"} 4.0\nvqa_running_total 9\nvqa_running 1e1\n'
-    assert LINE.findall(text) == [("queue_depth", "3"), ("inside", "4.0"), ("running", "1e1")]
+    text = (
+        '# HELP x\nvqa_queue_depth 3\ntosa_vqa_in_flight{a="b"} 4.0\nvqa_running_total 9\nvqa_running 1e1\n'
+    )
+    assert LINE.findall(text) == [("queue_depth", "3"), ("in_flight", "4.0"), ("running", "1e1")]
 
 
 def test_a_server_is_started_and_stopped_with_its_children() -> None:

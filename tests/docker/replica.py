@@ -28,8 +28,8 @@ class Stub:
     is_ready: bool = True
     seen: list[tuple[str, str]] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
-    inside: int = 0
-    most_inside: int = 0
+    in_flight: int = 0
+    most_in_flight: int = 0
     gone: int = 0
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -40,12 +40,12 @@ class Stub:
             return
         self.headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         self.seen.append((scope["method"], scope["raw_path"].decode()))
-        self.inside += 1
-        self.most_inside = max(self.inside, self.most_inside)
+        self.in_flight += 1
+        self.most_in_flight = max(self.in_flight, self.most_in_flight)
         try:
             await self._act(self.headers.get("x-do", ""), receive, send)
         finally:
-            self.inside -= 1
+            self.in_flight -= 1
 
     async def _act(self, wish: str, receive: Receive, send: Send) -> None:
         size = 0

@@ -29,8 +29,8 @@ def here(command: list[str], **changes: str) -> list[str]:
         "python": [sys.executable],
         "haproxy": [HAPROXY or "haproxy"],
     }
-    told = [changes.get(word, word) for word in command]
-    return [*programs.get(told[0], told[:1]), *told[1:]]
+    words = [changes.get(word, word) for word in command]
+    return [*programs.get(words[0], words[:1]), *words[1:]]
 
 
 def cmd(target: str) -> list[str]:
@@ -81,8 +81,8 @@ def test_the_service_starts_is_healthy_and_stops(tmp_path: Path) -> None:
 @needs("haproxy", "wget")
 def test_the_proxy_starts_is_healthy_and_stops() -> None:
     port, own = free_port(), free_port()
-    told = {"/usr/local/etc/haproxy/haproxy.cfg": str(CONFIGURATION)}
-    command = here(SERVICES["proxy"]["command"], **told)
+    mounts = {"/usr/local/etc/haproxy/haproxy.cfg": str(CONFIGURATION)}
+    command = here(SERVICES["proxy"]["command"], **mounts)
     check = [word.replace("8404", str(own)) for word in SERVICES["proxy"]["healthcheck"]["test"][1:]]
     places = {"PROXY_BIND": f"127.0.0.1:{port}", "PROXY_OWN_BIND": f"127.0.0.1:{own}"}
     assert code(check) != 0

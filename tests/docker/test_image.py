@@ -49,8 +49,8 @@ def docker(*words: str, timeout_s: float = 60) -> str:
 
 @pytest.fixture(scope="module")
 def image() -> str:
-    asked = subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=30)
-    skip_without("docker", is_met=asked.returncode == 0)
+    info = subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=30)
+    skip_without("docker", is_met=info.returncode == 0)
     docker("build", "--target", "cpu", "--tag", IMAGE, ".", timeout_s=3600)
     return IMAGE
 

@@ -191,11 +191,11 @@ def test_events_arrive_one_by_one(door: Door) -> None:
 
 @pytest.mark.parametrize("wish", ["slow", "many events"])
 def test_a_client_that_leaves_is_seen_by_the_service(door: Door, stub: Stub, wish: str) -> None:
-    wait_for(lambda: stub.inside == 0)
+    wait_for(lambda: stub.in_flight == 0)
     gone = stub.gone
     with door.connect() as connection:
         connection.sendall(post("/vqa", 1, f"X-Do: {wish}") + b"x")
-        wait_for(lambda: stub.inside == 1)
+        wait_for(lambda: stub.in_flight == 1)
         time.sleep(0.4)
         assert stub.gone == gone
     wait_for(lambda: stub.gone == gone + 1, 30)  # sooner than the proxy gives up the answer

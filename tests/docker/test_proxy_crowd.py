@@ -154,19 +154,19 @@ def test_one_address_has_so_many_requests_and_connections(door: Door, stub: Stub
 
 def most_beside_stalled_uploads(door: Door, stub: Stub) -> int:
     """Ask as an honest client while six large uploads stall; return how many got inside."""
-    wait_for(lambda: stub.inside == 0)
-    stub.most_inside = 0
+    wait_for(lambda: stub.in_flight == 0)
+    stub.most_in_flight = 0
     with ExitStack() as stack:
         for _ in range(6):
             upload = stack.enter_context(door.connect())
             with suppress(ConnectionResetError, BrokenPipeError):
                 upload.sendall(post("/vqa", 5_000_000) + bytes(2_000_000))
         with suppress(AssertionError):
-            wait_for(lambda: stub.inside == 4, CLIENT_S)
+            wait_for(lambda: stub.in_flight == 4, CLIENT_S)
         with door.client() as client:
             for _ in range(20):
                 assert client.post("/vqa", content=bytes(500_000)).status_code == 200
-    return stub.most_inside
+    return stub.most_in_flight
 
 
 def test_stalled_large_uploads_hold_four_places_of_the_service(door: Door, stub: Stub) -> None:

@@ -87,7 +87,7 @@ def test_the_configuration_for_vlmevalkit_is_one_that_the_endpoint_takes() -> No
     config = json.loads(shown[1])
     ours = {"model", "temperature", "max_tokens", "merge", "depth"}
     asked = [
-        parse_chat(body(chat(**{name: model[name] for name in ours & model.keys()})), Settings()).asked
+        parse_chat(body(chat(**{name: model[name] for name in ours & model.keys()})), Settings()).vqa_request
         for model in config["model"].values()
     ]
     assert [one.fields.method for one in asked] == [None, "tosa"]

@@ -179,7 +179,7 @@ def _one(served: Live, client: httpx.Client, how: str, known: list[Known], rng: 
 
 def _held(served: Live) -> Held:
     model = served.state.engine.model_thread
-    wait_for(lambda: served.inside == model.waiting == model.running == 0)
+    wait_for(lambda: served.in_flight == model.waiting == model.running == 0)
     served.client.get("/livez")
     time.sleep(0.3)
     gc.collect()

@@ -58,10 +58,10 @@ def expected() -> dict[Asked, str]:
     """Ask one process without Ray."""
     with TestClient(create_app(Settings(depth_model="none"))) as client:
         until_ready(client)
-        return {asked: told(asked.post(client)) for asked in bundled()}
+        return {request: answer_of(request.post(client)) for request in bundled()}
 
 
-def told(response: httpx.Response) -> str:
+def answer_of(response: httpx.Response) -> str:
     """Return what must not depend on who answers: the text and what was done."""
     assert response.status_code == 200, response.text
     answer = response.json()

@@ -9,19 +9,19 @@ import httpx
 import pytest
 
 from tests.ray.cluster import Cluster
-from tests.ray.questions import Asked, bundled, expected, told
+from tests.ray.questions import Asked, answer_of, bundled, expected
 
 pytestmark = pytest.mark.ray
 
 
 def test_answers_are_those_of_one_process(cluster: Cluster) -> None:
     with cluster.client() as client:
-        assert {asked: told(asked.post(client)) for asked in bundled()} == expected()
+        assert {request: answer_of(request.post(client)) for request in bundled()} == expected()
 
 
 def test_interleaved_modes_do_not_mix(cluster: Cluster) -> None:
-    def ask(asked: Asked) -> bool:
-        return told(asked.post(client)) == expected()[asked]
+    def ask(request: Asked) -> bool:
+        return answer_of(request.post(client)) == expected()[request]
 
     with cluster.client() as client, ThreadPoolExecutor(3) as pool:
         assert all(pool.map(ask, bundled()[::-1]))
@@ -29,7 +29,7 @@ def test_interleaved_modes_do_not_mix(cluster: Cluster) -> None:
 
 def test_more_than_there_are_places_for_is_refused_with_a_time_to_come_back(cluster: Cluster) -> None:
     with cluster.client() as client, ThreadPoolExecutor(32) as pool:
-        answers = list(pool.map(lambda asked: asked.post(client), bundled()[:32]))
+        answers = list(pool.map(lambda request: request.post(client), bundled()[:32]))
     refused = [answer for answer in answers if answer.status_code != 200]
     assert 0 < len(refused) < len(answers)
     for answer in refused:
@@ -41,8 +41,8 @@ def test_more_than_there_are_places_for_is_refused_with_a_time_to_come_back(clus
 def test_a_frame_goes_where_it_is_known(cluster: Cluster) -> None:
     """Two replicas: without a home, four frames asked six times each would meet a stranger somewhere."""
     with cluster.client() as client:
-        for asked in _frames():
-            known = [_is_cached(asked.post(client, max_new_tokens=str(n))) for n in range(2, 8)]
+        for request in _frames():
+            known = [_is_cached(request.post(client, max_new_tokens=str(n))) for n in range(2, 8)]
             assert known[1:] == [True] * 5
 
 
@@ -50,10 +50,10 @@ def test_a_frame_without_a_home_meets_strangers(cluster: Cluster) -> None:
     """The twin: a name that is new every time, as a careless client may send it, sends the frame anywhere."""
     keep = {"method": "tome", "keep_ratio": "0.3"}
     with cluster.client() as client:
-        first = [Asked(asked.frame, asked.question, tuple(keep.items())) for asked in _frames()]
+        first = [Asked(request.frame, request.question, tuple(keep.items())) for request in _frames()]
         known = [
-            _is_cached(asked.post(client, headers={"X-Frame-ID": token_hex(8)}))
-            for asked in first
+            _is_cached(request.post(client, headers={"X-Frame-ID": token_hex(8)}))
+            for request in first
             for _ in range(6)
         ]
     assert known.count(False) > len(first)
@@ -62,14 +62,16 @@ def test_a_frame_without_a_home_meets_strangers(cluster: Cluster) -> None:
 def test_a_client_may_name_the_frame_itself(cluster: Cluster) -> None:
     keep = (("keep_ratio", "0.35"), ("method", "tome"))
     with cluster.client() as client:
-        asked = [Asked(one.frame, one.question, keep) for one in _frames()]
-        for one in asked:
+        requests = [Asked(one.frame, one.question, keep) for one in _frames()]
+        for one in requests:
             known = [_is_cached(one.post(client, headers={"X-Frame-ID": one.frame})) for _ in range(4)]
             assert known[1:] == [True] * 3
 
 
 def _frames() -> list[Asked]:
-    return list({asked.frame: asked for asked in bundled() if ("method", "tome") in asked.mode}.values())
+    return list(
+        {request.frame: request for request in bundled() if ("method", "tome") in request.mode}.values()
+    )
 
 
 def _is_cached(answer: httpx.Response) -> bool:

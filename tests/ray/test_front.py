@@ -56,11 +56,11 @@ class Turns:
     """Answer the first request with the first application, and so on."""
 
     def __init__(self, *answers: Answer) -> None:
-        self.answers, self.asked = list(answers), 0
+        self.answers, self.requests = list(answers), 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.asked += 1
-        await self.answers[min(self.asked, len(self.answers)) - 1](scope, receive, send)
+        self.requests += 1
+        await self.answers[min(self.requests, len(self.answers)) - 1](scope, receive, send)
 
 
 class Heard:
@@ -136,7 +136,7 @@ def front(app: ASGIApp, **settings: Any) -> Front:
 def test_a_lost_request_is_asked_once_more_with_its_body(failing: Answer) -> None:
     turns = Turns(failing, echoes)
     heard = ask(front(turns), [b"abc", b"def"])
-    assert (heard.status, heard.json["length"], turns.asked) == (200, 6, 2)
+    assert (heard.status, heard.json["length"], turns.requests) == (200, 6, 2)
 
 
 def test_without_the_front_it_is_lost() -> None:
@@ -151,10 +151,10 @@ def test_a_request_lost_twice_is_refused_and_not_run_again() -> None:
     assert (heard.status, heard.json["error"]["code"]) == (503, "replica_lost")
     assert heard.headers["retry-after"] == "1"
     again = ask(guarded, b"poison")
-    assert (again.status, turns.asked) == (503, 2)
+    assert (again.status, turns.requests) == (503, 2)
     assert int(again.headers["retry-after"]) > 500
     ask(guarded, b"another")
-    assert turns.asked == 4
+    assert turns.requests == 4
 
 
 def test_nobody_is_asked_again_for_a_client_that_left() -> None:
@@ -164,13 +164,13 @@ def test_nobody_is_asked_again_for_a_client_that_left() -> None:
 
     turns = Turns(notices)
     assert ask(front(turns), leaves=True).messages == []
-    assert turns.asked == 1
+    assert turns.requests == 1
 
 
 def test_an_answer_that_has_begun_is_not_begun_again() -> None:
     turns = Turns(streams_and_dies)
     heard = ask(front(turns))
-    assert turns.asked == 1
+    assert turns.requests == 1
     assert heard.text.startswith("event: text\n\nevent: error\ndata: {")
     assert json.loads(heard.text.split("data: ")[1])["error"]["code"] == "replica_lost"
 
@@ -205,7 +205,7 @@ def test_a_body_is_counted_while_it_arrives() -> None:
     turns = Turns(echoes)
     guarded = front(turns, max_body_mib=1)
     heard = ask(guarded, [b"x" * MIB, b"x"])
-    assert (heard.status, heard.json["error"]["limit"], turns.asked) == (413, MIB, 0)
+    assert (heard.status, heard.json["error"]["limit"], turns.requests) == (413, MIB, 0)
     assert ask(guarded, b"", content_length=str(MIB + 1)).status == 413
     assert ask(guarded, b"x" * MIB).json["length"] == MIB
 

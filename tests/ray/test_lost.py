@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.ray.cluster import Cluster, running_cluster, starting_cluster, until
-from tests.ray.questions import Asked, bundled, expected, told
+from tests.ray.questions import Asked, answer_of, bundled, expected
 
 pytestmark = pytest.mark.ray
 
@@ -21,11 +21,11 @@ def test_a_killed_replica_loses_no_request_and_comes_back(cluster: Cluster) -> N
     expected()
     before = set(cluster.replicas())
     with cluster.client() as client, ThreadPoolExecutor(2) as pool:
-        asked = bundled() * 2
-        answers = [pool.submit(one.post, client) for one in asked]
+        requests = bundled() * 2
+        answers = [pool.submit(one.post, client) for one in requests]
         until(lambda: sum(answer.done() for answer in answers) >= 8, 60)
         os.kill(next(iter(before)), signal.SIGKILL)
-        ended = [_ending(one, answer.result()) for one, answer in zip(asked, answers, strict=True)]
+        ended = [_ending(one, answer.result()) for one, answer in zip(requests, answers, strict=True)]
     counted = Counter(ended)
     assert set(counted) <= {"right", "503"}
     assert counted["right"] >= 0.95 * len(ended)  # two clients have places even on one replica
@@ -37,10 +37,10 @@ def test_a_killed_replica_loses_no_request_and_comes_back(cluster: Cluster) -> N
 def test_the_end_finishes_what_runs_and_leaves_no_process() -> None:
     with running_cluster(replicas=1) as cluster, cluster.client() as client, ThreadPoolExecutor(4) as pool:
         assert len(cluster.pids()) > 3
-        running = [pool.submit(asked.post, client) for asked in bundled()[:4]]
+        running = [pool.submit(request.post, client) for request in bundled()[:4]]
         time.sleep(0.1)
         assert cluster.stop() == 0
-        assert {_ending(asked, one.result()) for asked, one in zip(bundled(), running, strict=False)} == {
+        assert {_ending(request, one.result()) for request, one in zip(bundled(), running, strict=False)} == {
             "right"
         }
         assert cluster.pids() == []
@@ -60,13 +60,13 @@ def test_a_model_that_cannot_be_loaded_ends_the_command(tmp_path: object) -> Non
         assert cluster.pids() == []
 
 
-def _ending(asked: Asked, answer: httpx.Response) -> str:
+def _ending(request: Asked, answer: httpx.Response) -> str:
     if answer.status_code == 503:
         assert int(answer.headers["retry-after"]) >= 1
         assert answer.json()["error"]["code"] in ("overloaded", "replica_lost", "not_ready")
         return "503"
-    return "right" if told(answer) == expected()[asked] else "wrong"
+    return "right" if answer_of(answer) == expected()[request] else "wrong"
 
 
 def _answers_everywhere(client: httpx.Client) -> bool:
-    return all(asked.post(client).status_code == 200 for asked in bundled()[:8])
+    return all(request.post(client).status_code == 200 for request in bundled()[:8])

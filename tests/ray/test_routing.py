@@ -32,12 +32,12 @@ class Replica:
 REPLICAS = [Replica(name) for name in "abc"]
 
 
-def chosen(frame: str, inside: dict[str, int], replicas: list[Replica] = REPLICAS) -> list[list[str]]:
+def chosen(frame: str, in_flight: dict[str, int], replicas: list[Replica] = REPLICAS) -> list[list[str]]:
     from service.ray_serve.routing import FrameRouter
 
     router: Any = FrameRouter.__new__(FrameRouter)
     router.initialize_state(crowded=4)
-    router._replica_queue_len_cache = SimpleNamespace(get=lambda key: inside.get(key.unique_id))
+    router._replica_queue_len_cache = SimpleNamespace(get=lambda key: in_flight.get(key.unique_id))
     request: Any = SimpleNamespace(
         metadata=SimpleNamespace(session_id=frame), routing_context=SimpleNamespace(should_backoff=False)
     )

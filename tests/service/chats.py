@@ -16,8 +16,8 @@ def uri(data: bytes, kind: str = "image/png") -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def text(said: str = QUESTION) -> dict[str, Any]:
-    return {"type": "text", "text": said}
+def text(given: str = QUESTION) -> dict[str, Any]:
+    return {"type": "text", "text": given}
 
 
 def image(data: bytes = IMAGE) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from service.timing import StageTimer
 class Waiting:
     """Somebody who waits until told otherwise."""
 
-    is_wanted: bool = True
+    is_active: bool = True
     where: str = "queue"
 
 
@@ -33,12 +33,12 @@ class Toy:
 
 
 def toy_job(plan: str = "tome", images: int = 1, **more: Any) -> Job:
-    call = more.pop("call", None) or Waiting()
+    waiter = more.pop("waiter", None) or Waiting()
     prepared: Any = Toy(plan, images, **more)
-    return Job(prepared, StageTimer(), call)
+    return Job(prepared, StageTimer(), waiter)
 
 
-def silent_watcher() -> Any:
+def silent_observer() -> Any:
     return SimpleNamespace(
         batch_ended=lambda *_: None, frames_looked_up=lambda *_: None, watch=lambda *_: None
     )

@@ -34,8 +34,8 @@ class Live:
     loop: asyncio.AbstractEventLoop
 
     @property
-    def inside(self) -> int:
-        return self.state.engine.admission.inside
+    def in_flight(self) -> int:
+        return self.state.engine.admission.in_flight
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)

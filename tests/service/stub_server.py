@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import service.server.uvicorn_server
-from service.server.process import ended_when_asked, leave
+from service.server.process import exit_on_signal, exit_process
 from service.server.uvicorn_server import Server
 
 
@@ -44,7 +44,7 @@ class State:
         self.status = "draining"
         asyncio.get_running_loop().call_later(self.settings.drain_pause_s, setattr, self, "is_closed", True)
 
-    def cut(self) -> None:
+    def abort_open_requests(self) -> None:
         """Let open requests be cut without a word."""
 
 
@@ -123,5 +123,5 @@ def main(
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
-    with ended_when_asked():
-        leave(main(sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:])))
+    with exit_on_signal():
+        exit_process(main(sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:])))

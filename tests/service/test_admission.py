@@ -18,17 +18,17 @@ def test_full_is_full_and_a_place_comes_back() -> None:
         with pytest.raises(ServiceError, match="overloaded") as refused, admission.admit():
             pass
         assert (refused.value.retry_after_s or 0) >= 1
-        assert admission.inside == 3, "who is refused takes no place"
-    assert admission.inside == 0
+        assert admission.in_flight == 3, "who is refused takes no place"
+    assert admission.in_flight == 0
 
 
 def test_several_places_are_given_together_or_not_at_all() -> None:
     admission = Admission(3)
-    with admission.admit(), pytest.raises(ServiceError, match="overloaded"), admission.more(3):
+    with admission.admit(), pytest.raises(ServiceError, match="overloaded"), admission.acquire(3):
         pass
-    with admission.admit(), admission.more(2):
-        assert admission.inside == 3
-    assert admission.inside == 0
+    with admission.admit(), admission.acquire(2):
+        assert admission.in_flight == 3
+    assert admission.in_flight == 0
 
 
 def test_a_place_comes_back_after_an_error() -> None:
@@ -36,16 +36,16 @@ def test_a_place_comes_back_after_an_error() -> None:
     with pytest.raises(RuntimeError), admission.admit():
         raise RuntimeError
     with admission.admit():
-        assert admission.inside == 1
+        assert admission.in_flight == 1
 
 
 def test_retry_after_follows_the_work_that_waits() -> None:
     admission = Admission(100)
     for _ in range(50):
         admission.served(4, 8.0)  # two seconds each
-    with admission.more(10):
+    with admission.acquire(10):
         assert 20 <= admission.retry_after_s() <= 30
-    with admission.more(1):
+    with admission.acquire(1):
         assert 2 <= admission.retry_after_s() <= 3
 
 
@@ -55,5 +55,5 @@ def test_closed_lets_nobody_in_and_nobody_down() -> None:
         admission.close()
         with pytest.raises(ServiceError, match="draining"), admission.admit():
             pass
-        assert admission.inside == 1
-    assert admission.inside == 0
+        assert admission.in_flight == 1
+    assert admission.in_flight == 0

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 import service.engine.vision_stage
-from service.engine.batch_queue import Batcher
+from service.engine.batch_queue import BatchQueue
 from service.engine.batch_runner import BatchRunner, FatalDeviceError, answer_here
 from service.engine.jobs import Job
 from service.errors import ServiceError
 from service.pipeline.frame_cache import FrameCache
-from service.pipeline.frames import Frame, encode_frames
+from service.pipeline.frames import Frame, frame_features
 from service.pipeline.models import Models
 from service.pipeline.prepare import Prepared, prepare
 from service.request.schemas import VqaFields, VqaRequest
@@ -57,14 +57,14 @@ def models(loaded: Models) -> Models:
     return Models(loaded.vlm, None, FrameCache(2**20))
 
 
-def picture(seed: int) -> bytes:
+def image_of(seed: int) -> bytes:
     return png8(np.random.default_rng(seed).integers(0, 256, (48, 64, 3)))
 
 
 def ready(models: Models, seeds: Sequence[int], **fields: Any) -> Prepared:
-    asked = {"question": WORDS[seeds[0] % len(WORDS)], "method": "tome", "max_new_tokens": 6, **fields}
+    fields = {"question": WORDS[seeds[0] % len(WORDS)], "method": "tome", "max_new_tokens": 6, **fields}
     return prepare(
-        models, VqaRequest(VqaFields(**asked), tuple(map(picture, seeds)), ()), Settings(), StageTimer()
+        models, VqaRequest(VqaFields(**fields), tuple(map(image_of, seeds)), ()), Settings(), StageTimer()
     )
 
 
@@ -72,9 +72,9 @@ def jobs_for(models: Models, number: int, **fields: Any) -> list[Job]:
     return [Job(ready(models, [seed], **fields), StageTimer(), Waiting()) for seed in range(number)]
 
 
-def run(models: Models, jobs: Sequence[Job], limits: Batcher | None = None) -> Heard:
+def run(models: Models, jobs: Sequence[Job], limits: BatchQueue | None = None) -> Heard:
     heard = Heard()
-    limits = Batcher(16) if limits is None else limits
+    limits = BatchQueue(16) if limits is None else limits
     for _ in BatchRunner(models, limits, heard, lambda: None).run(jobs):
         pass
     return heard
@@ -139,7 +139,7 @@ def test_cache_no_means_neither_from_memory_nor_into_it(
 def test_no_more_frames_at_once_than_the_limit(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded = count_encoded(monkeypatch)
     job = Job(ready(models, [0, 1, 2, 3, 4]), StageTimer())
-    run(models, [job], Batcher(2))
+    run(models, [job], BatchQueue(2))
     assert encoded == [2, 2, 1]
     assert texts([job]) == [alone(models, job.prepared)]
 
@@ -149,9 +149,9 @@ def count_encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def counted(vlm: Any, plan: Any, frames: Sequence[Frame], between: Any) -> torch.Tensor:
         numbers.append(len(frames))
-        return encode_frames(vlm, plan, frames, between)
+        return frame_features(vlm, plan, frames, between)
 
-    monkeypatch.setattr(service.engine.vision_stage, "encode_frames", counted)
+    monkeypatch.setattr(service.engine.vision_stage, "frame_features", counted)
     return numbers
 
 
@@ -165,9 +165,9 @@ def poisoned(
         sizes.append(len(frames))
         if keys & {frame.key for frame in frames}:
             raise error()
-        return encode_frames(vlm, plan, frames, between)
+        return frame_features(vlm, plan, frames, between)
 
-    monkeypatch.setattr(service.engine.vision_stage, "encode_frames", broken)
+    monkeypatch.setattr(service.engine.vision_stage, "frame_features", broken)
     return sizes
 
 
@@ -177,7 +177,7 @@ def test_one_poisoned_request_fails_alone(
 ) -> None:
     for place in range(number):
         jobs = jobs_for(models, number, cache=False)
-        limits = Batcher(16)
+        limits = BatchQueue(16)
         with monkeypatch.context() as patch:
             sizes = poisoned(patch, [jobs[place]], lambda: RuntimeError("secret"))
             run(models, jobs, limits)
@@ -203,7 +203,7 @@ def test_without_isolation_the_neighbours_would_fail(models: Models, monkeypatch
     """The twin: a runner that does not halve fails everybody."""
     jobs = jobs_for(models, 4, cache=False)
     poisoned(monkeypatch, jobs[:1], lambda: RuntimeError("secret"))
-    runner = BatchRunner(models, Batcher(16), Heard(), lambda: None)
+    runner = BatchRunner(models, BatchQueue(16), Heard(), lambda: None)
     with pytest.raises(RuntimeError, match="secret"):
         list(runner._answer(jobs))
     assert not any(job.answer.done() for job in jobs)
@@ -213,9 +213,9 @@ def test_a_poison_that_acts_while_decoding_fails_alone_and_no_text_comes_twice(
     models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = jobs_for(models, 4, max_new_tokens=8)
-    said: dict[int, list[str]] = {at: [] for at in range(4)}
+    pieces: dict[int, list[str]] = {at: [] for at in range(4)}
     for at, job in enumerate(jobs):
-        job.on_text = said[at].append
+        job.on_text = pieces[at].append
     step, failures = Decoding.step, Counter[int]()
 
     def breaks_on_third(self: Decoding) -> Any:
@@ -233,21 +233,21 @@ def test_a_poison_that_acts_while_decoding_fails_alone_and_no_text_comes_twice(
     assert failures == {4: 1, 2: 1, 1: 1}
     for at in range(3):
         expected = alone(models, jobs[at].prepared)
-        assert jobs[at].answer.result(0).text == expected == "".join(said[at])
+        assert jobs[at].answer.result(0).text == expected == "".join(pieces[at])
 
 
 def test_memory_that_runs_out_makes_smaller_batches_and_loses_nobody(
     models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs, limits = jobs_for(models, 8, cache=False), Batcher(8)
+    jobs, limits = jobs_for(models, 8, cache=False), BatchQueue(8)
 
     def small_device(vlm: Any, plan: Any, frames: Sequence[Frame], between: Any) -> torch.Tensor:
         if len(frames) > 2:
             raise torch.OutOfMemoryError("CUDA error: out of memory")
-        return encode_frames(vlm, plan, frames, between)
+        return frame_features(vlm, plan, frames, between)
 
     with monkeypatch.context() as patch:
-        patch.setattr(service.engine.vision_stage, "encode_frames", small_device)
+        patch.setattr(service.engine.vision_stage, "frame_features", small_device)
         run(models, jobs, limits)
     assert texts(jobs) == [alone(models, job.prepared) for job in jobs]
     assert limits.limit <= 2
@@ -256,15 +256,15 @@ def test_memory_that_runs_out_makes_smaller_batches_and_loses_nobody(
 def test_many_images_of_one_question_are_encoded_in_parts_when_memory_is_short(
     models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, limits = Job(ready(models, [0, 1, 2, 3], cache=False), StageTimer()), Batcher(8)
+    job, limits = Job(ready(models, [0, 1, 2, 3], cache=False), StageTimer()), BatchQueue(8)
 
     def tiny_device(vlm: Any, plan: Any, frames: Sequence[Frame], between: Any) -> torch.Tensor:
         if len(frames) > 1:
             raise torch.OutOfMemoryError
-        return encode_frames(vlm, plan, frames, between)
+        return frame_features(vlm, plan, frames, between)
 
     with monkeypatch.context() as patch:
-        patch.setattr(service.engine.vision_stage, "encode_frames", tiny_device)
+        patch.setattr(service.engine.vision_stage, "frame_features", tiny_device)
         run(models, [job], limits)
     assert texts([job]) == [alone(models, job.prepared)]
 
@@ -280,16 +280,16 @@ def test_a_request_that_does_not_fit_alone_says_so(models: Models, monkeypatch: 
 def test_a_job_that_finds_no_memory_waits_while_others_hold_some(
     models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (job,), back, limits = jobs_for(models, 1, cache=False), list[Job](), Batcher(8)
+    (job,), back, limits = jobs_for(models, 1, cache=False), list[Job](), BatchQueue(8)
 
-    def take_back(job: Job) -> bool:
+    def requeue(job: Job) -> bool:
         back.append(job)
         limits.add(job)
         return True
 
     with monkeypatch.context() as patch:
         poisoned(patch, [job], lambda: torch.OutOfMemoryError("no"))
-        for _ in BatchRunner(models, limits, Heard(), lambda: None, take_back).run([job]):
+        for _ in BatchRunner(models, limits, Heard(), lambda: None, requeue).run([job]):
             pass
     assert back == [job] and not job.answer.done()
     assert limits.limit == 8, "one that runs alone says nothing about batches"
@@ -342,14 +342,14 @@ def test_nan_never_becomes_text_and_is_not_remembered(
     bad = jobs[place].prepared.frames[0].key
 
     def with_nan(vlm: Any, plan: Any, frames: Sequence[Frame], between: Any) -> torch.Tensor:
-        features = encode_frames(vlm, plan, frames, between).clone()
+        features = frame_features(vlm, plan, frames, between).clone()
         for at, frame in enumerate(frames):
             if frame.key == bad:
                 features[at, 1, 0] = torch.nan
         return features
 
     with monkeypatch.context() as patch:
-        patch.setattr(service.engine.vision_stage, "encode_frames", with_nan)
+        patch.setattr(service.engine.vision_stage, "frame_features", with_nan)
         run(models, jobs)
     assert str(jobs[place].answer.exception(0)) == "numerical_error"
     honest = [job for at, job in enumerate(jobs) if at != place]
@@ -367,9 +367,9 @@ def test_a_lost_device_answers_nobody(models: Models, monkeypatch: pytest.Monkey
 
 def test_who_leaves_while_it_decodes_does_not_touch_the_others(models: Models) -> None:
     jobs = jobs_for(models, 3, max_new_tokens=12)
-    for step, _ in enumerate(BatchRunner(models, Batcher(8), Heard(), lambda: None).run(jobs)):
+    for step, _ in enumerate(BatchRunner(models, BatchQueue(8), Heard(), lambda: None).run(jobs)):
         if step == 1:
-            jobs[1].call.is_wanted = False  # type: ignore[misc]
+            jobs[1].waiter.is_active = False  # type: ignore[misc]
     assert not jobs[1].answer.done()
     honest = [jobs[0], jobs[2]]
     assert texts(honest) == [alone(models, job.prepared) for job in honest]
@@ -382,12 +382,12 @@ def test_nothing_goes_on_when_all_have_left(models: Models, monkeypatch: pytest.
         def count() -> None:
             layers["run"] += 1
             for job in jobs:
-                job.call.is_wanted = False  # type: ignore[misc]
+                job.waiter.is_active = False  # type: ignore[misc]
             between()
 
-        return encode_frames(vlm, plan, frames, count)
+        return frame_features(vlm, plan, frames, count)
 
-    monkeypatch.setattr(service.engine.vision_stage, "encode_frames", leaving)
+    monkeypatch.setattr(service.engine.vision_stage, "frame_features", leaving)
     heard = run(models, jobs)
     assert layers["run"] == 1 and heard.outcomes == []
     assert not any(job.answer.done() for job in jobs)
@@ -397,9 +397,9 @@ def test_a_text_that_ends_the_answer(models: Models) -> None:
     job = jobs_for(models, 1, max_new_tokens=8)[0]
     whole = alone(models, job.prepared)
     word = whole.split()[1]
-    said: list[str] = []
-    job.stop, job.on_text = (f"no such {word}", word), said.append
+    pieces: list[str] = []
+    job.stop, job.on_text = (f"no such {word}", word), pieces.append
     run(models, [job])
     inferred = job.answer.result(0)
-    assert inferred.text == whole[: whole.index(word)] == "".join(said)
+    assert inferred.text == whole[: whole.index(word)] == "".join(pieces)
     assert inferred.finish_reason == "stop" and inferred.completion_tokens <= 8

@@ -175,7 +175,7 @@ def chat(*messages: Any, **changes: Any) -> dict[str, Any]:
     return chats.chat(*messages or [user(text(), image(), depth())], **changes)
 
 
-def asked(path: str, name: str, value: Any) -> dict[str, Any] | None:
+def body_with(path: str, name: str, value: Any) -> dict[str, Any] | None:
     """Return a body of this address that is right but for one field; None where it has no such field."""
     files = {"images": [base64.b64encode(IMAGE).decode()], "depths": [base64.b64encode(DEPTH).decode()]}
     merge = MERGING | ({"keep_ratio": None} if name in ("r", "r_hw", "layers") else {})
@@ -209,7 +209,7 @@ def test_beyond_its_bounds_nothing_is_accepted(client: TestClient, path: str, na
             continue  # a conversation may be longer than a question, and its turns may be empty
         if path.startswith("/v1/") and name == "top_p" and value == 0:
             continue  # OpenAI has a top_p of 0
-        body = asked(path, name, value)
+        body = body_with(path, name, value)
         if body is None:
             continue
         response = client.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
@@ -227,7 +227,7 @@ def test_beyond_its_bounds_nothing_is_accepted(client: TestClient, path: str, na
 def test_at_its_bounds_a_field_is_not_what_is_wrong(client: TestClient, path: str, name: str) -> None:
     """The twin: the bounds are where they are said to be. What the model cannot do, the plan says."""
     for value in KNOBS[name].fine:
-        body = asked(path, name, value)
+        body = body_with(path, name, value)
         if body is None:
             continue
         response = client.post(path, json=body)
@@ -243,7 +243,7 @@ def test_at_its_bounds_a_field_is_not_what_is_wrong(client: TestClient, path: st
 )
 def test_numbers_that_are_none(client: TestClient, path: str, number: str) -> None:
     for name in ("temperature", "seed", "timeout_s", "max_new_tokens", "keep_ratio"):
-        body = json.dumps(asked(path, name, "@")).replace('"@"', number)
+        body = json.dumps(body_with(path, name, "@")).replace('"@"', number)
         response = client.post(path, content=body, headers={"Content-Type": "application/json"})
         assert response.status_code in (400, 422), (name, response.text[:300])
 
@@ -267,7 +267,7 @@ def test_bounds_of_a_chat(client: TestClient) -> None:
 
 @pytest.mark.parametrize("number", [0, 13, 1000])
 def test_bounds_of_a_comparison(client: TestClient, number: int) -> None:
-    body = asked("/vqa/compare", "question", "how")
+    body = body_with("/vqa/compare", "question", "how")
     assert body is not None
     response = client.post("/vqa/compare", json=body | {"specs": [MERGING] * number})
     assert response.json()["error"]["code"] == "compare_count"

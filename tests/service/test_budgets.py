@@ -35,7 +35,7 @@ def budgets(clock: Clock | None = None, **limits: Any) -> Budgets:
 def retry_after(budgets: Budgets, key: str | None) -> int | None:
     """Return what a refusal announces, None if the key is let in (and leaves at once)."""
     try:
-        with budgets.place(key):
+        with budgets.acquire(key):
             return None
     except ServiceError as error:
         assert (error.code, status_of(error)) == ("budget_exceeded", 429)
@@ -50,27 +50,27 @@ def test_a_unit_is_a_megapixel_or_a_hundred_tokens() -> None:
 
 
 def test_no_more_requests_than_allowed_are_inside() -> None:
-    limited = budgets(key_max_inside=2)
-    with limited.place("robot"), limited.place("robot"):
+    limited = budgets(key_max_in_flight=2)
+    with limited.acquire("robot"), limited.acquire("robot"):
         assert retry_after(limited, "robot") == 1
         assert retry_after(limited, "lab") is None
-        assert limited.inside("robot") == 2
-    assert limited.inside("robot") == 0 and retry_after(limited, "robot") is None
+        assert limited.in_flight("robot") == 2
+    assert limited.in_flight("robot") == 0 and retry_after(limited, "robot") is None
 
 
 def test_a_place_is_given_back_however_it_ends() -> None:
-    limited = budgets(key_max_inside=1)
+    limited = budgets(key_max_in_flight=1)
     for error in (ValueError, KeyboardInterrupt, GeneratorExit):
-        with pytest.raises(error), limited.place("robot"):
+        with pytest.raises(error), limited.acquire("robot"):
             raise error
-    assert limited.inside("robot") == 0
+    assert limited.in_flight("robot") == 0
 
 
 def test_a_refusal_takes_no_place() -> None:
-    limited = budgets(key_max_inside=1)
-    with limited.place("robot"):
+    limited = budgets(key_max_in_flight=1)
+    with limited.acquire("robot"):
         assert [retry_after(limited, "robot") for _ in range(3)] == [1, 1, 1]
-    assert limited.inside("robot") == 0
+    assert limited.in_flight("robot") == 0
 
 
 def test_a_bucket_holds_a_minute_and_fills_evenly() -> None:
@@ -99,11 +99,11 @@ def test_debt_is_paid_by_time_and_not_a_nanosecond_early() -> None:
 
 
 def test_who_is_inside_stays_when_the_key_falls_into_debt() -> None:
-    spent = budgets(key_units_per_minute=1, key_max_inside=2)
-    with spent.place("robot"):
+    spent = budgets(key_units_per_minute=1, key_max_in_flight=2)
+    with spent.acquire("robot"):
         spent.charge("robot", 10)
         assert retry_after(spent, "robot") == 9 * 60
-    assert spent.inside("robot") == 0
+    assert spent.in_flight("robot") == 0
 
 
 def test_debt_of_one_key_is_nobody_elses() -> None:
@@ -118,12 +118,12 @@ def test_without_limits_or_without_a_key_there_is_no_budget() -> None:
     free = budgets()
     free.charge("robot", 1e9)
     assert free.left("robot") is None
-    strict = budgets(key_max_inside=1, key_units_per_minute=1)
+    strict = budgets(key_max_in_flight=1, key_units_per_minute=1)
     strict.charge(None, 1e9)
     with ExitStack() as stack:
         for _ in range(100):
-            stack.enter_context(free.place("robot"))
-            stack.enter_context(strict.place(None))
+            stack.enter_context(free.acquire("robot"))
+            stack.enter_context(strict.acquire(None))
         assert retry_after(free, "robot") is None
 
 
@@ -136,14 +136,14 @@ def test_a_charge_that_is_none_is_refused(used: float) -> None:
 
 
 def test_threads_share_the_places_of_a_key() -> None:
-    limited, most = budgets(key_max_inside=3, key_units_per_minute=1e9), []
+    limited, most = budgets(key_max_in_flight=3, key_units_per_minute=1e9), []
 
     def work(_: int) -> int:
         answered = 0
         for _ in range(200):
             try:
-                with limited.place("robot"):
-                    most.append(limited.inside("robot"))
+                with limited.acquire("robot"):
+                    most.append(limited.in_flight("robot"))
                     limited.charge("robot", 1)
                     answered += 1
                     time.sleep(0)
@@ -153,17 +153,17 @@ def test_threads_share_the_places_of_a_key() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         answered = sum(pool.map(work, range(8)))
-    assert 1 <= max(most) <= 3 and limited.inside("robot") == 0
+    assert 1 <= max(most) <= 3 and limited.in_flight("robot") == 0
     assert limited.left("robot") == pytest.approx(1e9 - answered, abs=1)
 
 
 def test_it_costs_next_to_nothing() -> None:
-    cheap = Budgets(Settings(key_max_inside=4, key_units_per_minute=1e9))
+    cheap = Budgets(Settings(key_max_in_flight=4, key_units_per_minute=1e9))
     best = float("inf")
     for _ in range(20):
         start = time.thread_time()
         for _ in range(100):
-            with cheap.place("robot"):
+            with cheap.acquire("robot"):
                 cheap.charge("robot", 1)
         best = min(best, (time.thread_time() - start) / 100)
     assert best < 100e-6
@@ -181,14 +181,14 @@ class Clients(RuleBasedStateMachine):
     @initialize(rate=st.sampled_from(RATES), limit=st.integers(1, 3), start=st.integers(0, 2**62))
     def open(self, rate: float, limit: int, start: int) -> None:
         self.rate, self.limit, self.clock = rate, limit, Clock(start)
-        self.budgets = self.kind(Settings(key_max_inside=limit, key_units_per_minute=rate), self.clock)
-        self.inside: dict[str, list[AbstractContextManager[None]]] = {"robot": [], "lab": []}
-        self.level = dict.fromkeys(self.inside, MINUTE_NS)
+        self.budgets = self.kind(Settings(key_max_in_flight=limit, key_units_per_minute=rate), self.clock)
+        self.in_flight: dict[str, list[AbstractContextManager[None]]] = {"robot": [], "lab": []}
+        self.level = dict.fromkeys(self.in_flight, MINUTE_NS)
 
     @rule(key=KEYS)
     def enter(self, key: str) -> None:
-        place = self.budgets.place(key)
-        may = self.level[key] >= 0 and len(self.inside[key]) < self.limit
+        place = self.budgets.acquire(key)
+        may = self.level[key] >= 0 and len(self.in_flight[key]) < self.limit
         try:
             place.__enter__()
         except ServiceError as error:
@@ -199,12 +199,12 @@ class Clients(RuleBasedStateMachine):
                 assert wait == -(self.level[key] // SECOND_NS)
         else:
             assert may
-            self.inside[key].append(place)
+            self.in_flight[key].append(place)
 
     @rule(key=KEYS)
-    def leave(self, key: str) -> None:
-        if self.inside[key]:
-            self.inside[key].pop(0).__exit__(None, None, None)
+    def release(self, key: str) -> None:
+        if self.in_flight[key]:
+            self.in_flight[key].pop(0).__exit__(None, None, None)
 
     @rule(key=KEYS, share=st.floats(0, 3))
     def spend(self, key: str, share: float) -> None:
@@ -222,11 +222,11 @@ class Clients(RuleBasedStateMachine):
     @rule(key=KEYS)
     def wait_as_told(self, key: str) -> None:
         """Do what a polite client does; with a place free it must be let in."""
-        while self.inside[key]:
-            self.leave(key)
-        told = retry_after(self.budgets, key)
-        if told is not None:
-            self.wait((told - 1) * SECOND_NS)
+        while self.in_flight[key]:
+            self.release(key)
+        wait_s = retry_after(self.budgets, key)
+        if wait_s is not None:
+            self.wait((wait_s - 1) * SECOND_NS)
             assert retry_after(self.budgets, key) == 1
             self.wait(SECOND_NS)
             assert retry_after(self.budgets, key) is None
@@ -236,7 +236,7 @@ class Clients(RuleBasedStateMachine):
         if not hasattr(self, "level"):
             return
         for key, level in self.level.items():
-            assert self.budgets.inside(key) == len(self.inside[key]) <= self.limit
+            assert self.budgets.in_flight(key) == len(self.in_flight[key]) <= self.limit
             left = self.budgets.left(key)
             assert left is not None and left <= self.rate
             assert left == pytest.approx(level / MINUTE_NS * self.rate, rel=1e-9, abs=1e-9)
@@ -265,7 +265,7 @@ class Forgetful(Budgets):
 
     def _enter(self, key: str, number: int) -> None:
         super()._enter(key, number)
-        self._inside[key] = max(0, self._inside[key] - 1)
+        self._in_flight[key] = max(0, self._in_flight[key] - 1)
 
 
 class Hopeful(Budgets):

@@ -39,11 +39,11 @@ def test_chunks_of_a_chat() -> None:
 
 
 @given(st.text())
-def test_no_text_can_end_an_event(said: str) -> None:
-    ((name, data),) = read(text_event(said))
-    assert (name, json.loads(data)) == ("text", {"text": said})
-    ((_, chunk),) = read(chunk_event({"a": said}))
-    assert json.loads(chunk) == {"a": said}
+def test_no_text_can_end_an_event(text: str) -> None:
+    ((name, data),) = read(text_event(text))
+    assert (name, json.loads(data)) == ("text", {"text": text})
+    ((_, chunk),) = read(chunk_event({"a": text}))
+    assert json.loads(chunk) == {"a": text}
 
 
 @pytest.mark.parametrize("end", ["\n\n", "\r", "\r\n\r\n", "\x85", "\u2028", "\x0b", "\x1c", "\ud800"])

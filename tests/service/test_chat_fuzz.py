@@ -54,10 +54,10 @@ INSPECT = {"depths": ["AAE="], "picture": True, "depth_invalid": [1]}
 
 
 def _compare(data: bytes) -> Any:
-    asked = parse_comparison(JSON, b"", data, SETTINGS)
-    answer = comparison("abc", ANSWER.model, asked, [ANSWER] * len(asked.asked))
+    compared = parse_comparison(JSON, b"", data, SETTINGS)
+    answer = comparison("abc", ANSWER.model, compared, [ANSWER] * len(compared.requests))
     sent(answer)
-    return asked
+    return compared
 
 
 PARSERS: dict[str, tuple[Any, Callable[[bytes], Any]]] = {
@@ -169,8 +169,8 @@ def judge(parse: Callable[[bytes], Any], data: bytes) -> ServiceError | None:
     assert took < QUICK_S, f"{took:.2f} s for {len(data)} bytes starting {data[:60]!r}"
     if refusal is not None:
         for path in ("/vqa", "/v1/chat/completions"):
-            said = json.dumps(error_body(refusal, "abc", path), ensure_ascii=False, allow_nan=False).encode()
-            assert len(said) < 4096 and CODES[refusal.code].status in range(400, 500)
+            reply = json.dumps(error_body(refusal, "abc", path), ensure_ascii=False, allow_nan=False).encode()
+            assert len(reply) < 4096 and CODES[refusal.code].status in range(400, 500)
     return refusal
 
 

@@ -85,20 +85,20 @@ def test_a_chat_is_answered_as_the_same_question(robot: openai.OpenAI, url: str)
             .post(client, "json")
             .json()
         )
-    said = ask(robot)
-    assert said.choices[0].message.content == plain["answer"] and plain["answer"]
-    assert said.choices[0].finish_reason == plain["finish_reason"]
-    assert said.usage.prompt_tokens == plain["usage"]["prompt_tokens"]
-    assert said.usage.total_tokens == said.usage.prompt_tokens + said.usage.completion_tokens
-    assert said.model == MODEL and said.merge == plain["merge"]
+    answer = ask(robot)
+    assert answer.choices[0].message.content == plain["answer"] and plain["answer"]
+    assert answer.choices[0].finish_reason == plain["finish_reason"]
+    assert answer.usage.prompt_tokens == plain["usage"]["prompt_tokens"]
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    assert answer.model == MODEL and answer.merge == plain["merge"]
 
 
 def test_merging_and_depth_are_extras(robot: openai.OpenAI) -> None:
     extra = {"merge": {"method": "tosa", "keep_ratio": 0.5}, "depth": {"scale": 1000}, "cache": False}
-    said = ask(robot, STEERED, extra_body=extra)
-    assert (said.merge["method"], said.merge["tokens_in"], said.merge["tokens_out"]) == ("tosa", 16, 8)
-    assert (said.depth["source"], said.depth["kind"], said.cached) == ("client", "metric", False)
-    assert said.timings_ms["total"] > 0 and said.batch_size == 1
+    answer = ask(robot, STEERED, extra_body=extra)
+    assert (answer.merge["method"], answer.merge["tokens_in"], answer.merge["tokens_out"]) == ("tosa", 16, 8)
+    assert (answer.depth["source"], answer.depth["kind"], answer.cached) == ("client", "metric", False)
+    assert answer.timings_ms["total"] > 0 and answer.batch_size == 1
     assert ask(robot, STEERED).merge["keep_ratio"] == 0.25  # depth was sent, so tosa is the default
 
 
@@ -121,8 +121,11 @@ def test_a_stop_ends_the_answer(robot: openai.OpenAI) -> None:
     whole = ask(robot).choices[0].message.content
     stop = whole[len(whole) // 2 :][:2]
     cut = whole[: whole.index(stop)]
-    said = ask(robot, stop=[stop])
-    assert (said.choices[0].message.content.rstrip(), said.choices[0].finish_reason) == (cut.rstrip(), "stop")
+    answer = ask(robot, stop=[stop])
+    assert (answer.choices[0].message.content.rstrip(), answer.choices[0].finish_reason) == (
+        cut.rstrip(),
+        "stop",
+    )
     chunks = list(ask(robot, stop=[stop], stream=True))
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks).rstrip() == cut.rstrip()
     assert chunks[-1].choices[0].finish_reason == "stop"
@@ -140,9 +143,9 @@ def test_names_of_requests_come_back(robot: openai.OpenAI) -> None:
     raw = robot.chat.completions.with_raw_response.create(
         model=MODEL, messages=ASKED, max_tokens=2, extra_headers={"X-Request-ID": "robot-7.0042"}
     )
-    said: Any = raw.parse()
-    assert raw.headers["x-request-id"] == said.request_id == "robot-7.0042"
-    assert said.id == "chatcmpl-robot-7.0042" and said._request_id == "robot-7.0042"
+    answer: Any = raw.parse()
+    assert raw.headers["x-request-id"] == answer.request_id == "robot-7.0042"
+    assert answer.id == "chatcmpl-robot-7.0042" and answer._request_id == "robot-7.0042"
     assert raw.headers["server-timing"]
 
 
@@ -263,8 +266,8 @@ def test_many_at_once(url: str) -> None:
             base_url=f"{url}/v1", api_key="none", http_client=http_client
         ) as client:
             chats: Any = client.chat.completions
-            asked = [[user(text(f"{QUESTION} {number % 2}"), image())] for number in range(8)]
-            answers = [chats.create(model=MODEL, messages=said, max_tokens=4) for said in asked]
+            sent = [[user(text(f"{QUESTION} {number % 2}"), image())] for number in range(8)]
+            answers = [chats.create(model=MODEL, messages=answer, max_tokens=4) for answer in sent]
             return await asyncio.gather(*answers)
 
     answers = [one.choices[0].message.content for one in asyncio.run(all_of_them())]
@@ -295,11 +298,11 @@ def test_curl(url: str, tmp_path: Path) -> None:
         command += ["-H", "content-type: application/json", "-d", f"@{request}"]
         return subprocess.run(command, capture_output=True, check=True, timeout=PATIENCE_S).stdout
 
-    said = json.loads(curl(stream=False))["choices"][0]["message"]["content"]
+    answer = json.loads(curl(stream=False))["choices"][0]["message"]["content"]
     *chunks, (_, end) = read(curl(stream=True))
     assert end == "[DONE]"
     deltas = [json.loads(chunk)["choices"][0]["delta"].get("content", "") for _, chunk in chunks]
-    assert "".join(deltas) == said
+    assert "".join(deltas) == answer
 
 
 def test_the_example_runs(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:

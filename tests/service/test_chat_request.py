@@ -33,9 +33,12 @@ def refused(request: Any, settings: Settings = SETTINGS) -> tuple[str, str | Non
 
 def test_a_plain_question() -> None:
     read = parse(chat())
-    assert read.asked.turns == (Turn("user", (QUESTION, None)),)
-    assert (read.asked.images, read.asked.depths) == ((IMAGE,), ())
-    assert read.asked.fields.model_dump(exclude_unset=True) == {"question": QUESTION, "max_new_tokens": 4}
+    assert read.vqa_request.turns == (Turn("user", (QUESTION, None)),)
+    assert (read.vqa_request.images, read.vqa_request.depths) == ((IMAGE,), ())
+    assert read.vqa_request.fields.model_dump(exclude_unset=True) == {
+        "question": QUESTION,
+        "max_new_tokens": 4,
+    }
     assert (read.stream, read.include_usage, read.model, read.stop) == (False, False, None, ())
 
 
@@ -48,19 +51,19 @@ def test_a_conversation_keeps_its_order() -> None:
             {"role": "user", "content": "and the colour ?", "name": "robot"},
         )
     )
-    assert read.asked.turns == (
+    assert read.vqa_request.turns == (
         Turn("system", ("Be brief.",)),
         Turn("user", (None, "what is it ?", None)),
         Turn("assistant", ("a cube",)),
         Turn("user", ("and the colour ?",)),
     )
-    assert read.asked.images == (IMAGE, b"two")
-    assert read.asked.fields.question == "and the colour ?"
+    assert read.vqa_request.images == (IMAGE, b"two")
+    assert read.vqa_request.fields.question == "and the colour ?"
 
 
 def test_the_question_is_the_last_text_of_the_user() -> None:
-    said = chat(user(text("one")), user(text("two"), text("three")), user(image()), SYSTEM)
-    assert parse(said).asked.fields.question == "two three"
+    given = chat(user(text("one")), user(text("two"), text("three")), user(image()), SYSTEM)
+    assert parse(given).vqa_request.fields.question == "two three"
 
 
 def test_fields_of_the_answer() -> None:
@@ -79,25 +82,25 @@ def test_fields_of_the_answer() -> None:
             cache=False,
         )
     )
-    fields = read.asked.fields
+    fields = read.vqa_request.fields
     assert (fields.max_new_tokens, fields.temperature, fields.top_p, fields.seed) == (5, 1, 0.5, 7)
     assert (fields.timeout_s, fields.cache, fields.stream) == (2.5, False, True)
     assert (read.stream, read.include_usage, read.model, read.stop) == (True, True, "tiny", ("\n", "."))
 
 
 def test_answers_may_be_as_long_as_the_server_allows() -> None:
-    assert parse(chat(max_tokens=...)).asked.fields.max_new_tokens == SETTINGS.max_answer_tokens
+    assert parse(chat(max_tokens=...)).vqa_request.fields.max_new_tokens == SETTINGS.max_answer_tokens
     assert refused(chat(max_tokens=SETTINGS.max_answer_tokens + 1)) == ("bad_generation", "max_new_tokens")
 
 
 @pytest.mark.parametrize("none", [0, 0.0, -0.0])
 def test_a_top_p_of_zero_leaves_the_likeliest_token(none: float) -> None:
     """OpenAI takes it, and harnesses send it with temperature 0 (lmms-eval's pope does)."""
-    fields = parse(chat(top_p=none, temperature=1)).asked.fields
+    fields = parse(chat(top_p=none, temperature=1)).vqa_request.fields
     assert (fields.temperature, fields.top_p) == (1, LEAST_TOP_P)
     logits, params = torch.tensor([1.0, 1.001, 0.9]), fields.generation_params()
     assert {Sampler.start(params).draw(logits) for _ in range(50)} == {1}
-    open_ended = parse(chat(top_p=1, temperature=1)).asked.fields.generation_params()
+    open_ended = parse(chat(top_p=1, temperature=1)).vqa_request.fields.generation_params()
     assert {Sampler.start(open_ended).draw(logits) for _ in range(200)} == {0, 1, 2}
 
 
@@ -126,10 +129,10 @@ def test_merging_and_depth_are_said_in_objects() -> None:
         "layers": None,
         "prop_attn": False,
     }
-    said = {"source": "client", "preset": None, "scale": 5000, "kind": "metric", "invalid": [65535]}
-    read = parse(chat(user(image(), depth(), text()), merge=merge, depth=said))
-    assert read.asked.depths == (DEPTH,)
-    assert read.asked.fields.model_dump(exclude_unset=True) == {
+    given = {"source": "client", "preset": None, "scale": 5000, "kind": "metric", "invalid": [65535]}
+    read = parse(chat(user(image(), depth(), text()), merge=merge, depth=given))
+    assert read.vqa_request.depths == (DEPTH,)
+    assert read.vqa_request.fields.model_dump(exclude_unset=True) == {
         "question": QUESTION,
         "max_new_tokens": 4,
         "method": "saint",
@@ -158,7 +161,7 @@ def test_every_merge_field_can_be_sent() -> None:
         "order": "merge",
     }
     assert set(merge) == set(MERGE_FIELDS)
-    assert {name: getattr(parse(chat(merge=merge)).asked.fields, name) for name in merge} == merge
+    assert {name: getattr(parse(chat(merge=merge)).vqa_request.fields, name) for name in merge} == merge
 
 
 def test_nobody_elses_hints_are_in_the_way() -> None:
@@ -234,8 +237,8 @@ def test_the_bounds_are_those_of_a_question(changes: dict[str, Any], code: str, 
 
 def test_depth_stands_behind_its_image() -> None:
     read = parse(chat(user(image(b"1"), depth(b"a"), text()), user(image(b"2"), depth(b"b"))))
-    assert (read.asked.images, read.asked.depths) == ((b"1", b"2"), (b"a", b"b"))
-    assert read.asked.turns == (Turn("user", (None, QUESTION)), Turn("user", (None,)))
+    assert (read.vqa_request.images, read.vqa_request.depths) == ((b"1", b"2"), (b"a", b"b"))
+    assert read.vqa_request.turns == (Turn("user", (None, QUESTION)), Turn("user", (None,)))
     for parts in ([depth(), image()], [image(), text(), depth()], [image(), depth(), depth()], [depth()]):
         code, field = refused(chat(user(*parts, text())))
         assert code == "depth_count" and str(field).startswith("messages[0].content[")
@@ -277,7 +280,9 @@ def test_files_that_are_no_files(held: Any) -> None:
 @pytest.mark.parametrize("held", ["DATA:image/PNG;charset=x;BASE64,AAE=", "data:;base64,AAE="])
 def test_data_uris_of_other_looks(held: str) -> None:
     for part in ({"url": held}, held):
-        assert parse(chat(user({"type": "image_url", "image_url": part}, text()))).asked.images == (b"\0\1",)
+        assert parse(chat(user({"type": "image_url", "image_url": part}, text()))).vqa_request.images == (
+            b"\0\1",
+        )
 
 
 @pytest.mark.parametrize(
@@ -312,21 +317,24 @@ def test_what_is_no_conversation(messages: Any, field: str) -> None:
 
 
 def test_images_are_counted_over_all_turns() -> None:
-    assert len(parse(chat(user(text(), image()), *[user(image())] * 2)).asked.images) == SETTINGS.max_images
+    assert (
+        len(parse(chat(user(text(), image()), *[user(image())] * 2)).vqa_request.images)
+        == SETTINGS.max_images
+    )
     assert refused(chat(user(text(), image()), *[user(image())] * 3)) == ("image_count", "image")
     assert refused(chat(user(text()))) == ("image_count", "image")
 
 
 def test_a_user_has_to_say_something() -> None:
-    for said in ([user(image())], [SYSTEM, user(text("  "), image())]):
-        assert refused(chat(*said)) == ("empty_question", "question")
+    for given in ([user(image())], [SYSTEM, user(text("  "), image())]):
+        assert refused(chat(*given)) == ("empty_question", "question")
 
 
 def test_histories_are_long_but_bounded() -> None:
     limit = QUESTIONS_LONG * SETTINGS.max_question_chars
-    said = parse(chat(SYSTEM, user(image(), text("x" * (limit - 9))))).asked
-    assert len(said.fields.question) == SETTINGS.max_question_chars
-    assert sum(len(one) for turn in said.turns or () for one in turn.content if one) == limit
+    given = parse(chat(SYSTEM, user(image(), text("x" * (limit - 9))))).vqa_request
+    assert len(given.fields.question) == SETTINGS.max_question_chars
+    assert sum(len(one) for turn in given.turns or () for one in turn.content if one) == limit
     assert refused(chat(SYSTEM, user(image(), text("x" * (limit - 8))))) == ("prompt_too_long", "messages")
 
 

@@ -38,18 +38,18 @@ def test_the_made_up_answer_is_one() -> None:
 @pytest.mark.parametrize("why", ["stop", "length"])
 def test_completion(why: str) -> None:
     body = sent(completion(answered(finish_reason=why), 1_700_000_000))
-    said = read(ChatCompletion, body)
-    assert (said.id, said.object, said.created, said.model) == (
+    reply = read(ChatCompletion, body)
+    assert (reply.id, reply.object, reply.created, reply.model) == (
         "chatcmpl-abc",
         "chat.completion",
         1_700_000_000,
         "tiny",
     )
-    assert said.system_fingerprint == ANSWER.model.revision
-    (choice,) = said.choices
+    assert reply.system_fingerprint == ANSWER.model.revision
+    (choice,) = reply.choices
     assert (choice.index, choice.message.role, choice.message.content) == (0, "assistant", "2 cubes")
     assert choice.finish_reason == why
-    assert (said.usage.prompt_tokens, said.usage.completion_tokens, said.usage.total_tokens) == (20, 3, 23)
+    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.total_tokens) == (20, 3, 23)
     assert {name: body[name] for name in EXTRAS} == {name: BODY[name] for name in EXTRAS}
 
 
@@ -67,14 +67,14 @@ def test_chunks_of_a_stream() -> None:
         STREAM.usage(ANSWER),
     ]
     chunks = [sent(chunk) for chunk in chunks]
-    said = [read(ChatCompletionChunk, chunk) for chunk in chunks]
-    assert {(one.id, one.object, one.created, one.model) for one in said} == {
+    reply = [read(ChatCompletionChunk, chunk) for chunk in chunks]
+    assert {(one.id, one.object, one.created, one.model) for one in reply} == {
         ("chatcmpl-abc", "chat.completion.chunk", 1_700_000_000, "tiny")
     }
-    assert [one.choices[0].delta.role for one in said[:-1]] == ["assistant", None, None, None]
-    assert "".join(one.choices[0].delta.content or "" for one in said[:-1]) == ANSWER.answer
-    assert [one.choices[0].finish_reason for one in said[:-1]] == [None, None, None, "stop"]
-    assert said[-1].choices == [] and said[-1].usage.total_tokens == 23
+    assert [one.choices[0].delta.role for one in reply[:-1]] == ["assistant", None, None, None]
+    assert "".join(one.choices[0].delta.content or "" for one in reply[:-1]) == ANSWER.answer
+    assert [one.choices[0].finish_reason for one in reply[:-1]] == [None, None, None, "stop"]
+    assert reply[-1].choices == [] and reply[-1].usage.total_tokens == 23
     assert all(chunk["usage"] is None for chunk in chunks[:-1])
     assert {name: chunks[-1][name] for name in EXTRAS} == {name: BODY[name] for name in EXTRAS}
 

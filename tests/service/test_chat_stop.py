@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.stop_sequences import StopTexts, cut
+from service.engine.stop_sequences import StopSequences, truncate_at_stop
 
 CASES = [
     ("two cubes", [], "two cubes", False),
@@ -23,7 +23,7 @@ CASES = [
 
 @pytest.mark.parametrize(("text", "stops", "shown", "is_cut"), CASES)
 def test_cut(text: str, stops: list[str], shown: str, is_cut: bool) -> None:
-    assert cut(text, stops) == (shown, is_cut)
+    assert truncate_at_stop(text, stops) == (shown, is_cut)
 
 
 @given(
@@ -31,12 +31,12 @@ def test_cut(text: str, stops: list[str], shown: str, is_cut: bool) -> None:
     st.lists(st.text("ab ", min_size=1, max_size=4), max_size=4),
 )
 def test_pieces_show_what_the_whole_would(pieces: list[str], stops: list[str]) -> None:
-    said, seen = StopTexts(stops), ""
-    whole, is_cut = cut("".join(pieces), stops)
+    stream, seen = StopSequences(stops), ""
+    whole, is_cut = truncate_at_stop("".join(pieces), stops)
     for piece in pieces:
-        seen += said.push(piece)
+        seen += stream.push(piece)
         assert whole.startswith(seen)  # nothing is shown that has to be taken back
-    assert said.is_hit is is_cut
+    assert stream.is_hit is is_cut
     held = whole.removeprefix(seen)
     assert not held or any(stop.startswith(held) for stop in stops)  # and nothing is held back for nothing
     assert not (held and is_cut)

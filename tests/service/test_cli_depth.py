@@ -79,8 +79,8 @@ def test_depth_refuses(frame: Path) -> None:
 def test_ask_estimates_depth_where_there_is_none(frame: Path, checkpoint: Path) -> None:
     ask = ("ask", "--image", frame / "rgb.png", "--question", "how many ?", "--model", checkpoint)
     ask = (*ask, "--max-new-tokens", 2, "--method", "tosa")
-    said = " ".join(run(*ask).stdout.split())
-    assert "inverse, estimated by room-depth-tiny (apache-2.0)" in said
+    reply = " ".join(run(*ask).stdout.split())
+    assert "inverse, estimated by room-depth-tiny (apache-2.0)" in reply
     answer = VqaResponse.model_validate_json(run(*ask, "--json").stdout)
     assert answer.depth is not None and answer.depth.cached is False and answer.timings_ms.estimate
     assert answer.timings_ms.estimate < answer.timings_ms.total

@@ -31,15 +31,15 @@ Sent = dict[str, Any]
 
 def parse(form: str, images: int = 1, depths: int = 1, **fields: Any) -> Comparison:
     """Parse a comparison that is right but for what is given; ... leaves a field out."""
-    said = {"question": "how many ?", "max_new_tokens": 4, "specs": SPECS, **fields}
-    said = {name: value for name, value in said.items() if value is not ...}
+    given = {"question": "how many ?", "max_new_tokens": 4, "specs": SPECS, **fields}
+    given = {name: value for name, value in given.items() if value is not ...}
     if form == "json":
         files = {"images": [_base64(IMAGE)] * images, "depths": [_base64(DEPTH)] * depths}
-        return parse_comparison(b"application/json", b"", json.dumps({**files, **said}).encode(), SETTINGS)
+        return parse_comparison(b"application/json", b"", json.dumps({**files, **given}).encode(), SETTINGS)
     files = [_part("image", IMAGE, "; filename=a")] * images + [
         _part("depth", DEPTH, "; filename=a")
     ] * depths
-    texts = [_part(name, _text(value).encode("utf-8", "surrogatepass")) for name, value in said.items()]
+    texts = [_part(name, _text(value).encode("utf-8", "surrogatepass")) for name, value in given.items()]
     return parse_comparison(b"multipart/form-data", b"b", b"".join([*files, *texts]) + b"--b--\r\n", SETTINGS)
 
 
@@ -63,16 +63,18 @@ def refused(form: str, **changes: Any) -> ServiceError:
 
 
 def test_one_question_for_each_spec(form: str) -> None:
-    asked = parse(form, seed=7, depth_scale=5000)
-    assert [one.fields.method for one in asked.asked] == ["none", "tome", "tosa"]
-    assert [one.fields.r for one in asked.asked] == [None, None, [2, 0]]
+    compared = parse(form, seed=7, depth_scale=5000)
+    assert [one.fields.method for one in compared.requests] == ["none", "tome", "tosa"]
+    assert [one.fields.r for one in compared.requests] == [None, None, [2, 0]]
     assert all(
         (one.fields.seed, one.fields.depth_scale, one.fields.stream) == (7, 5000, False)
-        for one in asked.asked
+        for one in compared.requests
     )
-    assert list(map(sent, asked.specs)) == SPECS
-    assert all(one.images[0] is asked.asked[0].images[0] for one in asked.asked)  # the bytes are there once
-    assert asked.asked[0].images == (IMAGE,) and asked.asked[0].depths == (DEPTH,)
+    assert list(map(sent, compared.specs)) == SPECS
+    assert all(
+        one.images[0] is compared.requests[0].images[0] for one in compared.requests
+    )  # the bytes are there once
+    assert compared.requests[0].images == (IMAGE,) and compared.requests[0].depths == (DEPTH,)
 
 
 def test_a_spec_may_set_every_merge_field(form: str) -> None:
@@ -94,8 +96,8 @@ def test_a_spec_may_set_every_merge_field(form: str) -> None:
 
 
 def test_null_means_not_sent(form: str) -> None:
-    asked = parse(form, specs=[{"method": None, "r": None}, {}])
-    assert [sent(one) for one in asked.specs] == [{}, {}] and asked.asked[0] == asked.asked[1]
+    compared = parse(form, specs=[{"method": None, "r": None}, {}])
+    assert [sent(one) for one in compared.specs] == [{}, {}] and compared.requests[0] == compared.requests[1]
 
 
 @pytest.mark.parametrize(
@@ -166,11 +168,11 @@ def test_specs_of_a_form_that_are_no_json(specs: str) -> None:
 
 
 def test_answers_side_by_side(form: str) -> None:
-    asked = parse(form)
+    compared = parse(form)
     merged = answered(answer="3 cubes")
     plain = answered(merge={**BODY["merge"], "method": "none"})
     refusal = ServiceError("keep_ratio_out_of_range", limit=0.5)
-    body = sent(comparison("abc", ANSWER.model, asked, [plain, refusal, merged]))
+    body = sent(comparison("abc", ANSWER.model, compared, [plain, refusal, merged]))
     assert (body["request_id"], body["model"], body["question"]) == ("abc", BODY["model"], "how many ?")
     assert (body["baseline"], body["agree"]) == (0, [True, None, False])
     first, second, third = body["results"]
@@ -196,12 +198,12 @@ def test_a_comparison_without_any_answer_is_refused(form: str) -> None:
 
 
 def test_answers_are_those_of_separate_questions(client: TestClient, question: Question, form: str) -> None:
-    said = {"question": "how many cubes ?", "max_new_tokens": 4}
+    given = {"question": "how many cubes ?", "max_new_tokens": 4}
     response = question.but(specs=json.dumps(SPECS) if form == "multipart" else SPECS).post(client, form, URL)
     body = response.json()
     assert response.status_code == 200, response.text
     CompareResponse.model_validate_json(response.content, strict=True)
-    alone = [question.but(**said, **spec).post(client, form).json() for spec in SPECS]
+    alone = [question.but(**given, **spec).post(client, form).json() for spec in SPECS]
     for result, one in zip(body["results"], alone, strict=True):
         assert [result[name] for name in ("answer", "merge", "depth", "usage", "finish_reason")] == [
             one[name] for name in ("answer", "merge", "depth", "usage", "finish_reason")
@@ -233,4 +235,4 @@ def test_more_settings_than_the_service_has_places(checkpoint: Path, question: Q
         response = question.but(specs=specs).post(client, "json", "/vqa/compare")
         assert response.status_code == 200, response.text
         assert len(response.json()["results"]) == 5
-        assert client.app.state.service.engine.admission.inside == 0  # type: ignore[attr-defined]
+        assert client.app.state.service.engine.admission.in_flight == 0  # type: ignore[attr-defined]

@@ -68,7 +68,7 @@ def test_bodies_around_the_limit(served: Live, over: int, code: str, size: int |
     else:
         request = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(body, size)
     assert sent(served, request) == (413 if over > 0 else 400, code)
-    wait_for(lambda: served.inside == 0)
+    wait_for(lambda: served.in_flight == 0)
 
 
 def test_a_hundred_thousand_chunks_of_one_byte(served: Live) -> None:
@@ -114,7 +114,7 @@ def test_what_is_no_http_is_refused_in_our_words(served: Live, framing: bytes) -
         status, body = answer(connection)
         assert (status, body["error"]["code"]) == (400, "bad_request")
         assert connection.recv(100) == b"", "closed: nobody knows where the next request begins"
-    assert served.inside == 0
+    assert served.in_flight == 0
 
 
 def test_a_body_with_both_framings_is_read_as_chunks(served: Live) -> None:
@@ -124,7 +124,7 @@ def test_a_body_with_both_framings_is_read_as_chunks(served: Live) -> None:
             HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
         )
         assert answer(connection)[0] in (400, 422)
-    assert served.inside == 0
+    assert served.in_flight == 0
 
 
 @pytest.mark.parametrize("length", [LIMIT + 1, 10**12, 10**19])
@@ -137,8 +137,8 @@ def test_a_length_too_large_is_refused_before_a_byte_of_it(served: Live, length:
 def test_fewer_bytes_than_announced_end_with_the_connection(served: Live) -> None:
     with served.connect() as connection:
         connection.sendall(HEAD + b"Content-Length: 500\r\n\r\n{")
-        wait_for(lambda: served.inside == 1)
-    wait_for(lambda: served.inside == 0)
+        wait_for(lambda: served.in_flight == 1)
+    wait_for(lambda: served.in_flight == 0)
 
 
 BIG = 20 * 2**20
@@ -160,7 +160,7 @@ def test_who_sends_everything_before_reading_gets_the_refusal_and_may_go_on(
     keys: dict[str, Any] = {"api_keys": "a=b"} if why == "no key" else {}
     with live(checkpoint, **keys) as served, served.connect() as connection:
         if why == "full":
-            served.state.engine.admission.inside = PLACES
+            served.state.engine.admission.in_flight = PLACES
         connection.sendall(head + framed)
         assert answer(connection)[0] == expected
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -226,13 +226,13 @@ def test_garbage_in_the_middle_frees_the_place(served: Live, question: Question,
     with served.busy() as go_on, served.connect() as connection:
         if stage == "body":
             connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")
-            wait_for(lambda: served.inside == 1)
+            wait_for(lambda: served.in_flight == 1)
             connection.sendall(b"zz\r\n")
         else:
             connection.sendall(raw_question(question.but(stream=stage == "stream", max_new_tokens=200)))
             wait_for(lambda: served.state.engine.model_thread.waiting == 1)
             connection.close()
-        wait_for(lambda: served.inside == 0)
+        wait_for(lambda: served.in_flight == 0)
         assert served.state.engine.model_thread.waiting == 0, "nothing is kept for who has left"
         go_on.set()
 
@@ -265,15 +265,15 @@ def test_who_does_not_read_a_stream_loses_the_place(
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
             connection.settimeout(PATIENCE_S)
             connection.connect(("127.0.0.1", served.port))
-            asked = question.but(stream=True, max_new_tokens=200, timeout_s=timeout_s)
-            connection.sendall(raw_question(asked))
+            posted = question.but(stream=True, max_new_tokens=200, timeout_s=timeout_s)
+            connection.sendall(raw_question(posted))
             if connection.recv(12, socket.MSG_PEEK | socket.MSG_WAITALL) == b"HTTP/1.1 200":
                 break
         if inside:
             time.sleep(timeout_s + 0.8)  # past the deadline and the last words of the other case
         else:
-            wait_for(lambda: served.inside == 0)
-        assert served.inside == inside
+            wait_for(lambda: served.in_flight == 0)
+        assert served.in_flight == inside
 
 
 def test_many_long_bodies_take_turns(served: Live) -> None:

@@ -66,7 +66,7 @@ def test_waiting_ends_at_the_deadline(
             response, took = timed(served, question.but(timeout_s=timeout_s, stream=stream), form)
             check(response, 504, "deadline_exceeded")
             assert timeout_s <= took < timeout_s + PATIENCE_S
-            wait_for(lambda: served.inside == 0)
+            wait_for(lambda: served.in_flight == 0)
     assert question.post(served.client, form).status_code == 200
     assert encoded == [1], "what was late did not run"
 
@@ -101,15 +101,15 @@ def test_a_stream_ends_with_an_error_event_at_its_deadline(
     served: Live, question: Question, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, answered = stuck_at_the_sixth_step(monkeypatch)
-    asked = question.but(max_new_tokens=200, stream=True)
+    request = question.but(max_new_tokens=200, stream=True)
     response = late_in_the_middle(
-        lambda timeout_s: asked.but(timeout_s=timeout_s).post(served.client, "json"),
+        lambda timeout_s: request.but(timeout_s=timeout_s).post(served.client, "json"),
         lambda response: response.status_code == 200 and response.text.startswith("event: text"),
     )
     answered.set()
     events = response.text.strip().split("\n\n")
     assert events[-1].startswith("event: error") and "deadline_exceeded" in events[-1]
-    wait_for(lambda: served.inside == 0)
+    wait_for(lambda: served.in_flight == 0)
 
 
 def test_a_request_may_ask_for_less_and_not_for_more(checkpoint: Path, question: Question) -> None:

@@ -64,8 +64,8 @@ def ramp(_: Image.Image) -> np.ndarray:
 
 
 def test_a_frame_without_depth_is_estimated(client: TestClient, question: Question, form: str) -> None:
-    asked = question.but(images=(picture(1 if form == "json" else 2),), depths=(), method="tosa")
-    response = asked.post(client, form)
+    request = question.but(images=(picture(1 if form == "json" else 2),), depths=(), method="tosa")
+    response = request.post(client, form)
     answer = response.json()
     depth, timings = answer["depth"], answer["timings_ms"]
     assert (depth["source"], depth["kind"], depth["unit"], depth["scale"]) == (
@@ -86,21 +86,21 @@ def test_a_frame_without_depth_is_estimated(client: TestClient, question: Questi
 
 
 def test_the_same_picture_is_estimated_once(client: TestClient, question: Question) -> None:
-    asked = question.but(images=(picture(3),), depths=(), method="tosa")
-    first, again = ask(client, asked), ask(client, asked.but(question="where is it ?"))
+    request = question.but(images=(picture(3),), depths=(), method="tosa")
+    first, again = ask(client, request), ask(client, request.but(question="where is it ?"))
     assert (first["depth"]["cached"], again["depth"]["cached"]) == (False, True)
     assert first["depth"]["range"] == again["depth"]["range"] and again["timings_ms"]["estimate"] > 0
-    both = ask(client, asked.but(images=(picture(3), picture(4))))
+    both = ask(client, request.but(images=(picture(3), picture(4))))
     assert both["depth"]["cached"] is False
-    assert ask(client, asked.but(images=(picture(4), picture(3))))["depth"]["cached"] is True
+    assert ask(client, request.but(images=(picture(4), picture(3))))["depth"]["cached"] is True
 
 
 def test_the_cache_goes_by_pixels_not_by_files(client: TestClient, question: Question) -> None:
     pixels = np.asarray(Image.fromarray(PIXELS).rotate(180))
-    asked = question.but(depths=(), method="tosa")
-    ask(client, asked.but(images=(png8(pixels),)))
+    request = question.but(depths=(), method="tosa")
+    ask(client, request.but(images=(png8(pixels),)))
     other_file = png8(np.dstack([pixels, np.full((48, 64, 1), 255)]))  # with alpha, the same colours
-    assert ask(client, asked.but(images=(other_file,)))["depth"]["cached"] is True
+    assert ask(client, request.but(images=(other_file,)))["depth"]["cached"] is True
 
 
 def test_no_cache_if_none_is_wanted(checkpoint: Path, estimator: Path, question: Question) -> None:
@@ -111,14 +111,14 @@ def test_no_cache_if_none_is_wanted(checkpoint: Path, estimator: Path, question:
 
 def test_nothing_is_estimated_that_nobody_needs(client: TestClient, question: Question, form: str) -> None:
     with estimating(client, ramp) as fake:
-        for asked in (
+        for request in (
             question.but(method="none", depth="estimate"),
             question.but(method="tome", depth="estimate", depths=()),
             question.but(depths=()),
             question,
             question.but(depth="none", method="tosa"),
         ):
-            answer = ask(client, asked, form)
+            answer = ask(client, request, form)
             assert answer["timings_ms"]["estimate"] is None
             assert answer["depth"] is None or answer["depth"]["source"] != "estimate"
         assert fake.asked == []
@@ -146,25 +146,25 @@ def test_estimate_asked_for_leaves_files_aside_but_not_unchecked(
 def test_a_service_that_estimates_nothing_names_what_else_there_is(
     blind_client: TestClient, question: Question, form: str
 ) -> None:
-    asked = question.but(depths=(), method="tosa")
-    error = check(asked.post(blind_client, form), 422, "depth_required", "depth")
+    request = question.but(depths=(), method="tosa")
+    error = check(request.post(blind_client, form), 422, "depth_required", "depth")
     assert error["choices"] == [name for name, method in METHODS.items() if not method.needs_spatial]
     assert "depth=none" in error["message"] and "estimates none" in error["message"]
     for method in ("tosa", "none"):
         off = question.but(method=method, depth="estimate").post(blind_client, form)
         assert check(off, 422, "estimate_off", "depth")["choices"] == ["client", "none"]
     assert ask(blind_client, question, form)["depth"]["source"] == "client"
-    assert ask(blind_client, asked.but(depth="none"), form)["depth"]["source"] == "none"
+    assert ask(blind_client, request.but(depth="none"), form)["depth"]["source"] == "none"
 
 
 def test_an_estimate_that_fails_says_so_and_is_logged(
     client: TestClient, question: Question, form: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asked = question.but(depths=(), method="tosa")
+    request = question.but(depths=(), method="tosa")
     with estimating(client, lambda _: np.full((4, 4), np.nan)):
-        check(asked.post(client, form), 500, "estimate_failed", "depth")
+        check(request.post(client, form), 500, "estimate_failed", "depth")
     assert "the depth estimator gave values that are not finite" in caplog.text
-    assert ask(client, asked, form)["depth"]["source"] == "estimate"
+    assert ask(client, request, form)["depth"]["source"] == "estimate"
 
 
 def test_estimates_are_made_in_the_model_thread(client: TestClient, question: Question) -> None:
@@ -190,7 +190,7 @@ def test_a_scannet_png_is_the_same_as_its_metres(client: TestClient, question: Q
 
 
 @pytest.mark.parametrize(
-    ("said", "kind", "unit", "scale"),
+    ("given", "kind", "unit", "scale"),
     [
         ({"depth_scale": 5000}, "metric", "m", 5000),
         ({"depth_preset": "tum"}, "metric", "m", 5000),
@@ -207,24 +207,24 @@ def test_what_is_said_is_done_and_nothing_is_guessed(
     client: TestClient,
     question: Question,
     form: str,
-    said: dict[str, Any],
+    given: dict[str, Any],
     kind: str,
     unit: str | None,
     scale: float | None,
 ) -> None:
-    depth = ask(client, question.but(depths=(png16(MILLIMETRES),), **said), form)["depth"]
+    depth = ask(client, question.but(depths=(png16(MILLIMETRES),), **given), form)["depth"]
     assert (depth["kind"], depth["unit"], depth["scale"], depth["guessed"]) == (kind, unit, scale, [])
 
 
 def test_named_holes_are_masked(client: TestClient, question: Question, form: str) -> None:
     holey = MILLIMETRES.copy()
     holey[:12] = 65535
-    asked = question.but(depths=(png16(holey),), depth_scale=1000)
-    assert ask(client, asked, form)["depth"]["valid_ratio"] == 1
-    depth = ask(client, asked.but(depth_invalid=[65535]), form)["depth"]
+    request = question.but(depths=(png16(holey),), depth_scale=1000)
+    assert ask(client, request, form)["depth"]["valid_ratio"] == 1
+    depth = ask(client, request.but(depth_invalid=[65535]), form)["depth"]
     assert depth["valid_ratio"] == 0.75 and depth["range"][1] < 9
     if form == "multipart":
-        assert ask(client, asked.but(depth_invalid="65535"), form)["depth"]["valid_ratio"] == 0.75
+        assert ask(client, request.but(depth_invalid="65535"), form)["depth"]["valid_ratio"] == 0.75
 
 
 def test_a_guess_about_a_grey_picture_is_said(client: TestClient, question: Question, form: str) -> None:
@@ -236,13 +236,13 @@ def test_a_guess_about_a_grey_picture_is_said(client: TestClient, question: Ques
 
 def test_several_images_are_summed_up_honestly(client: TestClient, question: Question, form: str) -> None:
     metres, grey = npy(MILLIMETRES.astype("f4") / 500), png8(MILLIMETRES // 40)
-    asked = question.but(images=(IMAGE, IMAGE), keep_ratio=0.5)
-    alike = ask(client, asked.but(depths=(png16(MILLIMETRES), metres)), form)["depth"]
+    request = question.but(images=(IMAGE, IMAGE), keep_ratio=0.5)
+    alike = ask(client, request.but(depths=(png16(MILLIMETRES), metres)), form)["depth"]
     assert (alike["kind"], alike["unit"], alike["scale"]) == ("metric", "m", None)
     ends = MILLIMETRES.min() / 1000, MILLIMETRES.max() / 500
     assert alike["range"] == [pytest.approx(end, rel=1e-5) for end in ends]
     assert len(alike["guessed"]) == 3  # the kind once, two units
-    mixed = ask(client, asked.but(depths=(png16(MILLIMETRES), grey)), form)["depth"]
+    mixed = ask(client, request.but(depths=(png16(MILLIMETRES), grey)), form)["depth"]
     assert (mixed["kind"], mixed["unit"], mixed["range"]) == ("mixed", None, None)
 
 
@@ -261,27 +261,27 @@ def test_threads_with_different_depth_get_what_they_would_get_alone(
     ]
     with running(checkpoint, depth_model=estimator, depth_size_px=56, max_queue=16) as client:
 
-        def told(source: dict[str, Any]) -> tuple[Any, ...]:
+        def described(source: dict[str, Any]) -> tuple[Any, ...]:
             answer = ask(client, question.but(**source))
             depth = answer["depth"] and {k: v for k, v in answer["depth"].items() if k != "cached"}
             return answer["answer"], answer["merge"], depth
 
-        alone = [told(source) for source in sources]
+        alone = [described(source) for source in sources]
         with ThreadPoolExecutor(8) as pool:
-            together = list(pool.map(told, sources * 4))
+            together = list(pool.map(described, sources * 4))
     assert together == alone * 4
 
 
 def test_estimates_are_remembered_for_the_key_they_were_made_for(
     checkpoint: Path, estimator: Path, question: Question
 ) -> None:
-    asked = question.but(images=(picture(77),), depths=(), method="tosa")
+    request = question.but(images=(picture(77),), depths=(), method="tosa")
     keys = {"api_keys": "a=secret-a,b=secret-b", "depth_model": estimator, "depth_size_px": 56}
     with running(checkpoint, **keys) as client:
 
         def cached(key: str, **changes: Any) -> bool:
             client.headers["X-API-Key"] = key
-            return ask(client, asked.but(**changes))["depth"]["cached"]
+            return ask(client, request.but(**changes))["depth"]["cached"]
 
         assert not cached("secret-a", cache=False)
         assert not cached("secret-a"), "cache=false leaves nothing behind"

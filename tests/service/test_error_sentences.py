@@ -101,12 +101,16 @@ def check_word_for_word(client: TestClient, question: Question, error: LibraryEr
     """Raise an error in the middle of a request, and compare what the client reads with it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prepare, "plan_request", _raising(error))
-        told = question.post(client, "json").json()["error"]
+        refused = question.post(client, "json").json()["error"]
         chat = client.post("/v1/chat/completions", json=_chat()).json()["error"]
     choices = None if error.choices is None else list(error.choices)
-    assert told["message"] == chat["message"] == str(error)
-    assert (told.get("field"), told.get("limit"), told.get("choices")) == (error.field, error.limit, choices)
-    assert (chat["code"], chat.get("limit"), chat.get("choices")) == (told["code"], error.limit, choices)
+    assert refused["message"] == chat["message"] == str(error)
+    assert (refused.get("field"), refused.get("limit"), refused.get("choices")) == (
+        error.field,
+        error.limit,
+        choices,
+    )
+    assert (chat["code"], chat.get("limit"), chat.get("choices")) == (refused["code"], error.limit, choices)
 
 
 def _raising(error: Exception) -> Any:

@@ -43,7 +43,7 @@ def served(checkpoint: Path) -> Iterator[Live]:
     with live(
         checkpoint,
         api_keys="a=secret-a,b=secret-b",
-        key_max_inside=4,
+        key_max_in_flight=4,
         max_queue=PLACES - 4,
         max_batch=4,
     ) as served:
@@ -199,7 +199,7 @@ def test_a_comparison_of_more_settings_than_the_key_has_places_is_answered(
     )
     assert response.status_code == 200, response.text
     assert len(response.json()["results"]) == 9
-    assert served.state.budgets.inside("a") == 0 and served.inside == 0
+    assert served.state.budgets.in_flight("a") == 0 and served.in_flight == 0
 
 
 def _images(question: Question) -> list[str]:

@@ -75,9 +75,9 @@ def test_random_addresses_and_headers(served: Live, lines: io.StringIO) -> None:
 
 def test_no_text_of_a_client_makes_a_line(served: Live, lines: io.StringIO, question: Question) -> None:
     start = lines.tell()
-    asked = [("question", (None, FORGED)), ("image", (FORGED, IMAGE)), ("max_new_tokens", (None, "1"))]
+    parts = [("question", (None, FORGED)), ("image", (FORGED, IMAGE)), ("max_new_tokens", (None, "1"))]
     sent = 0
-    for files in (asked, [*asked, (FORGED, (None, FORGED))], [("method", (None, FORGED)), *asked]):
+    for files in (parts, [*parts, (FORGED, (None, FORGED))], [("method", (None, FORGED)), *parts]):
         served.client.post("/vqa", files=files)
         sent += 1
     for body in ({"question": FORGED, "images": [FORGED]}, {FORGED: FORGED}, {"model": FORGED}):

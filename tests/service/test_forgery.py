@@ -19,7 +19,7 @@ from service.pipeline.prepare import Prepared
 from tests.service.chats import chat, depth, image, text, user
 from tests.service.conftest import running
 from tests.service.files import DEPTH, IMAGE
-from tests.service.test_bounds import KNOBS, PATHS, asked
+from tests.service.test_bounds import KNOBS, PATHS, body_with
 from tests.vlm.conftest import SPECIAL
 
 FORGED = [
@@ -56,13 +56,20 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> list[Prepared]:
     return made
 
 
-def bodies(said: str) -> dict[str, Any]:
+def bodies(words: str) -> dict[str, Any]:
     files = {"images": [base64.b64encode(IMAGE).decode()] * 2, "max_new_tokens": 1}
-    turns = [{"role": "system", "content": said}, user(text(said), image(), text(said), image(), text(said))]
+    turns = [
+        {"role": "system", "content": words},
+        user(text(words), image(), text(words), image(), text(words)),
+    ]
     return {
-        "/vqa": {"question": said, **files, "method": "tome", "keep_ratio": 0.5},
-        "/vqa/compare": {"question": said, **files, "specs": [{"method": "tome", "keep_ratio": 0.5}, {}]},
-        "/v1/chat/completions": chat(*turns, max_tokens=1, stop=[said[:60]]),
+        "/vqa": {"question": words, **files, "method": "tome", "keep_ratio": 0.5},
+        "/vqa/compare": {
+            "question": words,
+            **files,
+            "specs": [{"method": "tome", "keep_ratio": 0.5}, {}],
+        },
+        "/v1/chat/completions": chat(*turns, max_tokens=1, stop=[words[:60]]),
     }
 
 
@@ -140,7 +147,7 @@ def hostile(target: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield bodies with a target in every place for a text."""
     for path in PATHS:
         for name in KNOBS:
-            if (body := asked(path, name, target)) is not None:
+            if (body := body_with(path, name, target)) is not None:
                 yield path, body
     for name in ("images", "depths", "image", "image_url", "chat_template", "mm_processor_kwargs", target):
         yield "/vqa", {"question": "how", "images": [base64.b64encode(IMAGE).decode()], name: [target]}

@@ -329,8 +329,8 @@ def vlm(checkpoint: Path) -> Vlm:
 @pytest.mark.parametrize("method", METHODS)
 def test_the_words_of_a_request_change_nothing_beyond_its_plan(vlm: Vlm, method: str) -> None:
     """A key leaves MergePlan.spec out; this is why it may."""
-    dial: dict[str, Any] = {} if method == "none" else {"keep_ratio": 0.5}
-    chosen = make_plan(MergeSpec(method, **dial), vlm.shape)
+    budget: dict[str, Any] = {} if method == "none" else {"keep_ratio": 0.5}
+    chosen = make_plan(MergeSpec(method, **budget), vlm.shape)
     reworded = replace(chosen, spec=MergeSpec("nonsense", alpha=0.123, order="merge", prop_attn=False))
     pixels = torch.randn(2, 3, 56, 56, generator=torch.Generator().manual_seed(0))
     spatial = spatial_tokens(torch.arange(16).view(1, 4, 4).expand(2, 4, 4)) if chosen.needs_spatial else None

@@ -31,7 +31,7 @@ def test_bodies_of_all_kinds(served: Live) -> None:
     assert not summary.failures, "\n".join(summary.lines())
     assert sum(summary.outcomes.values()) == BODIES
     assert len(summary.outcomes) > 12 and summary.outcomes["answered"] > BODIES // 20, summary.outcomes
-    assert served.inside == 0
+    assert served.in_flight == 0
 
 
 def test_good_bodies_are_answered(served: Live) -> None:
@@ -78,7 +78,7 @@ def test_an_echo_is_caught(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert any("leaks" in sentence for sentence, _ in summary.failures)
 
 
-def said(refusal: ServiceError, **changes: Any) -> bytes:
+def refusal_body(refusal: ServiceError, **changes: Any) -> bytes:
     body = refusal.body("abc")
     return json.dumps({"error": body["error"] | changes}, ensure_ascii=False).encode()
 
@@ -89,23 +89,23 @@ BAD = ServiceError("bad_request", reason="json")
 @pytest.mark.parametrize(
     ("status", "body"),
     [
-        (500, said(ServiceError("internal"))),
+        (500, refusal_body(ServiceError("internal"))),
         (502, b""),
         (400, b"Bad Request"),
         (400, b"[]"),
-        (400, said(BAD, message="The body is wrong.")),
-        (400, said(BAD, field=CANARY)),
+        (400, refusal_body(BAD, message="The body is wrong.")),
+        (400, refusal_body(BAD, field=CANARY)),
         (400, json.dumps({"error": BAD.body("abc")["error"] | {"field": CANARY}}).encode()),
-        (400, said(BAD, input="x")),
-        (422, said(BAD)),
-        (400, said(BAD, request_id="other")),
-        (400, said(BAD, choices=["x" * 5000])),
-        (400, said(BAD, field="<_io.BytesIO object at 0x7f0011223344>")),
-        (400, said(BAD, field="/tmp/upload")),
-        (400, said(BAD, field="file-of-mine.png")),
+        (400, refusal_body(BAD, input="x")),
+        (422, refusal_body(BAD)),
+        (400, refusal_body(BAD, request_id="other")),
+        (400, refusal_body(BAD, choices=["x" * 5000])),
+        (400, refusal_body(BAD, field="<_io.BytesIO object at 0x7f0011223344>")),
+        (400, refusal_body(BAD, field="/tmp/upload")),
+        (400, refusal_body(BAD, field="file-of-mine.png")),
     ],
     ids=range(14),
 )
 def test_the_judge_sees_what_is_wrong(status: int, body: bytes) -> None:
-    assert judge("/vqa", 400, "abc", said(BAD)) is None
+    assert judge("/vqa", 400, "abc", refusal_body(BAD)) is None
     assert judge("/vqa", status, "abc", body) is not None

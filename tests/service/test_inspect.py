@@ -25,8 +25,8 @@ URL = "/depth/inspect"
 FILE = Question(images=(), fields={})
 
 
-def inspect(client: TestClient, asked: Question, form: str) -> dict[str, Any]:
-    response = asked.post(client, form, URL)
+def inspect(client: TestClient, request: Question, form: str) -> dict[str, Any]:
+    response = request.post(client, form, URL)
     assert response.status_code == 200, response.text
     Inspected.model_validate(response.json())
     assert response.json()["request_id"] == response.headers["x-request-id"]
@@ -54,9 +54,9 @@ def test_what_was_understood_is_said(client: TestClient, form: str) -> None:
 
 
 def test_it_is_what_a_question_would_read(client: TestClient, question: Question, form: str) -> None:
-    for depth, said in ((DEPTH, {}), (DEPTH, {"depth_preset": "tum"}), (png8(np.eye(48, 64) * 9), {})):
-        seen = inspect(client, FILE.but(depths=(depth,), **said), form)
-        used = question.but(depths=(depth,), **said).post(client, form).json()["depth"]
+    for depth, given in ((DEPTH, {}), (DEPTH, {"depth_preset": "tum"}), (png8(np.eye(48, 64) * 9), {})):
+        seen = inspect(client, FILE.but(depths=(depth,), **given), form)
+        used = question.but(depths=(depth,), **given).post(client, form).json()["depth"]
         assert {name: seen[name] for name in seen.keys() & used.keys()} == {
             name: used[name] for name in seen.keys() & used.keys()
         }
@@ -137,6 +137,6 @@ def test_it_is_documented(client: TestClient) -> None:
         "depth_scale",
         "depth_kind",
     }
-    asked = schema["paths"]["/vqa"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    body = schema["paths"]["/vqa"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     for name in ("depth", "depth_preset", "depth_scale", "depth_kind", "depth_invalid"):
-        assert asked["properties"][name]["examples"]
+        assert body["properties"][name]["examples"]

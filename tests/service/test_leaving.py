@@ -16,8 +16,8 @@ import pytest
 import torch
 
 import service.engine.vision_stage
-from service.api.request_context import Call
-from service.pipeline.frames import encode_frames
+from service.api.request_context import RequestContext
+from service.pipeline.frames import frame_features
 from tests.loopback import PATIENCE_S, wait_for
 from tests.service.conftest import PLACES, Question, until_ready
 from tests.service.live import Live, live, raw_question, read_until
@@ -42,17 +42,17 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def counted(vlm: Any, plan: Any, frames: Sequence[Any], between: Any) -> torch.Tensor:
         sizes.append(len(frames))
-        return encode_frames(vlm, plan, frames, between)
+        return frame_features(vlm, plan, frames, between)
 
-    monkeypatch.setattr(service.engine.vision_stage, "encode_frames", counted)
+    monkeypatch.setattr(service.engine.vision_stage, "frame_features", counted)
     return sizes
 
 
 def test_leaving_while_sending(served: Live, raw: bytes) -> None:
     with served.connect() as connection:
         connection.sendall(raw[:-100])
-        wait_for(lambda: served.inside == 1)
-    wait_for(lambda: served.inside == 0)
+        wait_for(lambda: served.in_flight == 1)
+    wait_for(lambda: served.in_flight == 0)
 
 
 def test_leaving_while_waiting(served: Live, raw: bytes, question: Question, encoded: list[int]) -> None:
@@ -61,8 +61,8 @@ def test_leaving_while_waiting(served: Live, raw: bytes, question: Question, enc
             with served.connect() as connection:
                 connection.sendall(raw)
                 wait_for(lambda: served.state.engine.model_thread.waiting == 1)
-            wait_for(lambda: served.inside == 0)
-            served.state.engine._batcher.take()
+            wait_for(lambda: served.in_flight == 0)
+            served.state.engine._batch_queue.take()
     assert question.post(served.client, "json").status_code == 200
     assert encoded == [1], "nothing ran for those who left"
 
@@ -78,14 +78,14 @@ def test_leaving_while_the_encoder_runs(
             assert is_free.wait(PATIENCE_S)
             between()
 
-        return encode_frames(vlm, plan, frames, wait)
+        return frame_features(vlm, plan, frames, wait)
 
     with monkeypatch.context() as patch:
-        patch.setattr(service.engine.vision_stage, "encode_frames", slow)
+        patch.setattr(service.engine.vision_stage, "frame_features", slow)
         with served.connect() as connection:
             connection.sendall(raw)
             wait_for(lambda: len(layers) == 1)
-        wait_for(lambda: served.inside == 0)
+        wait_for(lambda: served.in_flight == 0)
         is_free.set()
         wait_for(lambda: served.state.engine.model_thread.running == 0)
     assert len(layers) == 1, "the encoder stopped at the next layer"
@@ -108,7 +108,7 @@ def test_leaving_while_tokens_come(
         with served.connect() as connection:
             connection.sendall(long)
             wait_for(lambda: len(steps) == 2)
-        wait_for(lambda: served.inside == 0)
+        wait_for(lambda: served.in_flight == 0)
         is_free.set()
         wait_for(lambda: served.state.engine.model_thread.running == 0)
     assert len(steps) <= 3
@@ -128,8 +128,8 @@ def test_leaving_in_the_middle_of_a_stream(
     with served.connect() as connection:
         connection.sendall(raw_question(question.but(stream=True, max_new_tokens=200)))
         assert b"event: text" in read_until(connection, b"event: text")
-        assert served.inside == 1
-    wait_for(lambda: served.inside == 0)
+        assert served.in_flight == 1
+    wait_for(lambda: served.in_flight == 0)
     is_free.set()
     wait_for(lambda: served.state.engine.model_thread.running == 0)
 
@@ -141,8 +141,8 @@ def test_twenty_who_left_cost_the_next_one_nothing(
         for _ in range(20):
             with served.connect() as connection:
                 connection.sendall(raw)
-                wait_for(lambda: served.inside == 1 and served.state.engine.model_thread.waiting >= 1)
-            wait_for(lambda: served.inside == 0)
+                wait_for(lambda: served.in_flight == 1 and served.state.engine.model_thread.waiting >= 1)
+            wait_for(lambda: served.in_flight == 0)
     until_ready(served.client)  # on a slow machine the held model thread was silent for too long
     assert question.post(served.client, "json").status_code == 200
     assert encoded == [1]
@@ -153,7 +153,7 @@ def test_places_are_never_lost(served: Live, raw: bytes, question: Question) -> 
         with served.connect() as connection:
             connection.sendall(raw[: len(raw) * (at % 10 + 1) // 10])
             time.sleep(0.001 * (at % 7))
-    wait_for(lambda: served.inside == 0)
+    wait_for(lambda: served.in_flight == 0)
     answers = [question.post(served.client, "json").status_code for _ in range(PLACES)]
     assert answers == [200] * PLACES
 
@@ -161,11 +161,11 @@ def test_places_are_never_lost(served: Live, raw: bytes, question: Question) -> 
 def test_a_service_that_does_not_watch_would_be_found_out(
     served: Live, question: Question, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Call, "_watch", lambda self, receive: asyncio.sleep(60))
+    monkeypatch.setattr(RequestContext, "_watch", lambda self, receive: asyncio.sleep(60))
     with served.busy():
         with served.connect() as connection:
             connection.sendall(raw_question(question))
             wait_for(lambda: served.state.engine.model_thread.waiting == 1)
         time.sleep(0.5)
-        assert served.inside == 1
-    wait_for(lambda: served.inside == 0)
+        assert served.in_flight == 1
+    wait_for(lambda: served.in_flight == 0)

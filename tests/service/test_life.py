@@ -47,7 +47,7 @@ def test_probes_and_lists_answer_while_the_model_is_busy(client: TestClient, que
     with ThreadPoolExecutor(1) as pool:
         with busy_model(client):
             waiting = pool.submit(question.post, client, "multipart")
-            wait_for(lambda: _engine(client).admission.inside == 1)
+            wait_for(lambda: _engine(client).admission.in_flight == 1)
             for url in ("/livez", "/readyz", "/methods", "/"):
                 assert client.get(url).status_code == 200
             assert not waiting.done()
@@ -61,13 +61,13 @@ def test_full_means_full_and_not_before(client: TestClient, question: Question, 
         with busy_model(client):
             for number in range(1, PLACES + 1):
                 inside.append(pool.submit(question.post, client, form))
-                wait_for(lambda number=number: _engine(client).admission.inside == number)
+                wait_for(lambda number=number: _engine(client).admission.in_flight == number)
             for refused in [pool.submit(question.post, client, form) for _ in range(4)]:
                 response = refused.result(PATIENCE_S)
                 check(response, 503, "overloaded")
                 assert int(response.headers["retry-after"]) >= 1
         assert [one.result(PATIENCE_S).status_code for one in inside] == [200] * len(inside)
-    assert _engine(client).admission.inside == 0
+    assert _engine(client).admission.in_flight == 0
 
 
 def test_refused_when_full_before_the_body_is_read(client: TestClient) -> None:
@@ -96,7 +96,7 @@ def test_a_surprise_is_internal_and_says_nothing(
         raise RuntimeError("secret at 0xdeadbeef in /tmp/x.py")
 
     with monkeypatch.context() as patch:
-        patch.setattr("service.engine.vision_stage.encode_frames", surprise)
+        patch.setattr("service.engine.vision_stage.frame_features", surprise)
         check(question.post(client, form), 500, "internal")
     assert question.post(client, form).status_code == 200
 
@@ -161,8 +161,8 @@ def test_a_licence_that_forbids_commerce_is_refused_unless_allowed(
         assert failed.wait(PATIENCE_S)
     assert "its licence is cc-by-nc-4.0" in caplog.text
     with running(checkpoint, depth_model=weights, depth_size_px=56, allow_non_commercial=True) as client:
-        asked = Question().but(depths=(), method="tosa").post(client, "json").json()
-    assert asked["depth"]["estimator"]["licence"] == "cc-by-nc-4.0"
+        answer = Question().but(depths=(), method="tosa").post(client, "json").json()
+    assert answer["depth"]["estimator"]["licence"] == "cc-by-nc-4.0"
 
 
 def test_a_slow_body_ends_in_a_timeout(checkpoint: Path) -> None:
@@ -199,7 +199,7 @@ def post_by_hand(settings: Settings, receive: Any) -> list[Any]:
         sent.append(message)
 
     asyncio.run(app(scope, receive, send))
-    assert app.state.service.engine.admission.inside == 0
+    assert app.state.service.engine.admission.in_flight == 0
     app.state.service.close()
     return sent
 

@@ -44,8 +44,8 @@ def test_layers_choose_where(client: TestClient, question: Question, form: str) 
 
 
 def test_layers_are_those_that_removed_something(client: TestClient, question: Question, form: str) -> None:
-    asked = question.but(method="tome", layers=[0, 1], r=[0, 3])
-    assert ask(client, asked, form)["merge"]["layers"] == [1]
+    request = question.but(method="tome", layers=[0, 1], r=[0, 3])
+    assert ask(client, request, form)["merge"]["layers"] == [1]
 
 
 @pytest.mark.parametrize(
@@ -80,11 +80,11 @@ def test_options_are_said_with_their_defaults(client: TestClient, question: Ques
 
 
 def test_place_alone_can_steer(client: TestClient, question: Question, form: str) -> None:
-    asked = question.but(method="tosa", depth="none", spatial_kernel="distance")
-    without = ask(client, asked.but(depths=()), form)
+    request = question.but(method="tosa", depth="none", spatial_kernel="distance")
+    without = ask(client, request.but(depths=()), form)
     assert without["depth"] == NO_DEPTH and without["timings_ms"]["depth"] is None
     assert without["merge"]["spatial_kernel"] == "distance"
-    unused = ask(client, asked, form)
+    unused = ask(client, request, form)
     assert unused["depth"] == NO_DEPTH and unused["answer"] == without["answer"]
 
 
@@ -110,11 +110,11 @@ def test_an_option_can_need_depth(
     client: TestClient, blind_client: TestClient, question: Question, form: str, method: str
 ) -> None:
     option = METHODS[method].spatial_option
-    asked = question.but(method=method, options={option: 0.5}, spatial_kernel="distance")
-    answer = ask(client, asked, form)
+    request = question.but(method=method, options={option: 0.5}, spatial_kernel="distance")
+    answer = ask(client, request, form)
     assert answer["depth"]["source"] == "client" and answer["merge"]["spatial_kernel"] == "distance"
-    assert ask(client, asked.but(depths=(), depth="none"), form)["depth"] == NO_DEPTH
-    refused = asked.but(depths=()).post(blind_client, form).json()["error"]
+    assert ask(client, request.but(depths=(), depth="none"), form)["depth"] == NO_DEPTH
+    refused = request.but(depths=()).post(blind_client, form).json()["error"]
     assert refused["code"] == "depth_required" and "option" in refused["message"]
     assert ask(client, question.but(method=method, options={option: 0}), form)["depth"] is None
 
@@ -122,10 +122,10 @@ def test_an_option_can_need_depth(
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.options])
 def test_no_option_value_is_a_surprise(client: TestClient, question: Question, method: str) -> None:
     """Whatever is sent is refused as a bad option, or works."""
-    asked, seen = question.but(method=method, keep_ratio=0.5), set()
+    request, seen = question.but(method=method, keep_ratio=0.5), set()
     for setting in settings_of(METHODS[method].options):
         for value in (-(2**53), -1, 0, 1, 3, 100, 2**53, -1e9, 0.5, 1e-9, 1e9, "x", None):
-            response = asked.but(options={setting.name: value}).post(client, "json")
+            response = request.but(options={setting.name: value}).post(client, "json")
             seen.add(response.status_code)
             if response.status_code != 200:
                 assert response.json()["error"]["code"] == "bad_option", (setting.name, value)

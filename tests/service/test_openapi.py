@@ -122,8 +122,8 @@ def test_examples_of_fields_are_taken(name: str) -> None:
     for example in inlined(VqaFields)["properties"][name]["examples"]:
         files = {"images": [openapi_examples.IMAGE], "depths": [openapi_examples.DEPTH]}
         body = json.dumps({"question": "x", **files, name: example}).encode()
-        asked = parse_question(b"application/json", b"", body, Settings())
-        assert getattr(asked.fields, name) == example
+        sent = parse_question(b"application/json", b"", body, Settings())
+        assert getattr(sent.fields, name) == example
 
 
 def test_examples_of_fields_of_a_chat_are_taken() -> None:
@@ -132,7 +132,7 @@ def test_examples_of_fields_of_a_chat_are_taken() -> None:
     for name, field in schema.items():
         for example in field.get("examples", []):
             assert isinstance(
-                parse_chat(json.dumps({**good, name: example}).encode(), Settings()).asked, VqaRequest
+                parse_chat(json.dumps({**good, name: example}).encode(), Settings()).vqa_request, VqaRequest
             )
         for inner, held in field.get("properties", {}).items():
             for example in held["examples"]:
@@ -162,9 +162,11 @@ def test_examples_of_requests_are_answered(client: TestClient, document: Schema,
 @pytest.mark.parametrize("path", ["/vqa", "/vqa/compare", "/depth/inspect"])
 def test_the_same_examples_are_answered_as_forms(client: TestClient, path: str) -> None:
     for example in ANSWERS[path][0].values():
-        said = dict(example["value"])
-        images, depths = (tuple(map(base64.b64decode, said.pop(name, ()))) for name in ("images", "depths"))
-        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in said.items()}
+        given = dict(example["value"])
+        images, depths = (tuple(map(base64.b64decode, given.pop(name, ()))) for name in ("images", "depths"))
+        texts = {
+            name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()
+        }
         response = Question(images, depths, texts).post(client, "multipart", path)
         assert response.status_code == 200, response.text
 

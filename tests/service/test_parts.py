@@ -16,7 +16,7 @@ from service.errors.translation import to_service_error
 from service.request.schemas import VqaFields
 from service.settings import Settings
 from service.timing import STAGES, StageTimer, server_timing
-from tests.service.jobs import silent_watcher
+from tests.service.jobs import silent_observer
 from vlm import VlmError
 
 
@@ -52,7 +52,7 @@ def test_only_the_model_thread_has_a_team_of_torch_threads() -> None:
         return decoding, await engine.load(torch.get_num_threads)
 
     for wanted, expected in ((None, TORCH_THREADS), (3, 3)):
-        engine = Engine(Settings(num_threads=wanted), silent_watcher(), lambda _: None)
+        engine = Engine(Settings(num_threads=wanted), silent_observer(), lambda _: None)
         try:
             assert asyncio.run(threads(engine)) == (1, expected)
         finally:

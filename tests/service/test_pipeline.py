@@ -16,7 +16,7 @@ from depth.estimators import load_depth_estimator
 from service.engine.batch_runner import answer_here
 from service.pipeline.estimation import load_estimation, to_wait
 from service.pipeline.frame_cache import FrameCache
-from service.pipeline.frames import estimate_depth, steer
+from service.pipeline.frames import attach_spatial, estimate_depth
 from service.pipeline.images import decode_image
 from service.pipeline.model_names import public_id
 from service.pipeline.models import Models
@@ -68,8 +68,8 @@ def test_answer_is_that_of_the_model(models: Models, method: str) -> None:
 def test_depth_changes_the_merging_only_where_it_is_used(models: Models) -> None:
     def source(method: str, depth: bytes) -> torch.Tensor:
         fields = VqaFields(question="?", method=method)
-        asked = VqaRequest(fields, (IMAGE,), (depth,))
-        return see(models, prepare(models, asked, Settings(), StageTimer())).source
+        sent = VqaRequest(fields, (IMAGE,), (depth,))
+        return see(models, prepare(models, sent, Settings(), StageTimer())).source
 
     blocks = np.random.default_rng(0).integers(300, 9000, (4, 4))
     other = png16(np.kron(blocks, np.ones((12, 16))))
@@ -80,13 +80,13 @@ def test_depth_changes_the_merging_only_where_it_is_used(models: Models) -> None
 def test_estimated_depth_steers_as_the_estimator_gave_it(models: Models, estimator: Path) -> None:
     settings = Settings(depth_model=str(estimator), depth_size_px=56)
     loaded = load_depth_estimator(estimator, size_px=56)
-    asked = VqaRequest(VqaFields(question="?", method="tosa"), (IMAGE,), ())
-    prepared = prepare(models, asked, settings, StageTimer())
+    sent = VqaRequest(VqaFields(question="?", method="tosa"), (IMAGE,), ())
+    prepared = prepare(models, sent, settings, StageTimer())
     assert prepared.frames[0].spatial is None and prepared.depth is None
     estimation = load_estimation(settings)
     assert estimation is not None
     depths, known = estimate_depth(prepared.frames, estimation)
-    (frame,) = steer(prepared.plan, prepared.frames, depths)
+    (frame,) = attach_spatial(prepared.plan, prepared.frames, depths)
 
     depth = estimate(loaded, [decode_image(IMAGE, 10_000)])[0]
     codes = depth_codes(depth, models.vlm.shape.grid, models.vlm.shape.grid[0])
@@ -94,14 +94,14 @@ def test_estimated_depth_steers_as_the_estimator_gave_it(models: Models, estimat
     assert known == [False]
     assert torch.equal(frame.spatial, spatial_tokens(codes[None], levels=models.vlm.shape.grid[0])[0])
     seen = see(replace(models, estimation=estimation), prepared)
-    assert not torch.equal(seen.source, see(models, _without_depth(models, asked)).source)
+    assert not torch.equal(seen.source, see(models, _without_depth(models, sent)).source)
 
 
 def test_a_prompt_without_room_is_refused_before_any_work(models: Models) -> None:
     question = "how many " * 300
-    asked = VqaRequest(VqaFields(question=question), (IMAGE,), ())
+    sent = VqaRequest(VqaFields(question=question), (IMAGE,), ())
     with pytest.raises(VlmError, match="takes 511"):
-        prepare(models, asked, Settings(max_question_chars=10_000), StageTimer())
+        prepare(models, sent, Settings(max_question_chars=10_000), StageTimer())
 
 
 def test_a_sampled_answer_is_the_same_if_its_batch_has_to_run_again(models: Models) -> None:
@@ -118,9 +118,9 @@ def test_images_that_wait_for_an_estimate_are_not_larger_than_any_estimator_sees
     assert to_wait(large).size == (32, 2048) and to_wait(large).getpixel((5, 2047)) == (255, 0, 0)
 
 
-def _without_depth(models: Models, asked: VqaRequest) -> Prepared:
-    fields = asked.fields.model_copy(update={"depth": "none"})
-    return prepare(models, replace(asked, fields=fields), Settings(), StageTimer())
+def _without_depth(models: Models, sent: VqaRequest) -> Prepared:
+    fields = sent.fields.model_copy(update={"depth": "none"})
+    return prepare(models, replace(sent, fields=fields), Settings(), StageTimer())
 
 
 def test_paths_are_not_published(models: Models) -> None:

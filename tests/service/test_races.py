@@ -30,26 +30,26 @@ def served(checkpoint: Path) -> Iterator[Live]:
         yield served
 
 
-def post(served: Live, asked: Question, **headers: str) -> httpx.Response:
+def post(served: Live, request: Question, **headers: str) -> httpx.Response:
     with httpx.Client(base_url=served.client.base_url, headers=headers, timeout=PATIENCE_S) as client:
-        return asked.post(client, "json")
+        return request.post(client, "json")
 
 
 def is_empty(served: Live) -> bool:
     model = served.state.engine.model_thread
-    return served.inside == model.waiting == model.running == 0
+    return served.in_flight == model.waiting == model.running == 0
 
 
 def test_the_same_question_at_once_with_and_without_memory(
     served: Live, question: Question, encoded: list[int]
 ) -> None:
     with ThreadPoolExecutor(16) as pool, served.busy():
-        asked = [
+        posted = [
             pool.submit(post, served, question.but(cache=at % 2 == 0), **{"X-Request-ID": "same"})
             for at in range(16)
         ]
         wait_for(lambda: served.state.engine.model_thread.waiting == 16)
-    answers = [one.result() for one in asked]
+    answers = [one.result() for one in posted]
     assert {one.status_code for one in answers} == {200}
     assert {one.headers["x-request-id"] for one in answers} == {"same"}
     assert len({one.json()["answer"] for one in answers}) == 1
@@ -90,13 +90,13 @@ def test_a_deadline_just_at_the_end_is_one_or_the_other(
     served: Live, question: Question, stream: bool
 ) -> None:
     """The deadline follows the time it takes: longer after one that was missed, shorter after one met."""
-    asked = question.but(max_new_tokens=24, stream=stream, cache=False)
+    request = question.but(max_new_tokens=24, stream=stream, cache=False)
     start = time.monotonic()
     truth = question.but(max_new_tokens=24).post(served.client, "json").json()["answer"]
     limit_s, seen, rng = time.monotonic() - start, Counter[str](), random.Random(2)
     while seen.total() < 40 or min(seen["late"], seen["answered"]) < 5:
         late = seen["late"]
-        judge(asked.but(timeout_s=limit_s).post(served.client, "json"), stream, truth, seen)
+        judge(request.but(timeout_s=limit_s).post(served.client, "json"), stream, truth, seen)
         limit_s = limit_s * rng.uniform(1, 1.5) if seen["late"] > late else limit_s * rng.uniform(0.6, 1)
     wait_for(lambda: is_empty(served))
 
@@ -122,7 +122,7 @@ def test_departures_at_any_moment_leave_nothing(served: Live, question: Question
     rng = random.Random(4)
     raw = [raw_question(question.but(stream=one, max_new_tokens=24, cache=False)) for one in (False, True)]
 
-    def leave(seed: int) -> None:
+    def disconnect(seed: int) -> None:
         own = random.Random(seed)
         with served.connect() as connection:
             data = raw[seed % 2]
@@ -130,7 +130,7 @@ def test_departures_at_any_moment_leave_nothing(served: Live, question: Question
             time.sleep(own.uniform(0, 0.15))
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(leave, (rng.randrange(10**6) for _ in range(120))))
+        list(pool.map(disconnect, (rng.randrange(10**6) for _ in range(120))))
     wait_for(lambda: is_empty(served))
     assert served.state.engine._decoders._work_queue.qsize() == 0
     assert question.post(served.client, "json").status_code == 200
@@ -144,7 +144,7 @@ def test_what_waits_to_be_decoded_is_let_go_when_its_client_leaves(served: Live)
     """Places are free again at once, so that bodies of those who left would pile up behind a slow decoder."""
     engine, release = served.state.engine, threading.Event()
 
-    async def leave() -> weakref.ref[Body]:
+    async def disconnect() -> weakref.ref[Body]:
         body = Body()
         waiting = asyncio.ensure_future(engine.decode(id, body))
         await asyncio.sleep(0.01)
@@ -155,7 +155,7 @@ def test_what_waits_to_be_decoded_is_let_go_when_its_client_leaves(served: Live)
     async def crowd() -> Any:
         slow = [asyncio.ensure_future(engine.decode(release.wait)) for _ in range(4)]
         await asyncio.sleep(0.05)
-        gone = await leave()
+        gone = await disconnect()
         gc.collect()
         is_gone = gone() is None
         release.set()

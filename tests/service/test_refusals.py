@@ -198,16 +198,16 @@ def test_limits_are_named(client: TestClient, question: Question, form: str) -> 
 def test_the_smallest_keep_ratio_is_named_and_works(
     client: TestClient, question: Question, form: str
 ) -> None:
-    asked = question.but(method="tome", layers=[1], keep_ratio=0.2)
-    limit = asked.post(client, form).json()["error"]["limit"]
+    sent = question.but(method="tome", layers=[1], keep_ratio=0.2)
+    limit = sent.post(client, form).json()["error"]["limit"]
     assert round(16 * limit) == 8
-    assert asked.but(keep_ratio=limit).post(client, form).status_code == 200
+    assert sent.but(keep_ratio=limit).post(client, form).status_code == 200
     assert question.but(layers=[0, 3]).post(client, form).json()["error"]["limit"] == 2
 
 
 def test_the_option_that_is_wrong_is_named(client: TestClient, question: Question, form: str) -> None:
-    asked = question.but(method="saint", options={"gamma": 10, "tau": 2})
-    message = asked.post(client, form).json()["error"]["message"]
+    sent = question.but(method="saint", options={"gamma": 10, "tau": 2})
+    message = sent.post(client, form).json()["error"]["message"]
     assert message == "saint: tau must be a number from -1 to 1, got 2."
 
 
@@ -317,8 +317,8 @@ def test_number_beyond_all_floats(client: TestClient, question: Question) -> Non
     ids=range(8),
 )
 def test_options_that_are_no_object(client: TestClient, question: Question, options: str) -> None:
-    asked = question.but(method="saint", options=options)
-    check(asked.post(client, "multipart"), 422, "bad_option", "options")
+    sent = question.but(method="saint", options=options)
+    check(sent.post(client, "multipart"), 422, "bad_option", "options")
 
 
 PART = b'--b\r\nContent-Disposition: form-data; name="question"\r\n\r\nx\r\n'

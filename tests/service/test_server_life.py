@@ -158,9 +158,9 @@ def asking(server: Running, seconds: float) -> Iterator[Future[httpx.Response]]:
     before = server.client.get("/begun").json()
     with ThreadPoolExecutor(1) as pool:
         url = f"http://127.0.0.1:{server.port}/work?seconds={seconds}"
-        asked = pool.submit(httpx.post, url, timeout=LONG_S, trust_env=False)
+        request = pool.submit(httpx.post, url, timeout=LONG_S, trust_env=False)
         wait_for(lambda: server.client.get("/begun").json() > before)
-        yield asked
+        yield request
 
 
 def drained(server: Running, load: Load, sig: signal.Signals) -> tuple[float, int, str]:

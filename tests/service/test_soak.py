@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import service.api.routes
-from service.api.lifecycle import receive
+from service.api.lifecycle import read_body
 from tests.fuzz.soak import SETTINGS, Held, Known, Report, learn, soak
 from tests.service.live import Live, live
 
@@ -52,10 +52,10 @@ def test_a_leak_is_found(
         elif kind == "threads" and len(kept) < 5:
             kept.append(threading.Thread(target=forget.wait))
             kept[-1].start()
-        return await receive(*given)
+        return await read_body(*given)
 
     try:
-        monkeypatch.setattr(service.api.routes, "receive", leaking)
+        monkeypatch.setattr(service.api.routes, "read_body", leaking)
         report = soak(served, known, warm_s=0, seconds=0, seed=1, requests=REQUESTS)
     finally:
         forget.set()

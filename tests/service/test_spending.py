@@ -51,10 +51,10 @@ def test_an_answer_costs_its_pixels_and_tokens(
 def test_who_leaves_in_the_middle_of_a_stream_pays_for_what_came(
     served: Live, question: Question, charged: list[float]
 ) -> None:
-    asked = question.but(stream=True, max_new_tokens=100, temperature=2, seed=1)
-    assert asked.post(served.client, "json").status_code == 200
+    request = question.but(stream=True, max_new_tokens=100, temperature=2, seed=1)
+    assert request.post(served.client, "json").status_code == 200
     with served.connect() as connection:
-        connection.sendall(raw_question(asked).replace(b"Host: x", b"Host: x\r\nX-API-Key: secret", 1))
+        connection.sendall(raw_question(request).replace(b"Host: x", b"Host: x\r\nX-API-Key: secret", 1))
         read_until(connection, b"event: text")
     wait_for(lambda: len(charged) == 2)
     assert charged[1] > 0.05, "the prompt at least was read"
@@ -71,8 +71,8 @@ def test_what_is_refused_before_it_is_decoded_costs_nothing(
 def test_decoding_is_paid_for_even_if_the_next_file_is_broken(
     served: Live, question: Question, charged: list[float]
 ) -> None:
-    asked = question.but(images=(MEGAPIXEL, b"no image"), depths=())
-    assert asked.post(served.client, "json").status_code == 422
+    request = question.but(images=(MEGAPIXEL, b"no image"), depths=())
+    assert request.post(served.client, "json").status_code == 422
     assert charged == [pytest.approx(1.0)]
 
 

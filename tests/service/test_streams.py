@@ -38,9 +38,9 @@ def events_of(text: str) -> list[Event]:
 def test_a_stream_says_what_a_plain_answer_says(
     served: Live, question: Question, form: str, method: str
 ) -> None:
-    asked = question.but(max_new_tokens=12, method=method)
-    plain = asked.post(served.client, form).json()
-    response = asked.but(stream=True).post(served.client, form)
+    request = question.but(max_new_tokens=12, method=method)
+    plain = request.post(served.client, form).json()
+    response = request.but(stream=True).post(served.client, form)
     assert response.headers["content-type"].startswith("text/event-stream")
     assert response.headers["cache-control"] == "no-store"
     *texts, (last, answer) = events_of(response.text)
@@ -50,7 +50,7 @@ def test_a_stream_says_what_a_plain_answer_says(
     VqaResponse.model_validate(answer)
     assert (answer["merge"], answer["usage"]) == (plain["merge"], plain["usage"])
     assert answer["request_id"] == response.headers["x-request-id"]
-    wait_for(lambda: served.inside == 0)
+    wait_for(lambda: served.in_flight == 0)
 
 
 def test_text_comes_while_the_answer_is_still_being_made(
@@ -106,7 +106,7 @@ def test_what_fails_after_the_first_word_is_an_event(
     name, data = events[-1]
     assert name == "error" and data["error"]["code"] == "internal"
     assert "secret" not in response.text and "secret" in caplog.text
-    wait_for(lambda: served.inside == 0)
+    wait_for(lambda: served.in_flight == 0)
     assert question.post(served.client, "json").status_code == 200
 
 
@@ -125,5 +125,5 @@ def test_a_long_answer_holds_nobody_up(
         connection.sendall(raw_question(question.but(stream=True, max_new_tokens=200, seed=1, temperature=2)))
         read_until(connection, b"event: text")
         assert question.but(max_new_tokens=2).post(served.client, "json").status_code == 200
-        assert served.inside == 1, "the long one still runs"
+        assert served.in_flight == 1, "the long one still runs"
         is_answered.set()

@@ -14,11 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.pipeline.response_models import MergeDone, VqaResponse
 from service.settings import Settings
-from service.telemetry import Ending, Telemetry
+from service.telemetry import RequestOutcome, Telemetry
 from service.telemetry.labels import CODES, METHOD_NAMES, OUTCOMES, ROUTES, STAGE_NAMES, WHERES
 from service.telemetry.registry import PREFIX
 from service.timing import STAGES, TimingsMs
-from tests.service.endings import TIMINGS, answer, answered, refused
+from tests.service.outcomes import TIMINGS, answer, answered, refused
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def _noise(chance: random.Random) -> Any:
     return "/" + "".join(chance.choices(string.printable, k=12))
 
 
-def _noisy(chance: random.Random) -> Ending:
+def _noisy(chance: random.Random) -> RequestOutcome:
     merge = MergeDone.model_construct(**{**dict(answer().merge), "method": _noise(chance) or "-"})
     body = answer().model_copy(update={"merge": merge})
     values = {name: _noise(chance) for name in ("route", "code", "where", "key", "method", "request_id")}
@@ -231,22 +231,24 @@ def test_the_guard_of_the_series_can_fail(monkeypatch: pytest.MonkeyPatch) -> No
 
 def lint(text: str) -> list[str]:
     """What promtool check metrics would say of our own metrics, and what our own rules add."""
-    said = []
+    problems = []
     for family in text_string_to_metric_families(text):
         if not family.name.startswith(PREFIX):
             if not family.name.startswith(("process_", "python_")):
-                said.append(f"{family.name} has no prefix of ours")
+                problems.append(f"{family.name} has no prefix of ours")
             continue
         name = family.name + ("_total" if family.type == "counter" else "")
         if not family.documentation.endswith("."):
-            said.append(f"{name} has no help")
+            problems.append(f"{name} has no help")
         if family.type == "unknown" or (family.type != "counter") == name.endswith("_total"):
-            said.append(f"{name} has the wrong type: {family.type}")
+            problems.append(f"{name} has the wrong type: {family.type}")
         if re.search(r"_(ms|milliseconds|mib|kib|count|sum|bucket|percent|ratio|created)(_|$)", name):
-            said.append(f"{name} is not in base units or has a reserved end")
+            problems.append(f"{name} is not in base units or has a reserved end")
         for sample in family.samples:
-            said += [f"{name}: label {label}" for label in sample.labels if not re.fullmatch("[a-z]+", label)]
-    return said
+            problems += [
+                f"{name}: label {label}" for label in sample.labels if not re.fullmatch("[a-z]+", label)
+            ]
+    return problems
 
 
 def test_the_exposition_is_clean(telemetry: Telemetry) -> None:

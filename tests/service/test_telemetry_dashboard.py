@@ -22,13 +22,13 @@ from service.telemetry import Telemetry
 from service.telemetry.labels import CODES, OUTCOMES, STAGE_NAMES, STATUSES
 from tests.needs import needs
 from tests.service.conftest import Question
-from tests.service.endings import answer, answered, refused
+from tests.service.outcomes import answer, answered, refused
 
 DOCKER = Path(__file__).parents[2] / "docker"
 RULES = DOCKER / "prometheus" / "rules.yml"
 DASHBOARD = DOCKER / "grafana" / "dashboards" / "tosa-vqa.json"
 GAUGES = (
-    "inside",
+    "in_flight",
     "queue_depth",
     "running",
     "batch_limit",
@@ -88,8 +88,8 @@ def rules() -> list[dict[str, Any]]:
 def queries() -> list[str]:
     board = json.loads(DASHBOARD.read_text())
     shown = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
-    asked = [one["query"]["query"] for one in board["templating"]["list"] if one["type"] == "query"]
-    return [*shown, *asked, *(rule["expr"] for rule in rules())]
+    queried = [one["query"]["query"] for one in board["templating"]["list"] if one["type"] == "query"]
+    return [*shown, *queried, *(rule["expr"] for rule in rules())]
 
 
 def wrong_in(query: str, known: dict[str, set[str]], recorded: set[str]) -> list[str]:
@@ -136,9 +136,9 @@ def test_the_check_of_queries_can_fail(query: str) -> None:
 
 
 def test_every_metric_of_ours_is_on_the_dashboard_or_in_a_rule() -> None:
-    asked = " ".join(queries())
+    queried = " ".join(queries())
     names = {re.sub(r"_(bucket|sum|count)$", "", name) for name in labels_by_name(full_exposition())}
-    assert [name for name in sorted(names) if name.startswith("tosa_vqa_") and name not in asked] == []
+    assert [name for name in sorted(names) if name.startswith("tosa_vqa_") and name not in queried] == []
 
 
 def test_a_running_service_watches_what_the_dashboard_shows(client: Any, question: Question) -> None:
@@ -181,5 +181,5 @@ def test_promtool_has_no_objection() -> None:
     checked = subprocess.run(
         ["promtool", "check", "metrics"], input=full_exposition(), text=True, capture_output=True, timeout=60
     )
-    said = [line for line in checked.stdout.splitlines() if line.startswith("tosa_vqa_")]
-    assert said == [], checked.stdout
+    problems = [line for line in checked.stdout.splitlines() if line.startswith("tosa_vqa_")]
+    assert problems == [], checked.stdout

@@ -17,10 +17,10 @@ import pytest
 from transformers.utils import logging as transformers_logging
 
 from service.settings import Settings
-from service.telemetry import Ending, Telemetry
+from service.telemetry import RequestOutcome, Telemetry
 from service.telemetry.lines import LONGEST_BYTES, json_line, stack_line, text_line
 from service.telemetry.logs import FIELDS, REQUESTS, configure_logging
-from tests.service.endings import answer, answered, refused
+from tests.service.outcomes import answer, answered, refused
 
 FORGED = "a\r\nERROR forged\x1b[31m \x9b2J \u2028 \u202e \ud800 \x7f \x00 \x85"
 
@@ -37,9 +37,9 @@ def logged(**settings: Any) -> Iterator[tuple[Telemetry, Callable[[], list[str]]
         undo()
 
 
-def line_of(ending: Ending, **settings: Any) -> dict[str, Any]:
+def line_of(outcome: RequestOutcome, **settings: Any) -> dict[str, Any]:
     with logged(**settings) as (telemetry, lines):
-        telemetry.ended(ending)
+        telemetry.ended(outcome)
         (line,) = lines()
         return json.loads(line)
 
@@ -84,8 +84,8 @@ def test_the_text_form_leaves_out_what_is_not_there() -> None:
         (refused("no_estimator", 503, "decode"), "ERROR"),
     ],
 )
-def test_levels(ending: Ending, level: str) -> None:
-    assert line_of(ending)["level"] == level
+def test_levels(outcome: RequestOutcome, level: str) -> None:
+    assert line_of(outcome)["level"] == level
 
 
 def test_no_question_unless_asked_for() -> None:
@@ -152,15 +152,15 @@ def test_all_loggers_speak_the_same_form(capfd: pytest.CaptureFixture[str]) -> N
         with warnings.catch_warnings():
             warnings.simplefilter("default")
             warnings.warn("forged\nline", UserWarning, stacklevel=1)
-        said = [json.loads(line) for line in lines()]
-    assert [one["event"].split("UserWarning")[-1].strip() for one in said[:5]] == [
+        written = [json.loads(line) for line in lines()]
+    assert [one["event"].split("UserWarning")[-1].strip() for one in written[:5]] == [
         "Started server process [7]",
         "loaded",
         "two\nlines",
         "a doubt",
         "two\ndoubts",
     ]
-    assert len(said) == 6 and "forged\nline" in said[5]["event"]
+    assert len(written) == 6 and "forged\nline" in written[5]["event"]
 
 
 def _inner(text: str) -> None:
@@ -181,9 +181,9 @@ def test_an_exception_is_one_line_that_says_where() -> None:
         except RuntimeError:
             logging.getLogger("tosa_vqa").exception("unexpected")
         (line,) = lines()
-    said = json.loads(line)["exception"]
-    assert said.startswith("RuntimeError: could not @ service/test_telemetry_logs.py:")
-    assert " | after ValueError: bad\nvalue" in said and " _inner < " in said
+    written = json.loads(line)["exception"]
+    assert written.startswith("RuntimeError: could not @ service/test_telemetry_logs.py:")
+    assert " | after ValueError: bad\nvalue" in written and " _inner < " in written
     assert len(line.encode()) < LONGEST_BYTES and not re.search(r"/(tmp|work|home)/", line)
 
 

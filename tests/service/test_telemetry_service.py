@@ -58,14 +58,14 @@ def test_numbers_and_lines_are_those_of_the_client(client: Any, lines: Any, ques
     assert grown(before, after, "observation_failures_total") == {}
     vision = after["tosa_vqa_stage_seconds_sum", frozenset({("stage", "vision"), ("method", "tosa")})]
     assert vision >= answer["timings_ms"]["vision"] / 1000 - 1e-6
-    said = [json.loads(line) for line in lines()]
-    assert [(line["event"], line["status"], line["code"]) for line in said] == [
+    written = [json.loads(line) for line in lines()]
+    assert [(line["event"], line["status"], line["code"]) for line in written] == [
         ("request", 200, None),
         ("request", 422, "keep_ratio_out_of_range"),
         ("request", 422, "bad_image"),
     ]
-    assert said[0]["request_id"] == answer["request_id"] and "cubes" not in "".join(lines())
-    assert said[0]["stages"]["vision"] == answer["timings_ms"]["vision"]
+    assert written[0]["request_id"] == answer["request_id"] and "cubes" not in "".join(lines())
+    assert written[0]["stages"]["vision"] == answer["timings_ms"]["vision"]
 
 
 def test_a_storm_makes_no_series_and_few_lines(client: Any, lines: Any, question: Question) -> None:

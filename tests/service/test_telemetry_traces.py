@@ -21,7 +21,7 @@ from service.telemetry import Telemetry, TracesUnavailable, configure_logging
 from service.telemetry.endpoint import full_address, trace_id_of
 from service.telemetry.traces import Traces
 from tests.loopback import free_port
-from tests.service.endings import TIMINGS, answer, answered, refused
+from tests.service.outcomes import TIMINGS, answer, answered, refused
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
@@ -32,11 +32,11 @@ def spans_of() -> Iterator[Any]:
     """Return the spans of an ending, by name."""
     opened: list[Traces] = []
 
-    def spans(ending: Any) -> dict[str, ReadableSpan]:
+    def spans(outcome: Any) -> dict[str, ReadableSpan]:
         kept = InMemorySpanExporter()
         traces = Traces(kept)
         opened.append(traces)
-        traces.ended(ending)
+        traces.ended(outcome)
         traces.close()
         return {span.name: span for span in kept.get_finished_spans()}
 
@@ -69,14 +69,14 @@ def test_a_request_is_a_span_with_a_child_for_every_stage_that_ran(spans_of: Any
 
 
 def test_the_span_says_what_was_merged(spans_of: Any) -> None:
-    said = _attributes(spans_of(answered(key="robot"))["POST /vqa"])
-    assert said["http.route"] == "/vqa" and said["http.response.status_code"] == 200
-    assert (said["tosa_vqa.method"], said["tosa_vqa.tokens_out"], said["tosa_vqa.key"]) == (
+    attributes = _attributes(spans_of(answered(key="robot"))["POST /vqa"])
+    assert attributes["http.route"] == "/vqa" and attributes["http.response.status_code"] == 200
+    assert (attributes["tosa_vqa.method"], attributes["tosa_vqa.tokens_out"], attributes["tosa_vqa.key"]) == (
         "tosa",
         144,
         "robot",
     )
-    assert "error.type" not in said and "how many" not in str(said)
+    assert "error.type" not in attributes and "how many" not in str(attributes)
 
 
 def test_a_comparison_has_a_span_for_each_answer(spans_of: Any) -> None:

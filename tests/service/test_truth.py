@@ -41,7 +41,7 @@ def served(checkpoint: Path) -> Iterator[Live]:
 class Known:
     """A question of its own picture, and the answer it gets alone."""
 
-    asked: Question
+    request: Question
     answer: str
 
 
@@ -55,11 +55,11 @@ def known(served: Live) -> list[Known]:
         method = METHODS[seed % len(METHODS)]
         images = png8(rng.integers(0, 256, (48, 64, 3))), png8(rng.integers(0, 256, (48, 64, 3)))
         number = 1 + seed % 2
-        asked = Question(images[:number], (depth,) * number).but(
+        request = Question(images[:number], (depth,) * number).but(
             question="how many " * (1 + seed % 3), method=method, max_new_tokens=12
         )
-        answer = asked.but(cache=False).post(served.client, "json").json()["answer"]
-        found.setdefault(answer, Known(asked, answer))
+        answer = request.but(cache=False).post(served.client, "json").json()["answer"]
+        found.setdefault(answer, Known(request, answer))
     assert len(found) >= 12, "too few different answers to notice a mix-up"
     return list(found.values())
 
@@ -69,24 +69,24 @@ def ask(served: Live, one: Known, how: str, at: int) -> str:
     match how:
         case "leave":
             with served.connect() as connection:
-                connection.sendall(raw_question(one.asked.but(stream=at % 2 == 0)))
+                connection.sendall(raw_question(one.request.but(stream=at % 2 == 0)))
             return "left"
         case "bad":
-            response = one.asked.but(images=(b"no image",) * len(one.asked.images)).post(
+            response = one.request.but(images=(b"no image",) * len(one.request.images)).post(
                 served.client, "json"
             )
             return response.json()["error"]["code"]
         case "late":
-            response = one.asked.but(timeout_s=0.001).post(served.client, "multipart")
+            response = one.request.but(timeout_s=0.001).post(served.client, "multipart")
             return "ok" if response.status_code == 200 else response.json()["error"]["code"]
         case "stream":
-            response = one.asked.but(stream=True).post(served.client, "multipart")
+            response = one.request.but(stream=True).post(served.client, "multipart")
             answer = events_of(response.text)[-1][1] if response.status_code == 200 else response.json()
         case _:
             more = {"cache": False} if how == "uncached" else {}
             headers = {"X-Request-ID": "the-same-for-all"}
             with httpx.Client(base_url=served.client.base_url, headers=headers, timeout=PATIENCE_S) as client:
-                answer = one.asked.but(**more).post(client, "json").json()
+                answer = one.request.but(**more).post(client, "json").json()
     if "error" in answer:
         return answer["error"]["code"]
     return "ok" if answer["answer"] == one.answer else "wrong"
@@ -96,8 +96,10 @@ def storm(served: Live, known: list[Known], seed: int) -> Counter[str]:
     rng = random.Random(seed)
     ways = ["plain", "uncached", "stream", "stream", "plain", "leave", "bad", "late"]
     with ThreadPoolExecutor(12) as pool:
-        asked = [pool.submit(ask, served, rng.choice(known), rng.choice(ways), at) for at in range(REQUESTS)]
-        return Counter(one.result() for one in asked)
+        answers = [
+            pool.submit(ask, served, rng.choice(known), rng.choice(ways), at) for at in range(REQUESTS)
+        ]
+        return Counter(one.result() for one in answers)
 
 
 def counted(served: Live) -> dict[str, float]:
@@ -108,7 +110,7 @@ def counted(served: Live) -> dict[str, float]:
 def test_everybody_gets_their_own_answer_and_every_end_is_counted(served: Live, known: list[Known]) -> None:
     before = counted(served)
     seen = storm(served, known, seed=1)
-    wait_for(lambda: served.inside == 0)
+    wait_for(lambda: served.in_flight == 0)
     assert seen["wrong"] == 0, seen
     assert set(seen) <= {"ok", "left", "bad_image", "deadline_exceeded", "overloaded"}, seen
     assert min(seen["ok"], seen["left"], seen["bad_image"], seen["deadline_exceeded"]) > 5, seen
@@ -119,7 +121,7 @@ def test_everybody_gets_their_own_answer_and_every_end_is_counted(served: Live, 
         assert growth.get(f'tosa_vqa_refused_total{{code="{code}"}}', 0) == seen[code], code
     ended = sum(value for name, value in growth.items() if name.startswith("tosa_vqa_requests_total{"))
     assert ended == REQUESTS, "nobody is lost, and nobody counted twice"
-    assert after["tosa_vqa_inside"] == after["tosa_vqa_queue_depth"] == after["tosa_vqa_running"] == 0
+    assert after["tosa_vqa_in_flight"] == after["tosa_vqa_queue_depth"] == after["tosa_vqa_running"] == 0
 
 
 def test_the_storm_would_notice_a_mix_up(

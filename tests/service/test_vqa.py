@@ -33,8 +33,8 @@ STAGES = [
 def test_what_is_sent_is_the_model_and_nothing_else(
     client: TestClient, question: Question, form: str
 ) -> None:
-    for asked in (question, question.but(method="none"), question.but(depths=(), depth="estimate")):
-        sent = asked.post(client, form).content
+    for request in (question, question.but(method="none"), question.but(depths=(), depth="estimate")):
+        sent = request.post(client, form).content
         assert VqaResponse.model_validate_json(sent).model_dump_json(exclude_unset=True).encode() == sent
 
 
@@ -125,7 +125,7 @@ def test_a_form_may_write_lists_in_two_ways(client: TestClient, question: Questi
 
 
 def test_other_options_are_taken(client: TestClient, question: Question, form: str) -> None:
-    asked = question.but(
+    request = question.but(
         schedule="decreasing",
         alpha=[0, 0.5, 1],
         prop_attn=False,
@@ -135,9 +135,9 @@ def test_other_options_are_taken(client: TestClient, question: Question, form: s
         top_p=0.9,
         seed=7,
     )
-    answer = asked.post(client, form).json()
+    answer = request.post(client, form).json()
     assert answer["merge"]["prop_attn"] is False and answer["merge"]["alpha"] == [0, 0.5, 1]
-    assert asked.post(client, form).json()["answer"] == answer["answer"]
+    assert request.post(client, form).json()["answer"] == answer["answer"]
 
 
 def test_null_means_not_sent(client: TestClient, question: Question) -> None:
@@ -146,8 +146,8 @@ def test_null_means_not_sent(client: TestClient, question: Question) -> None:
 
 
 def test_several_images_are_summed(client: TestClient, question: Question, form: str) -> None:
-    asked = question.but(images=question.images * 2, depths=question.depths * 2)
-    merge = asked.post(client, form).json()["merge"]
+    request = question.but(images=question.images * 2, depths=question.depths * 2)
+    merge = request.post(client, form).json()["merge"]
     assert (merge["tokens_in"], merge["tokens_out"]) == (32, 8)
 
 

@@ -116,5 +116,5 @@ def _whole(depths: list[bytes | None]) -> tuple[bytes, ...]:
 
 def _question(turns: tuple[Turn, ...]) -> str:
     """Return the text of the last turn in which a user said something."""
-    asked = (" ".join(filter(None, turn.content)) for turn in reversed(turns) if turn.role == "user")
-    return next((text for text in asked if text.strip()), "")
+    texts = (" ".join(filter(None, turn.content)) for turn in reversed(turns) if turn.role == "user")
+    return next((text for text in texts if text.strip()), "")

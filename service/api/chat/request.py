@@ -72,7 +72,7 @@ HARMLESS: Mapping[str, tuple[Any, ...]] = {
 class ChatRequest:
     """Hold a question with its conversation, and how the answer shall be sent."""
 
-    asked: VqaRequest
+    vqa_request: VqaRequest
     stream: bool
     include_usage: bool
     model: str | None
@@ -84,14 +84,14 @@ def parse_chat(body: bytes, settings: Settings) -> ChatRequest:
     raw = {name: value for name, value in read_object(body, MAX_CHAT_MARKS).items() if value is not None}
     model = _model(raw.get("model"), settings)
     _refuse_unsupported(raw)
-    said = read_messages(raw.get("messages"), QUESTIONS_LONG * settings.max_question_chars)
+    conversation = read_messages(raw.get("messages"), QUESTIONS_LONG * settings.max_question_chars)
     # The turns hold the whole text; the question is what logs show, in no more than its own bound.
-    question = said.question[: settings.max_question_chars]
+    question = conversation.question[: settings.max_question_chars]
     fields = check_fields({"question": question, **_fields(raw, settings)}, settings, strict=True)
-    asked = VqaRequest(fields, said.images, said.depths, said.turns)
-    check_counts(asked, settings)
+    vqa_request = VqaRequest(fields, conversation.images, conversation.depths, conversation.turns)
+    check_counts(vqa_request, settings)
     stop, include_usage = _stop(raw.get("stop")), _include_usage(raw.get("stream_options"))
-    return ChatRequest(asked, fields.stream, include_usage, model, stop)
+    return ChatRequest(vqa_request, fields.stream, include_usage, model, stop)
 
 
 def served_names(settings: Settings) -> tuple[str, ...]:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from service.api.chat.schemas import (
+    AssistantMessage,
     ChatCompletion,
     ChatCompletionChunk,
     ChatUsage,
     Choice,
     ChunkChoice,
     Delta,
-    Said,
     ServedModel,
     ServedModels,
 )
@@ -26,11 +26,11 @@ CHUNK: Literal["chat.completion.chunk"] = "chat.completion.chunk"
 
 def completion(answer: VqaResponse, created: int) -> ChatCompletion:
     """Return an answer as a chat.completion; `created` in seconds since 1970."""
-    said = Said(role="assistant", content=answer.answer, refusal=None)
+    message = AssistantMessage(role="assistant", content=answer.answer, refusal=None)
     return ChatCompletion(
         **_head(answer.request_id, answer.model, created),
         object="chat.completion",
-        choices=[Choice(index=0, message=said, logprobs=None, finish_reason=answer.finish_reason)],
+        choices=[Choice(index=0, message=message, logprobs=None, finish_reason=answer.finish_reason)],
         usage=usage(answer),
         **_extras(answer),
     )

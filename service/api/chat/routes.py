@@ -17,14 +17,14 @@ from service.api.lifecycle import (
     answer,
     in_thread,
     make_job,
-    receive,
+    read_body,
+    request_scope,
     service_state,
-    speak,
+    stream_answer,
     timed,
-    visit,
 )
 from service.api.openapi import CHAT_BODY, CHAT_STREAM
-from service.api.request_context import Call
+from service.api.request_context import RequestContext
 from service.api.sse import DONE, chunk_event, stream
 from service.api.state import ServiceState
 from service.engine.jobs import Job
@@ -33,36 +33,38 @@ from service.pipeline.response import model_used
 from service.pipeline.response_models import VqaResponse
 
 router = APIRouter()
-REFUSALS: dict[int | str, dict[str, Any]] = {kind: {"model": ChatErrorResponse} for kind in ("4XX", "5XX")}
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    kind: {"model": ChatErrorResponse} for kind in ("4XX", "5XX")
+}
 ModelName = Annotated[str, Path(description="Name of the model.", examples=["room-tiny"])]
 
 
 @router.post(
     "/v1/chat/completions",
     response_model=ChatCompletion,
-    responses={**REFUSALS, **CHAT_STREAM},
+    responses={**ERROR_RESPONSES, **CHAT_STREAM},
     openapi_extra=CHAT_BODY,
 )
 async def chat(request: Request) -> Response:
     """Answer the last message of a conversation about pictures, as OpenAI's API does."""
     state = service_state(request)
     async with AsyncExitStack() as stack:
-        call = await stack.enter_async_context(visit(request, "/v1/chat/completions"))
+        context = await stack.enter_async_context(request_scope(request, "/v1/chat/completions"))
         if content_type(request)[1]:
             raise ServiceError("unsupported_media_type")
         state.models()
-        body = await receive(call, request, stack)
-        chat, job = await in_thread(call, state, lambda: _parse_chat(call, state, body))
+        body = await read_body(context, request, stack)
+        chat, job = await in_thread(context, state, lambda: _parse_chat(context, state, body))
         if chat.stream:
-            said = speak(call, state, job)
-            events = _chat_events(call, state, said, chat.include_usage)
-            return await stream(call, events, _error_chunk(call), stack)
-        done = await answer(call, state, job)
+            pieces = stream_answer(context, state, job)
+            events = _chat_events(context, state, pieces, chat.include_usage)
+            return await stream(context, events, _error_chunk(context), stack)
+        done = await answer(context, state, job)
         return timed(done, completion(done, int(time())))
     raise AssertionError("the stack swallows nothing")
 
 
-@router.get("/v1/models", response_model=ServedModels, responses=REFUSALS)
+@router.get("/v1/models", response_model=ServedModels, responses=ERROR_RESPONSES)
 async def list_models(request: Request) -> ServedModels:
     """List the model that answers, as OpenAI's API does."""
     state = service_state(request)
@@ -70,7 +72,7 @@ async def list_models(request: Request) -> ServedModels:
     return models(state.models().vlm, state.started)
 
 
-@router.get("/v1/models/{name:path}", response_model=ServedModel, responses=REFUSALS)
+@router.get("/v1/models/{name:path}", response_model=ServedModel, responses=ERROR_RESPONSES)
 async def show_model(request: Request, name: ModelName) -> ServedModel:
     """Describe the model that answers."""
     state = service_state(request)
@@ -79,18 +81,21 @@ async def show_model(request: Request, name: ModelName) -> ServedModel:
     return model(state.models().vlm, state.started)
 
 
-def _parse_chat(call: Call, state: ServiceState, body: bytes) -> tuple[ChatRequest, Job]:
-    call.timer.mark("queue")
+def _parse_chat(context: RequestContext, state: ServiceState, body: bytes) -> tuple[ChatRequest, Job]:
+    context.timer.mark("queue")
     chat = parse_chat(body, state.settings)
-    return chat, make_job(call, state, chat.asked, call.timer, chat.stop)
+    return chat, make_job(context, state, chat.vqa_request, context.timer, chat.stop)
 
 
 async def _chat_events(
-    call: Call, state: ServiceState, said: AsyncIterator[str | VqaResponse], include_usage: bool
+    context: RequestContext,
+    state: ServiceState,
+    pieces: AsyncIterator[str | VqaResponse],
+    include_usage: bool,
 ) -> AsyncIterator[bytes]:
-    chunks = ChatStream(call.request_id, model_used(state.models().vlm), int(time()), include_usage)
+    chunks = ChatStream(context.request_id, model_used(state.models().vlm), int(time()), include_usage)
     is_first = True
-    async for piece in said:
+    async for piece in pieces:
         if is_first:
             is_first = False
             yield chunk_event(chunks.start())
@@ -103,5 +108,5 @@ async def _chat_events(
     yield DONE
 
 
-def _error_chunk(call: Call) -> Callable[[ServiceError], bytes]:
-    return lambda refusal: chunk_event(error_body(refusal, call.request_id, call.route))
+def _error_chunk(context: RequestContext) -> Callable[[ServiceError], bytes]:
+    return lambda refusal: chunk_event(error_body(refusal, context.request_id, context.route))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from service.pipeline.response_models import VqaResponse
-from service.telemetry import Ending
+from service.telemetry import RequestOutcome
 from service.timing import StageTimer, TimingsMs
 
 TIMINGS = {
@@ -46,7 +46,7 @@ def answer(method: str = "tosa", **changes: Any) -> VqaResponse:
     return VqaResponse.model_validate(body | changes)
 
 
-def answered(**changes: Any) -> Ending:
+def answered(**changes: Any) -> RequestOutcome:
     """A question that was answered."""
     values: dict[str, Any] = {
         "route": "/vqa",
@@ -60,10 +60,12 @@ def answered(**changes: Any) -> Ending:
         "total_s": 0.101,
         "question": "how many cubes ?",
     }
-    return Ending(**(values | changes))
+    return RequestOutcome(**(values | changes))
 
 
-def refused(code: str = "overloaded", status: int = 503, where: str = "admission", **changes: Any) -> Ending:
+def refused(
+    code: str = "overloaded", status: int = 503, where: str = "admission", **changes: Any
+) -> RequestOutcome:
     """A question that was not."""
     nothing = StageTimer().timings_ms()
     return answered(code=code, status=status, where=where, answers=(), timings_ms=nothing, **changes)

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 import service.api.state
 import service.engine.warmup
-from service.api.catalogue import describe
+from service.api.methods_listing import describe
 from service.engine.warmup import merge_once, possible_plan, warm_up
 from service.pipeline.frame_cache import FrameCache
 from service.pipeline.models import Models
@@ -108,16 +108,16 @@ def test_an_option_that_is_not_checked_is_noticed() -> None:
 
 
 def test_warm_up_uses_every_method(vlm: Vlm, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, merged = [], []
+    answered, merged = [], []
 
     def answer_here(models: Models, prepared: Any) -> None:
-        asked.append(prepared.plan.method)
+        answered.append(prepared.plan.method)
 
     monkeypatch.setattr(service.engine.warmup, "answer_here", answer_here)
     monkeypatch.setattr(service.engine.warmup, "merge_once", lambda vlm, plan: merged.append(plan.method))
     warm_up(alone(vlm), Settings())
-    assert asked == ["none", "tosa"]
-    assert sorted([*asked, *merged]) == sorted(METHODS)
+    assert answered == ["none", "tosa"]
+    assert sorted([*answered, *merged]) == sorted(METHODS)
 
 
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.merges])

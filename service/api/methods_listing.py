@@ -10,7 +10,7 @@ from tosa import METHODS, MergeMethod
 from tosa.methods.options import settings_of
 
 
-def catalogue() -> dict[str, Any]:
+def methods_listing() -> dict[str, Any]:
     """List every method, and what a request gets that does not choose."""
     defaults = ("schedule", "alpha", "spatial_kernel", "order")
     return {
@@ -37,7 +37,7 @@ def describe(method: MergeMethod) -> dict[str, Any]:
         "needs_depth": _needs_depth(method),
         "depth_option": method.spatial_option,
         "keeps_grid": method.keeps_grid,
-        "dials": _dials(method),
+        "dials": _budgets(method),
         "prop_attn": method.prop_attn,
         "layers": method.layers if method.merges else None,
         "first_layer": method.first_layer if is_one else None,
@@ -51,7 +51,7 @@ def _needs_depth(method: MergeMethod) -> str:
     return "never" if method.spatial_option is None else "if asked"
 
 
-def _dials(method: MergeMethod) -> list[str]:
+def _budgets(method: MergeMethod) -> list[str]:
     if not method.merges:
         return []
     return ["keep_ratio", "r_hw" if method.keeps_grid else "r"]
