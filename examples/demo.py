@@ -47,7 +47,7 @@ console = Console(width=None if sys.stdout.isatty() else 130)
 
 
 @dataclass(frozen=True)
-class Asked:
+class Answered:
     """One question about one frame with one method, and the response."""
 
     frame: str
@@ -68,14 +68,14 @@ def main() -> int:
         return 1
     try:
         with server() as url:
-            asked = ask_all(url, frames)
-            alone = ask_without_depth(url, asked[0])
+            answered = ask_all(url, frames)
+            alone = ask_without_depth(url, answered[0])
     except ServerFailed as error:
         console.print(f"[red]the server failed[/red]: {error}")
         return 1
-    print_answers(asked)
-    print_summary(asked)
-    print_without_depth(asked[0], alone)
+    print_answers(answered)
+    print_summary(answered)
+    print_without_depth(answered[0], alone)
     save_images(frames)
     return 0
 
@@ -99,7 +99,7 @@ def server() -> Iterator[str]:
         finally:
             status = stop(process)
         if status != 0:
-            raise ServerFailed(f"exit code {status}\n{said(log)}")
+            raise ServerFailed(f"exit code {status}\n{tail_of(log)}")
 
 
 def free_port() -> int:
@@ -112,14 +112,14 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: IO[str]) -
     end = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < end:
         if process.poll() is not None:
-            raise ServerFailed(f"exit code {process.returncode}\n{said(log)}")
+            raise ServerFailed(f"exit code {process.returncode}\n{tail_of(log)}")
         try:
             if httpx.get(f"{url}/readyz", trust_env=False).status_code == 200:
                 return
         except httpx.TransportError:
             pass
         time.sleep(0.1)
-    raise ServerFailed(f"not ready after {START_TIMEOUT_S} s\n{said(log)}")
+    raise ServerFailed(f"not ready after {START_TIMEOUT_S} s\n{tail_of(log)}")
 
 
 def stop(process: subprocess.Popen[bytes]) -> int:
@@ -132,12 +132,12 @@ def stop(process: subprocess.Popen[bytes]) -> int:
         return process.wait()
 
 
-def said(log: IO[str]) -> str:
+def tail_of(log: IO[str]) -> str:
     log.seek(0)
     return log.read()[-2000:]
 
 
-def ask_all(url: str, frames: list[Path]) -> list[Asked]:
+def ask_all(url: str, frames: list[Path]) -> list[Answered]:
     with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
         return [
             ask(client, frame, question, method)
@@ -147,15 +147,15 @@ def ask_all(url: str, frames: list[Path]) -> list[Asked]:
         ]
 
 
-def ask(client: httpx.Client, frame: Path, question: dict[str, str], method: str) -> Asked:
+def ask(client: httpx.Client, frame: Path, question: dict[str, str], method: str) -> Answered:
     files = {
         name: (frame / f"{file}.png").read_bytes() for name, file in (("image", "rgb"), ("depth", "depth"))
     }
     response = post(client, {"question": question["question"], **SPECS[method]}, files)
-    return Asked(frame.name, question["question"], question["answer"], method, response)
+    return Answered(frame.name, question["question"], question["answer"], method, response)
 
 
-def ask_without_depth(url: str, like: Asked) -> dict[str, Any]:
+def ask_without_depth(url: str, like: Answered) -> dict[str, Any]:
     """Ask the same question without depth: the server estimates the depth that ToSA needs."""
     files = {"image": (FRAMES / like.frame / "rgb.png").read_bytes()}
     with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
@@ -172,19 +172,19 @@ def post(client: httpx.Client, fields: dict[str, Any], files: dict[str, bytes]) 
     return response.json()
 
 
-def print_answers(asked: list[Asked]) -> None:
+def print_answers(answered: list[Answered]) -> None:
     table = Table(title="What the model answered", box=SIMPLE_HEAD)
     for column in ("frame", "question", "truth", "answer, and by which methods where they differ"):
         table.add_column(column)
-    for start in range(0, len(asked), len(SPECS)):
-        row = asked[start : start + len(SPECS)]
+    for start in range(0, len(answered), len(SPECS)):
+        row = answered[start : start + len(SPECS)]
         table.add_row(row[0].frame, row[0].question, row[0].truth, answers(row))
     console.print(table)
 
 
-def answers(row: list[Asked]) -> Text:
+def answers(row: list[Answered]) -> Text:
     """List the distinct answers to one question, right ones in green."""
-    by_answer: dict[str, list[Asked]] = {}
+    by_answer: dict[str, list[Answered]] = {}
     for one in row:
         by_answer.setdefault(one.response["answer"], []).append(one)
     lines = []
@@ -194,7 +194,7 @@ def answers(row: list[Asked]) -> Text:
     return Text("\n").join(lines)
 
 
-def print_summary(asked: list[Asked]) -> None:
+def print_summary(answered: list[Answered]) -> None:
     table = Table(title="What it took", box=SIMPLE_HEAD)
     table.add_column("method")
     for column in (
@@ -206,7 +206,7 @@ def print_summary(asked: list[Asked]) -> None:
     ):
         table.add_column(column, justify="right")
     for method in SPECS:
-        mine = [one for one in asked if one.method == method]
+        mine = [one for one in answered if one.method == method]
         merge = mine[0].response["merge"]
         seen = [one.response["timings_ms"]["vision"] for one in mine if not one.response["cached"]]
         table.add_row(
@@ -220,7 +220,7 @@ def print_summary(asked: list[Asked]) -> None:
     console.print(table)
 
 
-def print_without_depth(like: Asked, response: dict[str, Any]) -> None:
+def print_without_depth(like: Answered, response: dict[str, Any]) -> None:
     depth, ms = response["depth"], response["timings_ms"]["estimate"]
     console.print(
         f"without depth.png, tosa: {like.question} {response['answer']} "
@@ -237,9 +237,9 @@ def save_images(frames: list[Path]) -> None:
         rgb, depth = (frame / "rgb.png").read_bytes(), (frame / "depth.png").read_bytes()
         image = decode_image(rgb, settings.max_image_px)
         for method, spec in SPECS.items():
-            asked = VqaRequest(VqaFields(question="?", **spec), (rgb,), (depth,))
+            request = VqaRequest(VqaFields(question="?", **spec), (rgb,), (depth,))
             trace: list[Tokens] = []
-            tokens = see(models, prepare(models, asked, settings, StageTimer()), trace)
+            tokens = see(models, prepare(models, request, settings, StageTimer()), trace)
             drawn = draw_groups(image, tokens.source[0].cpu().numpy(), models.vlm.shape.grid)
             drawn.save(OUT / f"{frame.name}-{method}.png")
             if frame == frames[0]:

@@ -102,8 +102,8 @@ def _list_kind(field: Schema) -> str:
 
 
 def _bounds(field: Schema) -> list[str]:
-    known = [(said, field[name]) for name, said in _BOUNDS.items() if name in field]
-    return [said.format(value) for said, value in known if value == 0 or _SMALL < abs(value) < _LARGE]
+    known = [(phrase, field[name]) for name, phrase in _BOUNDS.items() if name in field]
+    return [phrase.format(value) for phrase, value in known if value == 0 or _SMALL < abs(value) < _LARGE]
 
 
 def _nested(schema: Schema, before: str) -> list[list[str]]:

@@ -29,9 +29,9 @@ FAILED = "[LMMS_EVAL_REQUEST_FAILED"
 def compare(run: Path, data: Path, url: str) -> dict[str, Any]:
     """Return the scores in lmms-eval's output folder `run`, and how many answers /vqa repeats."""
     results, samples = _newest(run, "results.json"), _newest(run, "samples_roomqa.jsonl")
-    said = json.loads(results.read_text())
+    logged = json.loads(results.read_text())
     theirs = {one["doc_id"]: one["filtered_resps"] for one in map(json.loads, _lines(samples))}
-    spec = spec_of(said["config"]["model_args"])
+    spec = spec_of(logged["config"]["model_args"])
     rows = [json.loads(line) for line in _lines(data / "test.jsonl")]
     items = [
         Item(str(at), row["question"], (Path(row["image"]),)) for at, row in enumerate(rows) if at in theirs
@@ -39,11 +39,11 @@ def compare(run: Path, data: Path, url: str) -> dict[str, Any]:
     answerer = HttpAnswerer(url, spec, concurrency=4)
     ours = {int(answer.id): answer.text for answer in answerer.answer(items)}
     return {
-        "client": said["config"]["model"],
+        "client": logged["config"]["model"],
         "spec": spec,
         "model": answerer.settings["model"],
         "questions": len(theirs),
-        "exact_match": said["results"]["roomqa"]["exact_match,none"],
+        "exact_match": logged["results"]["roomqa"]["exact_match,none"],
         "failed": sum(text.startswith(FAILED) for text in theirs.values()),
         "same_as_vqa": sum(theirs[at] == ours[at] for at in theirs),
     }

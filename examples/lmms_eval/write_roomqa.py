@@ -25,8 +25,8 @@ def write(out: Path, questions: int) -> int:
         frames += 1
         image = (out / f"{example.scene.seed}.png").resolve()
         Image.fromarray(example.frame.rgb).save(image)
-        for asked in example.questions:
-            rows.append(json.dumps({"image": str(image), **asdict(asked)}))
+        for question in example.questions:
+            rows.append(json.dumps({"image": str(image), **asdict(question)}))
     (out / "test.jsonl").write_text("\n".join(rows) + "\n")
     return frames
 
