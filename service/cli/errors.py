@@ -9,7 +9,9 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 import click
 
 if TYPE_CHECKING:
+    from depth import DepthError
     from service.errors import ServiceError
+    from tosa import PlanError
 
 
 INTERRUPTED = 130
@@ -40,11 +42,12 @@ class CommandGroup(click.Group):
 @contextmanager
 def exit_on_errors() -> Iterator[None]:
     """Turn the errors of the library, the service and the file system into exit code 2 and one sentence."""
+    from depth import DepthError
     from service.errors import ServiceError
 
     try:
         yield
-    except ServiceError as error:
+    except (ServiceError, DepthError) as error:
         fail(error_message(error))
     except OSError as error:
         fail(os_error_message(error))
@@ -62,16 +65,14 @@ def _library_message(error: Exception) -> str | None:
     """
     from pydantic import ValidationError
 
-    from depth import DepthError
     from depth.estimate import EstimatorError
-    from service.errors.translation import to_service_error
     from tosa import PlanError
     from vlm import VlmError
     from vlm.overlay import PlotsMissing
 
     match error:
-        case PlanError() | DepthError():
-            return error_message(to_service_error(error))
+        case PlanError():
+            return error_message(error)
         case VlmError() | EstimatorError() | PlotsMissing():  # names are of the caller's own files
             return str(error)
         case ValidationError():
@@ -80,9 +81,12 @@ def _library_message(error: Exception) -> str | None:
             return None
 
 
-def error_message(error: ServiceError) -> str:
-    """Return an error of the service in one line, with its field, choices and limit."""
-    message, field, limit = error.message, error.field, error.limit
+def error_message(error: ServiceError | DepthError | PlanError) -> str:
+    """Return an error in one line; its field, choices and limit are added where its message lacks them."""
+    from service.errors import ServiceError
+
+    message = error.message if isinstance(error, ServiceError) else str(error)
+    field, limit = error.field, error.limit
     about = f" ({field})" if field and field not in message else ""
     unnamed = [choice for choice in error.choices or () if choice not in message]
     choices = f" Choose from: {', '.join(error.choices or ())}." if unnamed else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import (
@@ -21,7 +21,9 @@ from depth.errors import MAX_INVALID
 from depth.presets import KINDS, PRESET_NAMES
 from service.request.coercion import MAX_ENTRIES, few, json_object, number_list, numbers
 from tosa import METHODS, MergeSpec
-from vlm import GenerationParams, Turn
+
+if TYPE_CHECKING:
+    from vlm import GenerationParams, Turn
 
 _ANY_DTYPE = np.dtype(np.uint16)
 
@@ -211,6 +213,8 @@ class AskFields(DepthFields):
 
     def generation_params(self) -> GenerationParams:
         """Return how the answer is to be decoded."""
+        from vlm import GenerationParams  # and transformers with it, which inspecting depth does not need
+
         return GenerationParams(self.max_new_tokens, self.temperature, self.top_p, self.seed)
 
 

@@ -245,3 +245,12 @@ def test_help_lists_the_commands_of_every_package() -> None:
 
 def test_a_command_nobody_has_is_refused() -> None:
     assert "No such command" in refused("scenery")
+
+
+def test_ctrl_c_ends_a_command_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("checkpoints.write_manifest", interrupted)
+    result = run("manifest", ".")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")

@@ -64,7 +64,7 @@ def test_depth_prints_json_and_writes_a_picture(frame: Path) -> None:
 def test_depth_refuses(frame: Path) -> None:
     depth = ("depth", frame / "depth.png")
     assert "Choose from: scannet, tum" in refused(*depth, "--preset", "kinect")
-    assert "Choose from: metric, inverse, relative" in refused(*depth, "--kind", "feet")
+    assert "depth_kind is metric, inverse or relative." in refused(*depth, "--kind", "feet")
     assert "alone" in refused(*depth, "--preset", "tum", "--scale", 1000)
     assert "depth_scale" in refused(*depth, "--scale", "mm")
     assert "at most 16" in refused(*depth, "--invalid", "none")
