@@ -43,7 +43,7 @@ SETTINGS: dict[str, Any] = {"max_queue": 16, "max_batch": 8, "max_answer_tokens"
 class Known:
     """A question, and the answer it gets alone."""
 
-    asked: Question
+    request: Question
     answer: str
 
 

@@ -242,7 +242,7 @@ def test_the_service_may_end_the_process() -> None:
         code, output = server.end()
         assert short.result(PATIENCE_S).status_code == 200
         assert isinstance(long.exception(PATIENCE_S), httpx.HTTPError)
-    assert code == 70 and "the process cannot go on" in output
+    assert code == 70 and "the process has failed" in output
 
 
 def test_an_event_loop_that_hangs_does_not_keep_the_process() -> None:
