@@ -7,6 +7,9 @@ WORKERS ?= 2
 PORT ?= 8000
 PYTEST := -m pytest --numprocesses $(WORKERS) --dist loadfile
 
+# uv installs no bytecode: without it, every process that a test starts compiles torch and transformers again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install lock demo serve test test-ray test-load test-newest test-oldest check docs fix fuzz soak bench load peers train eval
 
 install: .venv/.installed

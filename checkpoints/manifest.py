@@ -88,9 +88,11 @@ def inside(folder: Path, name: str, root: Path) -> Path:
     """Return the path of a file, links followed. Raises ManifestError if it is missing or out of `root`."""
     try:
         path = (folder / name).resolve()
-        is_file = path.is_file()
-    except (OSError, RuntimeError):  # a loop of links, a name too long
+        is_file, is_loop = path.is_file(), path.is_symlink()
+    except (OSError, RuntimeError):  # a name too long; before Python 3.13 a loop of links too
         raise ManifestError(f"{shown(name)} cannot be read") from None
+    if is_loop:
+        raise ManifestError(f"{shown(name)} cannot be read")
     if not path.is_relative_to(root.resolve()):
         raise ManifestError(f"{shown(name)} is a link out of the folder")
     if not is_file:

@@ -1,4 +1,4 @@
-"""Compose the application: settings in, ASGI app out. Holds no request logic."""
+"""Compose the application: settings in, ASGI app out."""
 
 import asyncio
 import logging

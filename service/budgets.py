@@ -1,7 +1,6 @@
-"""What one API key may use: so many requests at a time, so many units per minute.
+"""Budgets of API keys: requests in flight, and units per minute.
 
-A bucket is one number, the moment at which it will be full again, so nothing runs to fill it.
-Does not know requests, headers or what a key is.
+A bucket is stored as one number, the time at which it will be full again, so nothing runs to refill it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class Costs:
 
     @property
     def units(self) -> float:
-        """Return a unit for each megapixel, and one for 100 tokens."""
+        """Return the budget units: one per megapixel and one per 100 tokens."""
         return self.pixels / 1_000_000 + self.tokens / 100
 
 
@@ -38,7 +37,7 @@ MINUTE_NS = 60 * SECOND_NS
 
 
 class Budgets:
-    """Keep the budgets of all keys apart; any thread may call, and None, who has no key, has no budget.
+    """Keep the budgets of all keys; thread-safe. The key None, for requests without one, has no budget.
 
     A bucket holds the units of one minute. Charges come after the fact and may lead into debt, and a key in
     debt is let in again once its debt is paid by time. clock: nanoseconds that never go back.
@@ -54,7 +53,7 @@ class Budgets:
 
     @contextmanager
     def acquire(self, key: str | None, number: int = 1) -> Iterator[None]:
-        """Hold places of the key. Raises ServiceError (budget_exceeded) with the time to wait."""
+        """Hold `number` slots of the key. Raises ServiceError (budget_exceeded) with the time to wait."""
         if key is None:
             yield
             return
@@ -66,11 +65,11 @@ class Budgets:
                 self._in_flight[key] -= number
 
     def most_slots(self, key: str | None, number: int) -> int:
-        """Return `number`, or how many places the key has if these are fewer."""
+        """Return `number`, or the slots of the key if these are fewer."""
         return number if key is None or self._max_in_flight is None else min(number, self._max_in_flight)
 
     def charge(self, key: str | None, used: float) -> None:
-        """Take `used` >= 0 units out of the key's bucket, into debt if need be. Raises ValueError."""
+        """Charge `used` >= 0 units to the key's bucket, which may go negative. Raises ValueError."""
         if not 0 <= used < float("inf"):
             raise ValueError("a charge is a number of units, at least 0")
         if key is None or self._units_per_minute is None:
@@ -81,7 +80,7 @@ class Budgets:
             self._full_at_ns[key] = max(now, self._full_at_ns.get(key, now)) + cost_ns
 
     def in_flight(self, key: str) -> int:
-        """Return how many requests of the key are inside."""
+        """Return the number of requests of the key in flight."""
         with self._lock:
             return self._in_flight[key]
 

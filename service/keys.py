@@ -1,4 +1,4 @@
-"""API keys: who asks. Holds digests only, so that no secret can be shown; does not know budgets or routes."""
+"""API keys. Only digests are kept, so that no secret can leak."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HASHED = re.compile(r"sha256:([0-9a-fA-F]{64})")
 
 
 class KeyRing:
-    """Know the callers of this service by the digests of their secrets; without any, everybody may ask."""
+    """Identify callers by the digests of their secrets; without keys, no key is required."""
 
     def __init__(self, digests: Mapping[str, bytes]) -> None:
         self._digests = dict(digests)
@@ -63,7 +63,7 @@ class KeyRing:
         return f"KeyRing({', '.join(self._digests)})"
 
     def _name_of(self, secret: str) -> str | None:
-        """Compare with every key to the end: how long it takes tells nothing about how near a guess was."""
+        """Compare with every key in constant time, so that timing does not reveal how close a guess was."""
         if not SECRET.fullmatch(secret):
             return None
         digest, found = hashlib.sha256(secret.encode("ascii")).digest(), None

@@ -1,6 +1,6 @@
-"""What is fixed for the life of one process; no field here may also be a field of a request.
+"""Settings of one process; no field here may also be a field of a request.
 
-Imports torch only where it is asked about it: processes that load no model read settings too.
+torch is imported lazily, since processes that load no model read the settings too.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     )
     api_keys_file: Path | None = Field(default=None, description="File with one such key per line.")
     key_max_in_flight: int | None = Field(
-        default=None, ge=1, description="Most requests of one key at a time."
+        default=None, ge=1, description="Most requests of one key in flight."
     )
     key_units_per_minute: float | None = Field(
         default=None,
@@ -89,12 +89,14 @@ class Settings(BaseSettings):
         default=30, ge=0, description="Time for running requests to finish after that."
     )
     stall_timeout_s: float = Field(
-        default=5, gt=0, description="Silence of the model thread after which the service is not ready."
+        default=5,
+        gt=0,
+        description="Age of the model thread's heartbeat from which the service is not ready.",
     )
     stall_exit_s: float = Field(
         default=300,
         ge=0,
-        description="Silence of the model thread after which the process exits; 0 means never.",
+        description="Age of the heartbeat above which the process exits; 0 means never.",
     )
     log_format: Literal["text", "json"] = Field(
         default="text", description="Format of the log lines: text or json."
@@ -141,7 +143,7 @@ class Settings(BaseSettings):
 
     @property
     def estimates_depth(self) -> bool:
-        """Say whether depth is estimated where none is sent."""
+        """Return whether depth is estimated where none is sent."""
         return self.depth_model != "none"
 
     @property

@@ -1,4 +1,4 @@
-"""Where the time of one request went: every moment belongs to one stage, so they add up to the total."""
+"""Stage timings of one request; every moment belongs to one stage, so the stages add up to the total."""
 
 from collections.abc import Callable
 from time import perf_counter
@@ -38,7 +38,7 @@ STAGES = tuple(name for name in TimingsMs.model_fields if name != "total")
 
 
 class StageTimer:
-    """Clock one request; handed from thread to thread, never used by two at once.
+    """Time the stages of one request; it moves between threads, but only one uses it at a time.
 
     began_s: when its first stage began, in seconds of `clock`; None: now.
     """
@@ -49,14 +49,14 @@ class StageTimer:
         self._spent_s: dict[str, float] = {}
 
     def mark(self, stage: str) -> None:
-        """Give the time since the previous mark to `stage`; several marks of one stage add up."""
+        """Add the time since the previous mark to `stage`."""
         assert stage in STAGES
         now = self._clock()
         self._spent_s[stage] = self._spent_s.get(stage, 0.0) + now - self._last
         self._last = now
 
     def skip(self) -> None:
-        """Give the time since the previous mark to no stage: it was spent on no request."""
+        """Discard the time since the previous mark."""
         self._last = self._clock()
 
     def timings_ms(self) -> TimingsMs:

@@ -20,7 +20,7 @@ JSON, MULTIPART = b"application/json", b"multipart/form-data"
 
 
 def refuse_query(request: Request, model: type[BaseModel]) -> None:
-    """Refuse fields in the address: they would be ignored without a word. Raises ServiceError."""
+    """Refuse query parameters, which would be ignored silently. Raises ServiceError."""
     for name in request.query_params:
         raise unknown_field(name, FORM_FILES, model)
 
@@ -60,7 +60,7 @@ def _too_large(settings: Settings) -> ServiceError:
 
 @dataclass(frozen=True)
 class Form:
-    """Hold the files and unchecked fields of a body; `is_typed` says that its fields know their types."""
+    """Hold the files and unchecked fields of a body; `is_typed`: fields have JSON types, not text."""
 
     images: tuple[bytes, ...]
     depths: tuple[bytes, ...]
@@ -90,7 +90,7 @@ def parse_inspection(kind: bytes, boundary: bytes, body: bytes) -> InspectReques
 
 
 def read_form(kind: bytes, boundary: bytes, body: bytes, model: type[BaseModel]) -> Form:
-    """Read the files and fields of a body; `model` only says which fields there are. Raises ServiceError."""
+    """Read the files and fields of a body; `model` names the fields. Raises ServiceError."""
     return _from_json(body, model) if kind == JSON else _from_multipart(body, boundary, model)
 
 
@@ -131,7 +131,7 @@ def _not_text(name: str, model: type[BaseModel]) -> ServiceError:
 def _from_json(body: bytes, model: type[BaseModel]) -> Form:
     raw = read_object(body)
     images, depths = _base64_files(raw, "images"), _base64_files(raw, "depths")
-    # null means "not sent", but a field nobody knows stays unknown
+    # null means "not sent", but an unknown field stays an error
     given = {
         name: value for name, value in raw.items() if value is not None or name not in model.model_fields
     }

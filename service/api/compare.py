@@ -1,6 +1,6 @@
 """POST /vqa/compare: one question and its files with several merge settings, and their answers side by side.
 
-Runs nothing; what a comparison costs is the sum of its questions.
+A comparison costs the sum of its questions.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def parse_comparison(kind: bytes, boundary: bytes, body: bytes, settings: Settin
     form = read_form(kind, boundary, body, CompareFields)
     _refuse_outside(form)
     shared = {name: value for name, value in form.fields.items() if name != "specs"}
-    # One look at what all questions share, so that a fault of it is not told of the first spec.
+    # Check what all questions share first, so that an error there is not attributed to the first spec.
     base = VqaRequest(check_fields(shared, settings, strict=form.is_typed), form.images, form.depths)
     check_counts(base, settings)
     given = base.fields.model_dump(exclude_unset=True)

@@ -27,7 +27,7 @@ def status_of(refusal: ServiceError) -> int:
 
 
 def headers_of(refusal: ServiceError) -> dict[str, str]:
-    """Return the headers that go with a refusal: when to try again, and how to say who asks."""
+    """Return the headers of an error: Retry-After and WWW-Authenticate."""
     headers = {} if refusal.retry_after_s is None else {"Retry-After": str(refusal.retry_after_s)}
     return {**headers, "WWW-Authenticate": "Bearer"} if refusal.code == "unauthorized" else headers
 

@@ -1,7 +1,4 @@
-"""JSON bodies and the files inside them: read once, strictly, and within a bound on how much there is.
-
-Knows no field names.
-"""
+"""JSON bodies and the files inside them: read once, strictly, and within a bound on how much there is."""
 
 from __future__ import annotations
 
@@ -50,7 +47,7 @@ def decode_base64(text: object) -> bytes:
 def decode_data_uri(uri: str) -> bytes | None:
     """Return the bytes of data:[<media type>];base64,<data>, or None for another scheme. Raises ValueError.
 
-    The media type is not believed: what a file is, its own bytes say.
+    The media type is ignored; the format is detected from the bytes.
     """
     head, comma, data = uri.partition(",")
     if head[:5].lower() != "data:":

@@ -1,6 +1,6 @@
-"""One HTTP exchange in pieces: let in, read, prepare, answer, say how it ended. routes.py puts them in order.
+"""The steps of one request: admit, read, prepare, answer, report the outcome. routes.py calls them in order.
 
-Everything waits through the Call, so a client that leaves or a deadline that passes ends all of it.
+Every step waits through the RequestContext, so a disconnect or a deadline cancels all of them.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def request_scope(request: Request, route: str) -> AsyncIterator[RequestContext]:
-    """Hold a place for one request, from before its body is read to the end of its response.
+    """Hold a slot for one request, from before its body is read to the end of its response.
 
-    Raises ServiceError: unauthorized, budget_exceeded, overloaded, draining. Telemetry hears how it ends.
+    Raises ServiceError: unauthorized, budget_exceeded, overloaded, draining. Telemetry gets the outcome.
     """
     state = service_state(request)
     first_byte_s = getattr(request.state, FIRST_BYTE, None)
@@ -62,13 +62,13 @@ async def request_scope(request: Request, route: str) -> AsyncIterator[RequestCo
         raise
     finally:
         state.open_requests.discard(context)
-        context.cancel("disconnect" if status == CLIENT_LEFT else "shutdown")  # nothing goes on for it
+        context.cancel("disconnect" if status == CLIENT_LEFT else "shutdown")  # stop its work
         state.budgets.charge(context.key, context.units)
         state.telemetry.ended(_outcome(context, request, status, code))
 
 
 async def read_body(context: RequestContext, request: Request, stack: AsyncExitStack) -> bytes:
-    """Return the body, and watch from then on whether the client stays. Raises ServiceError."""
+    """Read the body, then watch for a disconnect until the response is sent. Raises ServiceError."""
     context.where = "body"
     try:
         body = await context.wait(receive_body(request, service_state(request).settings))
@@ -80,7 +80,7 @@ async def read_body(context: RequestContext, request: Request, stack: AsyncExitS
 
 
 async def in_thread(context: RequestContext, state: ServiceState, work: Callable[[], T]) -> T:
-    """Run what would keep the event loop busy in a decoding thread."""
+    """Run CPU work in a decoding thread."""
     return await context.wait(state.engine.decode(work))
 
 
@@ -91,7 +91,7 @@ def make_job(
     timer: StageTimer,
     stop: tuple[str, ...] = (),
 ) -> Job:
-    """Prepare a question in a decoding thread. Raises what `prepare` raises, and Abandoned."""
+    """Prepare a question in a decoding thread. Raises what `prepare` raises, and RequestCancelled."""
     context.question, context.method = vqa_request.fields.question, vqa_request.fields.method
     context.tighten_deadline(vqa_request.fields.timeout_s)
     costs = Costs()
@@ -110,7 +110,7 @@ async def answer(context: RequestContext, state: ServiceState, job: Job) -> VqaR
 async def stream_answer(
     context: RequestContext, state: ServiceState, job: Job
 ) -> AsyncIterator[str | VqaResponse]:
-    """Yield the text of an answer in pieces as it comes, then the whole answer."""
+    """Yield the pieces of an answer's text as they are decoded, then the whole answer."""
     loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str | None]()
     job.on_text = lambda text: _call_soon(loop, pieces.put_nowait, text)
     context.where = "queue"
@@ -131,7 +131,7 @@ def timed(done: VqaResponse, body: BaseModel | None = None) -> Response:
 
 
 def service_state(request: Request) -> ServiceState:
-    """Return what every request of this process shares."""
+    """Return the state that all requests of this process share."""
     return request.app.state.service
 
 

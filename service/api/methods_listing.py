@@ -1,4 +1,4 @@
-"""The merging methods as GET /methods lists them: all read from what each method declares about itself."""
+"""The merging methods as GET /methods lists them, read from the declaration of each method."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tosa.methods.options import settings_of
 
 
 def methods_listing() -> dict[str, Any]:
-    """List every method, and what a request gets that does not choose."""
+    """List every method, and the defaults of a request."""
     defaults = ("schedule", "alpha", "spatial_kernel", "order")
     return {
         "methods": [describe(method) for method in METHODS.values()],
@@ -24,7 +24,7 @@ def methods_listing() -> dict[str, Any]:
 
 
 def describe(method: MergeMethod) -> dict[str, Any]:
-    """Say what a method is, what it needs, and what it can be told.
+    """Describe a method: its needs, its merge budgets and its options.
 
     needs_depth: always, never, or if asked: when `depth_option` is above 0. layers: all, first_half, or one,
     from `first_layer` on as few as the target needs; null where nothing merges.

@@ -1,4 +1,4 @@
-"""Give every request an id and make sure that nothing but our own errors ever leaves. Pure ASGI.
+"""Give every request an id, and turn unexpected exceptions into the `internal` error. Pure ASGI.
 
 A decorator middleware would hide disconnects from the handlers (Starlette's BaseHTTPMiddleware does).
 """
@@ -20,7 +20,7 @@ log = logging.getLogger("tosa_vqa")
 
 
 class RequestId:
-    """Echo a well-formed X-Request-ID or make one; answer `internal` for whatever nobody caught."""
+    """Echo a well-formed X-Request-ID or make one; answer `internal` for uncaught exceptions."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,6 +1,6 @@
-"""The life of one request: how far it came, how long it may take, and whether anybody still waits for it.
+"""The context of one request: its progress, its deadline, its costs, and whether it is still active.
 
-Knows no model and no queue. Used by the event loop; `is_wanted` may be read from any thread.
+Used by the event loop; `is_active` may be read from any thread.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ class RequestContext:
 
     @property
     def is_active(self) -> bool:
-        """Say whether the answer still matters to anybody."""
+        """Return whether the client waits and the deadline has not passed."""
         return self._cancel_reason is None and perf_counter() < self.deadline
 
     @property
     def units(self) -> float:
-        """Return what was used so far, as the budget of a key counts it."""
+        """Return the budget units used so far: one per megapixel decoded and one per 100 tokens."""
         return sum(cost.units for cost in self.costs)
 
     def tighten_deadline(self, timeout_s: float | None) -> None:
@@ -69,19 +69,19 @@ class RequestContext:
             self._loop.call_soon_threadsafe(self._set_alarm)
 
     def cancel(self, why: CancelReason) -> None:
-        """Let everything that is done for this call stop at its next look at `is_wanted`."""
+        """Cancel the request; its work stops at its next check of `is_active`."""
         self._alarm.cancel()
         self._cancel_reason = self._cancel_reason or why
         self._cancelled.set()
 
     def check(self) -> None:
-        """Raise Abandoned if nobody waits any more; any thread."""
+        """Raise RequestCancelled unless the request is active; any thread."""
         if not self.is_active:
             raise RequestCancelled
 
     @asynccontextmanager
     async def watching(self, receive: Receive) -> AsyncIterator[None]:
-        """Notice, from when the body has been read, that the client goes away."""
+        """Cancel the request when the client disconnects; enter once the body has been read."""
         watcher = asyncio.create_task(self._watch(receive))
         try:
             yield
@@ -89,7 +89,7 @@ class RequestContext:
             watcher.cancel()
 
     async def wait(self, work: Awaitable[T]) -> T:
-        """Wait for work, as long as there is time and somebody who wants it.
+        """Wait for work until the request is cancelled or its deadline passes.
 
         Raises ClientDisconnect, and ServiceError deadline_exceeded or draining; the work is then cancelled.
         """
@@ -99,7 +99,7 @@ class RequestContext:
             await asyncio.wait((task, cancelled), return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return await task
-        except RequestCancelled:  # the work noticed before we did
+        except RequestCancelled:  # the work found the deadline before the timer fired
             self.cancel("deadline")
         finally:
             cancelled.cancel()

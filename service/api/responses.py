@@ -13,7 +13,7 @@ from service.request.schemas import MergeFields
 
 
 class ErrorDetail(ResponseModel):
-    """Say why a request was refused; `field`, `choices` and `limit` only where they help."""
+    """Describe why a request was refused; `field`, `choices` and `limit` are optional."""
 
     code: str = described_field("Stable name of the refusal, for programs.", "unknown_method")
     message: str = described_field("One sentence for people.", "There is no such merging method.")
@@ -22,7 +22,7 @@ class ErrorDetail(ResponseModel):
     )
     field: str | None = described_field("The field that is wrong.", "method", default=None)
     choices: list[str] | None = described_field(
-        "What may stand there.", ["none", "tome", "tosa"], default=None
+        "The accepted values.", ["none", "tome", "tosa"], default=None
     )
     limit: int | float | None = described_field("The bound that was passed.", 8, default=None)
 
@@ -34,7 +34,7 @@ class ErrorResponse(ResponseModel):
 
 
 class Inspected(DepthInspection):
-    """Say what a depth file was understood as, or would have been refused for."""
+    """Describe how a depth file was interpreted."""
 
     request_id: str = described_field("Name of the request, as in X-Request-ID.", "robot-7.0042")
     picture: str | None = described_field("PNG of the depth in base64, if asked for.", "iVBORw0KGgo=")
@@ -47,7 +47,7 @@ class ComparedAnswer(Answered):
 
 
 class ComparedRefusal(ResponseModel):
-    """Say why the question could not be answered with one of the settings."""
+    """Hold one spec and the error it was refused with."""
 
     spec: MergeFields = described_field("The settings as they were sent.")
     error: ErrorDetail = described_field("Why they were refused.")

@@ -1,4 +1,4 @@
-"""The HTTP addresses. Each handler is the order of calls; the work is elsewhere."""
+"""The HTTP endpoints. Each handler calls the steps of lifecycle.py in order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -64,7 +64,7 @@ async def vqa(request: Request) -> Response:
             pieces = stream_answer(context, state, job)
             return await stream(context, _vqa_events(pieces), _error_event(context), stack)
         return timed(await answer(context, state, job))
-    raise AssertionError("the stack swallows nothing")
+    raise AssertionError("the exit stack suppresses no exception")
 
 
 @router.post(
@@ -86,7 +86,7 @@ async def compare(request: Request) -> Response:
         stack.enter_context(state.engine.admission.acquire(width - 1))
         results = await _all_answers(context, state, parsed, width)
         return json_response(comparison(context.request_id, model_used(vlm), parsed, results))
-    raise AssertionError("the stack swallows nothing")
+    raise AssertionError("the exit stack suppresses no exception")
 
 
 @router.post(
@@ -104,7 +104,7 @@ async def inspect_depth(request: Request) -> Response:
             context, state, lambda: _parse_and_inspect(context, kind, body, state.settings)
         )
         return json_response(inspected)
-    raise AssertionError("the stack swallows nothing")
+    raise AssertionError("the exit stack suppresses no exception")
 
 
 @router.get("/methods")
@@ -128,9 +128,9 @@ async def readyz(request: Request) -> dict[str, str]:
 
 @router.get("/metrics", include_in_schema=False)
 def metrics(request: Request) -> Response:
-    """Show what Prometheus reads. Not for the public: the shipped proxy keeps it inside.
+    """Return the metrics for Prometheus; the shipped proxy does not expose them.
 
-    In a thread: writing everything down takes milliseconds.
+    Runs in a thread, since rendering takes milliseconds.
     """
     body, media_type = service_state(request).telemetry.exposition()
     return Response(body, headers={"Content-Type": media_type})
@@ -178,7 +178,7 @@ def _parse_and_inspect(
 async def _all_answers(
     context: RequestContext, state: ServiceState, parsed: Comparison, width: int
 ) -> list[VqaResponse | ServiceError]:
-    """Answer the questions of a comparison, `width` at a time; a refused one does not touch the others."""
+    """Answer the questions of a comparison, `width` at a time; errors do not affect the others."""
     slots = asyncio.Semaphore(width)
 
     async def one(question: VqaRequest) -> VqaResponse | ServiceError:

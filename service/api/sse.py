@@ -1,4 +1,4 @@
-"""A response of server-sent events. It holds the request's place until the last event is out."""
+"""A response of server-sent events; it holds the request's slot until the last event is sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from service.errors.translation import to_service_error
 
 MEDIA_TYPE = "text/event-stream"
 HEADERS: Mapping[str, str] = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-"""Headers of a stream: kept by nobody, and not gathered up by a proxy (nginx reads the second)."""
+"""Headers of a stream: caches do not store it and proxies do not buffer it (nginx reads the second)."""
 DONE = b"data: [DONE]\n\n"
 """The end of a stream of chat chunks."""
 
@@ -45,11 +45,11 @@ def chunk_event(data: BaseModel | Mapping[str, Any]) -> bytes:
 log = logging.getLogger("tosa_vqa")
 
 LAST_WORDS_S = 1.0
-"""Time for a client to take the end of a stream; one that reads nothing must not hold its place for ever."""
+"""Time for a client to read the end of a stream, so that a stalled client cannot hold its slot for ever."""
 
 
 class EventStream(Response):
-    """Send events as they come. Who leaves is noticed by the Call, not by reading from the client here."""
+    """Send events as they arrive. The RequestContext detects a disconnect, not this class."""
 
     media_type = MEDIA_TYPE
 
@@ -72,7 +72,7 @@ class EventStream(Response):
                 await self._send_all(send)
         except ClientDisconnect:
             raise
-        except Exception as error:  # the client has been told inside the stream
+        except Exception as error:  # the stream has already sent the error to the client
             if to_service_error(error).code == "internal":
                 log.error("a stream broke (request %s)", self._context.request_id, exc_info=error)
 
@@ -96,7 +96,7 @@ class EventStream(Response):
         try:
             async with asyncio.timeout(LAST_WORDS_S):
                 await send(_body(last, more=False))
-        except TimeoutError:  # whoever does not read the end has left
+        except TimeoutError:  # a client that does not read the end counts as disconnected
             raise ClientDisconnect from None
 
     async def _event(self, send: Send, event: bytes) -> None:
@@ -113,6 +113,6 @@ async def stream(
     on_error: Callable[[ServiceError], bytes],
     stack: AsyncExitStack,
 ) -> EventStream:
-    """Return a stream once its first event is there, so that an early refusal still is an HTTP status."""
+    """Return a stream after its first event, so that an early error still sets the HTTP status."""
     first = await anext(events)
     return EventStream(context, first, events, on_error, stack.pop_all())

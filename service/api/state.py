@@ -1,4 +1,4 @@
-"""The one object a process keeps: settings, engine, keys and telemetry, and how it lives and ends."""
+"""The state of one process: settings, engine, keys, telemetry, and their startup and shutdown."""
 
 import asyncio
 import logging
@@ -24,10 +24,10 @@ STALLED, UNUSABLE = 70, 1  # exit codes: internal software error of sysexits.h; 
 
 
 class ServiceState:
-    """Hold what every request of this process shares.
+    """Hold the state that all requests of this process share.
 
     `end_process` is called with an exit code when the process cannot go on, `on_ready` once when the models
-    are warm; whoever runs the server sets them.
+    are warm; the server sets both.
     """
 
     def __init__(self, settings: Settings, end_process: Callable[[int], None] = lambda _: None) -> None:
@@ -45,12 +45,12 @@ class ServiceState:
 
     @property
     def status(self) -> Literal["loading", "ready", "draining", "failed", "stalled"]:
-        """Say how the process is; stalled: the model thread has been silent for too long."""
+        """Return the status; stalled: the model thread's heartbeat is older than `stall_timeout_s`."""
         is_silent = self.engine.model_thread.heartbeat_age_s > self.settings.stall_timeout_s
         return "stalled" if self._status == "ready" and is_silent else self._status
 
     async def load(self) -> None:
-        """Load and warm the models, then let requests in; on failure say why and end the process."""
+        """Load and warm the models, then accept requests; on failure log the reason and end the process."""
         try:
             models = await self.engine.load(load_and_warm_up, self.settings)
         except Exception as error:
@@ -67,37 +67,37 @@ class ServiceState:
             self._status = "ready"
 
     async def watch(self) -> None:
-        """End the process once the model thread has been silent for `stall_exit_s`."""
+        """End the process once the model thread's heartbeat is older than `stall_exit_s`."""
         limit = self.settings.stall_exit_s
         while limit:
             await asyncio.sleep(min(1.0, limit / 4))
             if self._models is not None and self.engine.model_thread.heartbeat_age_s > limit:
-                log.critical("the model thread has been silent for %.0f s", limit)
+                log.critical("the model thread has had no heartbeat for %.0f s", limit)
                 self._status = "failed"
                 self.end_process(STALLED)
                 return
 
     def drain(self) -> None:
-        """Be ready no more, at once; refuse requests after `drain_pause_s`. Event loop only."""
+        """Report not ready at once, and refuse requests after `drain_pause_s`. Event loop only."""
         if self._status != "failed":
             self._status = "draining"
         asyncio.get_running_loop().call_later(self.settings.drain_pause_s, self.engine.admission.close)
 
     def abort_open_requests(self) -> None:
-        """End every open request with a refusal: its time to end is over. Event loop only."""
+        """Abort every open request with `draining`, after the drain timeout. Event loop only."""
         self.engine.admission.close()
         for context in list(self.open_requests):
             context.cancel("shutdown")
 
     def models(self) -> Models:
-        """Return the warm models. Raises ServiceError while there are none."""
+        """Return the warm models. Raises ServiceError (not_ready) before they are loaded."""
         if self._models is None or self._status == "failed":
             reason = "failed" if self._status == "failed" else "loading"
             raise ServiceError("not_ready", reason=reason, retry_after_s=5)
         return self._models
 
     def check_ready(self) -> None:
-        """Raise ServiceError unless a request that comes now would be answered."""
+        """Raise ServiceError unless the process accepts requests."""
         match self.status:
             case "draining":
                 raise ServiceError("draining", retry_after_s=1)
@@ -108,12 +108,12 @@ class ServiceState:
 
     @property
     def is_lost(self) -> bool:
-        """Say whether this process should be replaced: it failed, or was silent for `stall_exit_s`."""
+        """Return whether to replace this process: it failed, or its heartbeat exceeds `stall_exit_s`."""
         limit = self.settings.stall_exit_s
         return self._status == "failed" or bool(limit and self.engine.model_thread.heartbeat_age_s > limit)
 
     def close(self, timeout_s: float | None = None) -> bool:
-        """End all threads; say whether they have ended."""
+        """End all threads; return whether they have ended."""
         has_ended = self.engine.close(timeout_s)
         self.telemetry.close()
         return has_ended
@@ -124,7 +124,7 @@ class ServiceState:
 
 
 def load_and_warm_up(settings: Settings) -> Models:
-    """Load the models and use everything once, so that no request pays for it."""
+    """Load the models and run every method once, so that no request pays for one-time work."""
     models = load_models(settings)
     warm_up(models, settings)
     return models

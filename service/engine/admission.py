@@ -1,7 +1,4 @@
-"""How many requests may be inside, counted from before their bodies are read. Event loop only.
-
-Knows no bodies: whoever holds a place decides what to do with it.
-"""
+"""Limit the requests in flight, counted from before their bodies are read. Event loop only."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from service.errors import ServiceError
 
 
 class Admission:
-    """Hand out a fixed number of places; full and closed are answers, not waits."""
+    """Hand out a fixed number of slots; a full or closed admission refuses instead of waiting."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
@@ -24,13 +21,13 @@ class Admission:
 
     @contextmanager
     def admit(self) -> Iterator[None]:
-        """Hold one place for a whole request. Raises ServiceError overloaded or draining."""
+        """Hold one slot for a whole request. Raises ServiceError overloaded or draining."""
         with self.acquire(1):
             yield
 
     @contextmanager
     def acquire(self, number: int) -> Iterator[None]:
-        """Hold several places; all or none. Raises as `admit`."""
+        """Hold `number` slots, all or none. Raises as `admit`."""
         if self._is_closed:
             raise ServiceError("draining", retry_after_s=1)
         if self.in_flight + number > self.slots:
@@ -42,13 +39,13 @@ class Admission:
             self.in_flight -= number
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Refuse every further request."""
         self._is_closed = True
 
     def served(self, requests: int, seconds: float) -> None:
-        """Learn what one request costs, from a batch of them; any thread may tell."""
+        """Update the mean seconds per request from a batch; any thread."""
         self._service_s += 0.2 * (seconds / requests - self._service_s)
 
     def retry_after_s(self) -> int:
-        """Estimate when those inside are done; a little chance spreads those who come back."""
+        """Estimate the seconds until the requests in flight are done, with jitter to spread retries."""
         return max(1, math.ceil(self.in_flight * self._service_s * random.uniform(1.0, 1.5)))

@@ -1,6 +1,6 @@
 """Which jobs run together: those of one group, the longest waiting first. A plain data structure.
 
-Not thread-safe; whoever owns it holds a lock. It never waits for a batch to fill: while one batch runs, the
+Not thread-safe; the owner holds a lock. It never waits for a batch to fill: while one batch runs, the
 next fills by itself, and a lone request is never held up.
 """
 
@@ -16,11 +16,11 @@ from service.engine.jobs import Job
 QUARANTINE_S = 600.0
 MAX_QUARANTINED = 1000
 SUCCESSES_TO_GROW = 32
-"""Batches that must go well before the limit is doubled after the memory ran out."""
+"""Successful batches before the limit is doubled again after memory ran out."""
 
 
 class BatchQueue:
-    """Collect jobs and give them out in batches of at most `limit` images; a larger job goes alone."""
+    """Queue jobs and hand them out in batches of at most `limit` images; a larger job goes alone."""
 
     def __init__(self, max_images: int, clock: Callable[[], float] = monotonic) -> None:
         self.limit = self._max_images = max_images
@@ -33,17 +33,17 @@ class BatchQueue:
         return len(self._waiting)
 
     def add(self, job: Job) -> None:
-        """Let a job wait."""
+        """Append a job."""
         job.waits = True
         self._waiting.append(job)
 
     def forget(self, job: Job) -> None:
-        """Drop a job, if it still waits: while batches run that are not joined, nobody else looks."""
+        """Remove a job if it still waits."""
         with suppress(ValueError):
             self._waiting.remove(job)
 
     def take(self) -> list[Job]:
-        """Take the next batch, [] if nothing waits; jobs that nobody wants any more are forgotten."""
+        """Take the next batch, [] if nothing waits; cancelled jobs are dropped."""
         self._waiting = deque(job for job in self._waiting if job.is_open)
         if not self._waiting:
             return []
@@ -62,30 +62,30 @@ class BatchQueue:
         return batch
 
     def clear(self) -> list[Job]:
-        """Take everything that waits."""
+        """Remove and return every waiting job."""
         jobs, self._waiting = list(self._waiting), deque()
         return jobs
 
     def shrink(self) -> None:
-        """Halve the batches: the memory ran out."""
+        """Halve the batch limit after running out of memory."""
         self.limit = max(1, self.limit // 2)
         self._successes = 0
 
     def on_success(self) -> None:
-        """Count a batch that worked; after enough of them, batches may grow again."""
+        """Count a successful batch; after SUCCESSES_TO_GROW of them the limit doubles."""
         self._successes += 1
         if self._successes >= SUCCESSES_TO_GROW:
             self.limit, self._successes = min(self._max_images, self.limit * 2), 0
 
     def quarantine(self, job: Job) -> None:
-        """Let the same input run alone for a while: it made a batch fail."""
+        """Run the same input alone for QUARANTINE_S seconds, because it made a batch fail."""
         self._quarantined[job.prepared.digest] = self._clock() + QUARANTINE_S
         self._quarantined.move_to_end(job.prepared.digest)
         while len(self._quarantined) > MAX_QUARANTINED:
             self._quarantined.popitem(last=False)
 
     def is_quarantined(self, job: Job) -> bool:
-        """Say whether this input must run alone."""
+        """Return whether this input must run alone."""
         if not self._quarantined:
             return False
         until = self._quarantined.get(job.prepared.digest)

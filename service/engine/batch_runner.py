@@ -1,7 +1,6 @@
-"""How one batch becomes answers, in small steps that let other batches in between.
+"""Answer one batch in small steps, so that batches can take turns.
 
-A job fails alone: whatever makes a batch fail is found by halving it. Runs in the model thread only.
-Knows neither queues nor HTTP.
+A job fails alone: a batch that fails is halved until the failing job is found. Model thread only.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ log = logging.getLogger("tosa_vqa")
 
 
 class FatalDeviceError(Exception):
-    """Say that the device can no longer be trusted: this process must end."""
+    """The device can no longer be trusted; this process must end."""
 
 
 class Limits(Protocol):
-    """What a batch tells whoever makes batches; service.engine.batch_queue.Batcher."""
+    """Receive the outcome of batches to size later ones; service.engine.batch_queue.BatchQueue."""
 
     limit: int
 
@@ -44,10 +43,10 @@ class Limits(Protocol):
 
 
 class BatchRunner:
-    """Answer batches of jobs with the models; `beat` is called whenever a piece of work is done.
+    """Answer batches of jobs with the models; `heartbeat` is called after every piece of work.
 
-    `later` is asked to take a job back that found no memory, and says False if no other batch holds any.
-    `served` hears of every batch that succeeded: its number of jobs, and the seconds it took.
+    `requeue` takes back a job that ran out of memory, and returns False if no other batch holds memory.
+    `served` is called after every batch that succeeded, with its number of jobs and its seconds.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class BatchRunner:
     def run(self, jobs: Sequence[Job]) -> Iterator[None]:
         """Answer jobs of one group; yields when the prompts have been read and after every token.
 
-        Every job that is still wanted gets its answer or its error. Raises only FatalDeviceError.
+        Every active job gets its answer or its error. Raises only FatalDeviceError.
         """
         batches = [list(jobs)]  # the next one last
         while batches:
@@ -75,7 +74,7 @@ class BatchRunner:
                 batches += [batch[middle:], batch[:middle]]
 
     def _run_batch(self, jobs: Sequence[Job]) -> Generator[None, None, bool]:
-        """Run a batch once; return whether it is done with, False if its open jobs have to run again."""
+        """Run a batch once; return False if its open jobs have to run again."""
         start, failure = perf_counter(), None
         try:
             yield from self._answer(jobs)
@@ -164,7 +163,7 @@ class BatchRunner:
         return used("estimate", encoded.understood, self._models.estimation.estimator, encoded.is_remembered)
 
     def _handle_failure(self, jobs: Sequence[Job], failure: Exception) -> str:
-        """Say what a failure means: the end for a single job, two smaller batches for several."""
+        """Fail a single job; let several run again in two halves. Return the outcome label of the batch."""
         if _is_fatal(failure):
             for job in jobs:
                 job.fail(ServiceError("not_ready", reason="failed", retry_after_s=5))
@@ -197,7 +196,7 @@ class BatchRunner:
 
 
 class AnswerStream:
-    """Say the text of one answer as it comes, if anybody listens for it or for a text that ends it."""
+    """Stream the text of one answer, if its job streams or has stop sequences."""
 
     def __init__(self, job: Job, text: IncrementalDetokenizer) -> None:
         self._job, self._text = job, text
@@ -205,7 +204,7 @@ class AnswerStream:
         self._shown, self._tokens = "", 0
 
     def push(self, row: GeneratedSequence) -> bool:
-        """Take in the tokens of a row so far; return True once a text that ends the answer has come."""
+        """Push the new tokens of a row; return True once a stop sequence was found."""
         if self._job.on_text is not None or self._job.stop:
             self._shown += self._stops.push(self._text.push(row.token_ids[self._tokens :]))
             self._tokens = len(row.token_ids)
@@ -214,20 +213,20 @@ class AnswerStream:
 
 
 def _is_fatal(error: Exception) -> bool:
-    """Say whether the device is lost: after an illegal access or an assertion every later result is void."""
+    """Return whether the device is lost: after an illegal access or assertion all results are invalid."""
     if _is_out_of_memory(error):
         return False
     return isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Say whether memory ran out; some libraries below torch say so in words only."""
+    """Return whether memory ran out; some libraries below torch report it in their message only."""
     words = str(error)
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in words or "ALLOC_FAILED" in words
 
 
 class NullObserver:
-    """Tell nobody."""
+    """Ignore every observation; for use without telemetry."""
 
     def batch_ended(self, method: str, rows: int, images: int, seconds: float, outcome: str) -> None:
         """Hear nothing of it."""

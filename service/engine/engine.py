@@ -1,7 +1,4 @@
-"""Where work runs: places for requests, threads that decode, and the one thread that uses the models.
-
-The event loop only waits. It does not know what the work is.
-"""
+"""Admission slots, the decoding thread pool, and the model thread behind one interface for the event loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -26,15 +23,15 @@ T = TypeVar("T")
 
 
 class EngineObserver(BatchObserver, Protocol):
-    """What the engine reports to; service.telemetry.Telemetry."""
+    """Receive gauges and batch outcomes; service.telemetry.Telemetry."""
 
     def watch(self, name: str, description: str, read: Callable[[], float]) -> None: ...
 
 
 class Engine:
-    """Decode and answer off the event loop: a batch runs, at most `max_queue` requests wait.
+    """Decode and answer off the event loop; at most `max_queue` requests wait behind a running batch.
 
-    `on_death` is called, in the model thread, if that thread cannot go on.
+    `on_death` is called in the model thread if that thread must end early.
     """
 
     def __init__(
@@ -54,7 +51,7 @@ class Engine:
             ("batch_limit", "Most images of a batch at present", lambda: self._batch_queue.limit),
             (
                 "heartbeat_age_seconds",
-                "Silence of the model thread",
+                "Seconds since the last heartbeat of the model thread",
                 lambda: self.model_thread.heartbeat_age_s,
             ),
         ):
@@ -69,11 +66,11 @@ class Engine:
             call.release()
 
     async def load(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run work in the model thread that is no request."""
+        """Run work other than a request, such as loading, in the model thread."""
         return await asyncio.wrap_future(self.model_thread.run(work, *args, **kwargs))
 
     def use(self, models: Models) -> None:
-        """Answer with these models from now on."""
+        """Answer jobs with these models."""
         for name, description, read in (
             ("frame_cache_bytes", "Memory of encoded frames", lambda: models.frames.bytes),
             ("frame_cache_entries", "Encoded frames in memory", lambda: models.frames.entries),
@@ -100,30 +97,30 @@ class Engine:
             raise
 
     def close(self, timeout_s: float | None = None) -> bool:
-        """Finish what is in hand, drop what waits, end the threads; say whether they have ended."""
+        """Finish the current step, fail waiting jobs and stop the threads; return whether they have ended."""
         self._decoders.shutdown(wait=False, cancel_futures=True)
         return self.model_thread.close(timeout_s)
 
 
 class _PoolCall(Generic[T]):
-    """Hold a call until it runs or is cancelled: the pool keeps cancelled items until their turn."""
+    """Hold a function until it runs or is released; the pool keeps cancelled items until their turn."""
 
     def __init__(self, work: Callable[[], T]) -> None:
         self._work: Callable[[], T] | None = work
 
     def run(self) -> T:
-        """Make the call. Raises CancelledError after `release`."""
+        """Run the function. Raises CancelledError after `release`."""
         work, self._work = self._work, None
         if work is None:
             raise CancelledError
         return work()
 
     def release(self) -> None:
-        """Drop the call and the memory of its arguments."""
+        """Drop the function and its arguments, so that their memory is freed."""
         self._work = None
 
 
 def _use_one_torch_thread() -> None:
-    """Asking for the number makes torch fix it now."""
+    """Set one torch thread; reading the number back makes torch apply it now."""
     torch.set_num_threads(1)
     torch.get_num_threads()

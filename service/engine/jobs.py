@@ -1,4 +1,4 @@
-"""What waits for the model thread: a request that is ready for the model, and where its answer goes."""
+"""A request that is ready for the model thread, and the future that receives its answer."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from service.timing import StageTimer
 
 
 class RequestCancelled(Exception):
-    """Stop work that nobody waits for any more."""
+    """Stop work whose request was cancelled."""
 
 
 class Waiter(Protocol):
-    """Whoever waits: a service.api.request_context.Call, or the command line."""
+    """The owner of a job: a service.api.request_context.RequestContext, or the command line."""
 
     where: Any
 
@@ -28,7 +28,7 @@ class Waiter(Protocol):
 
 
 class NoDeadline:
-    """Wait for an answer however long it takes, in no queue."""
+    """Wait without a deadline, for a job that is in no queue."""
 
     where = "model"
     is_active = True
@@ -38,8 +38,8 @@ class NoDeadline:
 class Job:
     """Hold one question for the model thread, which alone touches it until `answer` is done.
 
-    stop: texts that end the answer, which is cut before the first of them. on_text: gets every piece of the
-    answer's text as soon as it is final, in the model thread.
+    stop: texts that end the answer, which is truncated before the first of them. on_text: called in the model
+    thread with every piece of the answer's text as soon as it is final.
     """
 
     prepared: Prepared
@@ -52,11 +52,11 @@ class Job:
     waits: bool = False  # in a queue, or for the other half of a batch that failed
     was_looked_up: bool = False  # its frames, so that they count once
     ran_encoder: bool = False
-    sent_text: str = ""  # given to on_text, and not to come twice if a batch is run again
+    sent_text: str = ""  # already passed to on_text; a batch that runs again does not send it twice
 
     @property
     def is_open(self) -> bool:
-        """Say whether the answer is still to be found, and wanted."""
+        """Return whether the job is unanswered and its request is active."""
         return self.waiter.is_active and not self.answer.done()
 
     @property
@@ -70,27 +70,27 @@ class Job:
         return len(self.prepared.frames)
 
     def start(self) -> None:
-        """Note that the waiting is over."""
+        """Mark the end of the time in the queue."""
         if self.waits:
             self.timer.mark("queue")
         self.waits, self.waiter.where = False, "model"
 
     def send(self, text: str) -> None:
-        """Hand on what is new of the text so far; a batch that runs again comes by the same text twice."""
+        """Pass new text to `on_text`; a batch that runs again repeats the beginning, which is skipped."""
         if self.on_text is None or self.sent_text.startswith(text):
             return
-        if not text.startswith(self.sent_text):  # in low precision; what was said cannot be taken back
+        if not text.startswith(self.sent_text):  # low precision; sent text stays sent
             self.fail(ServiceError("internal"))
             return
         self.on_text(text[len(self.sent_text) :])
         self.sent_text = text
 
     def succeed(self, inferred: Inferred) -> None:
-        """Deliver the answer, unless nobody waits any more."""
+        """Set the answer, unless the future is already done."""
         with suppress(InvalidStateError):
             self.answer.set_result(inferred)
 
     def fail(self, error: Exception) -> None:
-        """Deliver an error, unless nobody waits any more."""
+        """Set an error, unless the future is already done."""
         with suppress(InvalidStateError):
             self.answer.set_exception(error)

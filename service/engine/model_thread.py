@@ -1,6 +1,6 @@
-"""The one thread that uses the models: takes batches, moves running ones on, and lets its heart beat.
+"""The one thread that uses the models: it starts batches, steps the running ones, and records a heartbeat.
 
-Answers of few tokens end before the next batch begins; long ones take turns with it, so they hold nobody up.
+Short answers finish before the next batch begins; long ones take turns with it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from service.errors import ServiceError
 log = logging.getLogger("tosa_vqa")
 
 TORCH_THREADS = torch.get_num_threads()
-"""What torch chose for this machine, read before any thread changes what later threads start with."""
+"""Number of threads that torch chose for this machine, read before any thread changes the default."""
 
 STEPS_BETWEEN_BATCHES = 8
 MAX_RUNNING = 4
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class ModelThread:
-    """Run batches, one piece of work at a time. `on_death` is called if the thread has to end early."""
+    """Run batches, one step at a time. `on_death` is called if the thread has to end early."""
 
     def __init__(
         self, batch_queue: BatchQueue, torch_threads: int | None, on_death: Callable[[BaseException], None]
@@ -47,7 +47,7 @@ class ModelThread:
         self._running: deque[tuple[list[Job], Iterator[None]]] = deque()
         self._is_closing = False
         self._last_heartbeat = perf_counter()
-        # Not a daemon's work to lose: `close` ends it. But a process that must end now does not wait for it.
+        # `close` joins the thread; it is a daemon so that a process that must exit now does not wait for it.
         self._thread = Thread(
             target=self._loop, args=(torch_threads or TORCH_THREADS,), name="model", daemon=True
         )
@@ -55,12 +55,12 @@ class ModelThread:
 
     @property
     def heartbeat_age_s(self) -> float:
-        """Return the seconds since the last sign of life: a piece of work done, or a tick of idling."""
+        """Return the seconds since the last heartbeat: a step of work, or a tick while idle."""
         return perf_counter() - self._last_heartbeat
 
     @property
     def is_alive(self) -> bool:
-        """Say whether the thread runs."""
+        """Return whether the thread runs."""
         return self._thread.is_alive()
 
     @property
@@ -74,16 +74,16 @@ class ModelThread:
         return len(self._running)
 
     def use(self, runner: BatchRunner) -> None:
-        """Answer jobs from now on."""
+        """Answer jobs with this runner."""
         self._runner = runner
         self.heartbeat()
 
     def heartbeat(self) -> None:
-        """Give a sign of life."""
+        """Record that the thread makes progress."""
         self._last_heartbeat = perf_counter()
 
     def submit(self, job: Job) -> None:
-        """Let a job wait for its batch. Raises ServiceError if the thread does not run any more."""
+        """Queue a job. Raises ServiceError if the thread has ended."""
         with self._changed:
             if self._is_closing or not self.is_alive:
                 raise ServiceError("not_ready", reason="failed", retry_after_s=5)
@@ -91,12 +91,12 @@ class ModelThread:
             self._changed.notify()
 
     def forget(self, job: Job) -> None:
-        """Let a job wait no longer: nobody does. One that runs finds out by itself."""
+        """Remove a cancelled job from the queue; a running job checks by itself."""
         with self._changed:
             self._batch_queue.forget(job)
 
     def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run work that is no job, such as loading, in this thread and before all that waits."""
+        """Run work other than a job, such as loading, in this thread and before the queue."""
         future: Future[T] = Future()
 
         def task() -> None:
@@ -113,7 +113,7 @@ class ModelThread:
         return future
 
     def requeue(self, job: Job) -> bool:
-        """Let a job wait that found no memory, if another batch holds some; else return False."""
+        """Queue a job that ran out of memory, if another batch holds memory; else return False."""
         if not self._running:
             return False
         with self._changed:
@@ -121,7 +121,7 @@ class ModelThread:
         return True
 
     def close(self, timeout_s: float | None = None) -> bool:
-        """Finish the piece of work in hand, fail what waits, end the thread; say whether it has ended."""
+        """Finish the current step, fail waiting jobs and end the thread; return whether it has ended."""
         with self._changed:
             self._is_closing = True
             self._changed.notify()
@@ -143,7 +143,7 @@ class ModelThread:
             self._fail_all()
 
     def _turn(self) -> bool:
-        """Do one thing: an errand, the start of a batch, or a few tokens; wait if there is nothing to do."""
+        """Run one task, start one batch or decode a few tokens; wait if there is nothing to do."""
         task, jobs = self._next()
         if task is not None:
             task()

@@ -1,4 +1,4 @@
-"""Texts that end an answer, found while it comes in pieces; knows nothing of tokens and models."""
+"""Stop sequences: texts that end an answer, found while it is streamed."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass, field
 
 
 def truncate_at_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:
-    """Return a text up to the stop that is complete first, and whether there is one."""
+    """Return the text before the stop that is complete first, and whether there is one."""
     found = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
     return (text[: min(found)[1]], True) if found else (text, False)
 
 
 @dataclass
 class StopSequences:
-    """Let text through as `cut` does, piece by piece; hold back what may be the beginning of a stop."""
+    """Apply `truncate_at_stop` to a stream; hold back text that may be the beginning of a stop."""
 
     stops: Sequence[str]
     is_hit: bool = False
     _held: str = field(default="", repr=False)
 
     def push(self, delta: str) -> str:
-        """Return what may be shown now; nothing more once a stop was found."""
+        """Return the text that can be sent now; empty once a stop was found."""
         if self.is_hit:
             return ""
         text, self.is_hit = truncate_at_stop(self._held + delta, self.stops)

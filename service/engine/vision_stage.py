@@ -1,6 +1,6 @@
-"""Encode the frames of one batch, each once: what is remembered is taken, the rest is estimated and encoded.
+"""Encode the frames of one batch, each once. Cached frames are reused; the others are estimated and encoded.
 
-Runs in the model thread. Raises what the models raise; a frame that gives no finite numbers is not there.
+Runs in the model thread. Raises what the models raise; a frame with non-finite features is left out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SHARED = -1
 
 
 class BatchObserver(Protocol):
-    """Who hears what was remembered and how batches ended; service.telemetry.Telemetry."""
+    """Receive the cache hits and the outcome of every batch; service.telemetry.Telemetry."""
 
     def frames_looked_up(self, hits: int, misses: int) -> None: ...
     def batch_ended(self, method: str, rows: int, images: int, seconds: float, outcome: str) -> None: ...
@@ -32,10 +32,10 @@ class BatchObserver(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class EncodedJob:
-    """What became of the frames of one job.
+    """Hold the encoded frames of one job.
 
-    features: [n, M, D]. understood: of each frame whose depth was estimated, now or before. cached: no
-    encoder ran for this job. is_remembered: no estimator did.
+    features: [n, M, D]. understood: depth of each frame that was estimated, now or earlier. cached: no
+    encoder ran for this job. is_remembered: no estimator ran for it.
     """
 
     features: Tensor
@@ -47,7 +47,7 @@ class EncodedJob:
 def encode_frames(
     models: Models, jobs: Sequence[Job], limit: int, observer: BatchObserver, between: Callable[[], None]
 ) -> dict[Job, EncodedJob]:
-    """Return what the language model reads of every job of a group; jobs without finite numbers are left out.
+    """Return the encoded frames of every job of a group; jobs with non-finite features are left out.
 
     At most `limit` frames are encoded at once. `between` is called before every layer and may raise to stop.
     """
@@ -83,14 +83,14 @@ def _count(observer: BatchObserver, tags: dict[Job, list[Tag]], leaders: dict[Jo
 
 
 def _tags(job: Job, number: int) -> list[Tag]:
-    """Name the frames of a job; one that is not to be remembered is not shared within a batch either."""
+    """Return a tag per frame of a job; frames that must not be cached get tags of their own."""
     return [(frame.key, SHARED if job.prepared.remember else number) for frame in job.prepared.frames]
 
 
 def _look_up(
     models: Models, tags: dict[Job, list[Tag]]
 ) -> tuple[dict[Tag, EncodedFrame], dict[Tag, Frame], dict[Job, set[Tag]]]:
-    """Return the frames that are remembered, those to encode, and which job brought each of these first."""
+    """Return the cached frames, the frames to encode, and the job that brought each of these first."""
     known: dict[Tag, EncodedFrame] = {}
     todo: dict[Tag, Frame] = {}
     leaders: dict[Job, set[Tag]] = {}
@@ -110,7 +110,7 @@ def _look_up(
 def _estimated(
     models: Models, jobs: Sequence[Job], todo: dict[Tag, Frame], leaders: dict[Job, set[Tag]]
 ) -> tuple[dict[Tag, Frame], dict[Tag, tuple[Understood, bool]]]:
-    """Give frames that wait for an estimate their spatial tokens; say what it is and if it was known."""
+    """Estimate missing depth; return frames with spatial tokens, and estimates with their cache hits."""
     waiting = {tag: frame for tag, frame in todo.items() if frame.to_estimate is not None}
     if not waiting:
         return todo, {}
@@ -131,7 +131,7 @@ def _encoded(
     limit: int,
     between: Callable[[], None],
 ) -> dict[Tag, EncodedFrame]:
-    """Encode frames and remember them, those that gave finite numbers."""
+    """Encode frames and cache those with finite features."""
     plan, tags = jobs[0].prepared.plan, list(todo)
     encoded: dict[Tag, EncodedFrame] = {}
     for start in range(0, len(tags), limit):
@@ -149,6 +149,6 @@ def _encoded(
 
 
 def _mark(jobs: Sequence[Job], leaders: dict[Job, set[Tag]], stage: str) -> None:
-    """Give the time to `stage` of the jobs it was spent on; the others of the batch have waited."""
+    """Add the elapsed time to `stage` for the jobs that needed it, and to `queue` for the others."""
     for job in jobs:
         job.timer.mark(stage if job in leaders else "queue")

@@ -1,4 +1,4 @@
-"""Work done before the first request, so that no request pays for what happens only once.
+"""Warm the models up before the first request, so that no request pays for one-time work.
 
 The tower and the language model run for one question without merging and one with the default method; every
 other method merges once, on tokens of the tower's size, which costs milliseconds whatever the model.
@@ -23,7 +23,7 @@ from vlm import Vlm
 
 
 def warm_up(models: Models, settings: Settings) -> None:
-    """Use everything once. A method that cannot work on this model is left out: requests for it say why."""
+    """Run every method once. Methods that this model does not support are skipped."""
     vlm = models.vlm
     for name in METHODS:
         plan = possible_plan(vlm, name)
@@ -48,7 +48,7 @@ def possible_plan(vlm: Vlm, name: str) -> MergePlan | None:
 
 @torch.inference_mode()
 def merge_once(vlm: Vlm, plan: MergePlan) -> Tokens | None:
-    """Let the first layer that merges do so on made-up tokens; None if no layer does."""
+    """Run the first merging layer on random tokens; None if no layer merges."""
     step = next((step for step in plan.steps if step is not None), None)
     if step is None:
         return None

@@ -12,8 +12,8 @@ from service.errors.table import CODES, SENTENCES
 class ServiceError(Exception):
     """Refuse a request with a code of CODES; everything in it may be shown to a client.
 
-    `sentence` is for what a library already said in words of its own; without one the table says it, for
-    `reason` if there is one. What the code means over HTTP is looked up where a response is written.
+    `sentence` is the message of a library; without one, the table gives it, for `reason` if there is one. The
+    HTTP status is looked up where the response is written.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class ServiceError(Exception):
         self.message = sentence or template.format(field=field, limit=limit)
 
     def body(self, request_id: str) -> dict[str, Any]:
-        """Return the JSON body; `field`, `choices` and `limit` are left out where they say nothing."""
+        """Return the JSON body; `field`, `choices` and `limit` are left out where they are not set."""
         error = {
             "code": self.code,
             "message": self.message,

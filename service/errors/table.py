@@ -1,4 +1,4 @@
-"""The fixed table of refusals: a code, its HTTP status and its sentence; it does not know who refuses or why.
+"""The table of errors: code, HTTP status and sentence.
 
 A code is stable; a reason only chooses a more precise sentence for the same code. {field} and {limit} stand
 for those of the refusal.
@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Code:
-    """Say how a code is answered: HTTP status, and the sentence for people.
+    """Hold the HTTP status of a code, and its sentence for people.
 
     The errors of libraries bring sentences of their own: those here are for what has none.
     """

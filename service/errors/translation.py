@@ -1,7 +1,7 @@
 """From the errors of our packages and of the web framework to ServiceError, in one place.
 
-What PlanError, DepthError, EstimatorError and VlmError say to a caller comes through word for word, with
-field, limit and choices. Of any other exception nothing is shown but its code.
+The messages of PlanError, DepthError, EstimatorError and VlmError are passed on unchanged, with field, limit
+and choices. Of any other exception only the code is shown.
 """
 
 from collections.abc import Mapping
@@ -20,18 +20,18 @@ LIBRARY_ERRORS = (PlanError, DepthError, EstimatorError, VlmError)
 
 
 def to_service_error(error: Exception) -> ServiceError:
-    """Translate what our own packages and the web framework refuse; anything else is `internal`."""
+    """Translate the errors of our packages and of the web framework; any other error is `internal`."""
     match error:
         case ServiceError():
             return error
         case DepthError():
-            return _as_said(error, error.code)
+            return _passed_on(error, error.code)
         case PlanError():
-            return _as_said(error, _PLAN_CODES.get(error.code, "bad_merge_spec"))
+            return _passed_on(error, _PLAN_CODES.get(error.code, "bad_merge_spec"))
         case VlmError() if error.code in _VLM_CODES:
-            return _as_said(error, _VLM_CODES[error.code])
+            return _passed_on(error, _VLM_CODES[error.code])
         case EstimatorError() if error.code == "estimate_failed":
-            return _as_said(error, "estimate_failed")
+            return _passed_on(error, "estimate_failed")
         case EstimatorError():  # of loading: it names folders
             return ServiceError("no_estimator", field=error.field)
         case RequestValidationError():
@@ -42,7 +42,7 @@ def to_service_error(error: Exception) -> ServiceError:
             return ServiceError("internal")
 
 
-def _as_said(error: LibraryError, code: str) -> ServiceError:
+def _passed_on(error: LibraryError, code: str) -> ServiceError:
     return ServiceError(
         code, sentence=str(error), field=error.field, limit=error.limit, choices=error.choices
     )

@@ -1,4 +1,4 @@
-"""Which depth steers the merging of a request, and the spatial tokens made of it. Knows no model."""
+"""Choose the depth that guides the merging of a request, and make spatial tokens of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Source = Literal["client", "estimate", "none"]
 
 
 def depth_source(request: VqaRequest, plan: MergePlan, settings: Settings) -> Source | None:
-    """Choose where depth comes from; None if the scene steers nothing. Raises ServiceError."""
+    """Return the source of depth; None if the plan needs no spatial tokens. Raises ServiceError."""
     if not plan.needs_spatial:
         return None
     if request.fields.depth is not None:

@@ -1,4 +1,4 @@
-"""What depth was understood as, for a response; the same words for a file and an estimate."""
+"""How depth was interpreted, for a response; the same fields for a file and an estimate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from service.pipeline.response_models import DepthUnderstood, DepthUsed, Estimat
 
 @dataclass(frozen=True)
 class Understood:
-    """Hold what is said about the depth of one image."""
+    """Hold the interpretation of the depth of one image."""
 
     kind: str
     unit: str | None
@@ -28,7 +28,7 @@ class Understood:
 
 
 def of_report(report: DepthReport) -> Understood:
-    """Take what is said from the report on a file."""
+    """Make one from the report on a file."""
     return Understood(
         report.kind,
         report.unit,
@@ -42,12 +42,12 @@ def of_report(report: DepthReport) -> Understood:
 
 
 def of_estimate(depth: DepthMap) -> Understood:
-    """Take what is said from an estimated map: nothing about it was guessed by us."""
+    """Make one from an estimated map, which has no assumptions."""
     return Understood(depth.kind, depth.unit, *nearest_and_farthest(depth), None, None, depth.valid_ratio)
 
 
 def understood(parts: Sequence[Understood]) -> DepthUnderstood:
-    """Say what the depth of n >= 0 images was understood as."""
+    """Summarise the depth of n >= 0 images."""
     units = {(part.kind, part.unit) for part in parts}
     assumptions = dict.fromkeys(assumption for part in parts for assumption in part.assumptions)
     return DepthUnderstood(
@@ -67,7 +67,7 @@ def used(
     estimator: DepthEstimator | None = None,
     cached: bool | None = None,
 ) -> DepthUsed:
-    """Say which depth steered the merging; `estimator` and `cached` where the source is estimate."""
+    """Describe the depth that guided the merging; `estimator` and `cached` only for estimates."""
     return DepthUsed(
         **dict(understood(parts)),
         source=source,

@@ -1,4 +1,4 @@
-"""The depth estimator of this process and what it remembers; it does not know what depth is used for.
+"""The depth estimator of this process and its cache.
 
 Estimating belongs in the model thread. What loads a model is imported only when one is loaded.
 """
@@ -20,7 +20,7 @@ LARGEST_VIEW_PX = 1536  # Depth Pro's
 
 @dataclass(frozen=True, eq=False)
 class Estimation:
-    """Hold an estimator and the maps it made lately; any number of threads may share it."""
+    """Hold an estimator and its cache of recent maps; thread-safe."""
 
     estimator: DepthEstimator
     cache: EstimateCache

@@ -1,7 +1,4 @@
-"""Encoded frames in memory, so that ten questions about a frame encode it once; the longest unused go first.
-
-Does not know how a frame is named or encoded.
-"""
+"""An LRU cache of encoded frames, so that ten questions about a frame encode it once."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ class EncodedFrame:
     """Hold what the language model reads of one frame: features [M, D], projected, image_newline included.
 
     `understood` is what its estimated depth was understood as, None where none was estimated. Frames are
-    shared between requests: nobody writes to the features.
+    shared between requests, so the features must not be modified.
     """
 
     features: Tensor
@@ -37,12 +34,12 @@ class FrameCache:
         self._frames: LRUCache[bytes, EncodedFrame] = LRUCache(limit_bytes, getsizeof=_size)
 
     def get(self, key: bytes) -> EncodedFrame | None:
-        """Return the frame of this key, which thereby is the last to be forgotten, or None."""
+        """Return the frame of this key and mark it as most recently used, or return None."""
         with self._lock:
             return self._frames.get(key)
 
     def put(self, key: bytes, frame: EncodedFrame) -> None:
-        """Keep a copy of the frame, and forget others for it; one larger than the limit is not kept."""
+        """Store a copy of the frame and evict others for it; a frame larger than the limit is not stored."""
         if _size(frame) > self._frames.maxsize:
             return
         kept = _owned(frame)
@@ -58,7 +55,7 @@ class FrameCache:
 
     @property
     def entries(self) -> int:
-        """Return how many frames are remembered."""
+        """Return the number of cached frames."""
         with self._lock:
             return len(self._frames)
 

@@ -1,7 +1,7 @@
 """Name an encoded frame by everything that its encoding depends on, so that no two can share a name.
 
 Every value is written with its type and length in front and could be read back; SHA-256 is never cut. What
-goes in is what is computed, not how it was asked for. Knows no cache and no request.
+goes in is what is computed, not how it was asked for.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def frame_key(
     """Return the 32 bytes that name the encoding of one frame.
 
     image: RGB and upright, as `decode_image` leaves it, or its `pixels_digest`. depth: what spatial tokens
-    are made of; not looked at where the plan needs none. tenant: the name of the API key, None where nobody
-    has one. Raises ValueError for an image that is not RGB, and if depth is missing.
+    are made of; not looked at where the plan needs none. tenant: the name of the API key, None where no
+    client has one. Raises ValueError for an image that is not RGB, and if depth is missing.
     """
     if plan.needs_spatial and depth is None:
         raise ValueError("a plan that needs spatial tokens needs to say what they are made of")

@@ -1,4 +1,4 @@
-"""Images on their way to the language model: named, remembered or made ready, given depth, encoded."""
+"""Frames: images that are looked up in the cache, or prepared, given depth and encoded."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from vlm import Vlm, encode, features, pixel_values
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """Hold one image on its way to the language model: remembered, or what the encoder needs to see it.
+    """Hold one image for the language model: its cached encoding, or the inputs of the encoder.
 
-    pixels [3, S, S]; spatial [P, D] where the scene steers the merging, unless its depth is `to_estimate`;
+    pixels [3, S, S]; spatial [P, D] where the plan needs it, unless its depth is `to_estimate`;
     all on the CPU until they are `stacked`. tenant: whose estimates may be used, None if none may.
     """
 
@@ -43,9 +43,9 @@ class Frame:
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """Say how the images of one question are looked at.
+    """Hold how the images of one question are encoded.
 
-    tenant: whose remembered frames may be used, None where nobody has a key. remember: whether any may.
+    tenant: the key whose cached frames may be used, None without keys. remember: whether the cache is used.
     """
 
     plan: MergePlan
@@ -55,7 +55,7 @@ class EncodeOptions:
 
 
 def to_frame(models: Models, image: Image.Image, options: EncodeOptions, spatial: Tensor | None) -> Frame:
-    """Name an image by all that its encoding depends on; recall it, or make what the encoder needs.
+    """Look an image up by everything its encoding depends on, or prepare the inputs of the encoder.
 
     spatial: [P, D] where it is known. Any thread may call.
     """
@@ -80,7 +80,7 @@ def to_frame(models: Models, image: Image.Image, options: EncodeOptions, spatial
 
 
 def estimate_depth(frames: Sequence[Frame], estimation: Estimation) -> tuple[list[DepthMap], list[bool]]:
-    """Estimate the depth of frames that wait for it; say of each map whether it was remembered.
+    """Estimate the depth of frames that need it; return the maps, and whether each came from the cache.
 
     Raises EstimatorError.
     """
@@ -90,7 +90,7 @@ def estimate_depth(frames: Sequence[Frame], estimation: Estimation) -> tuple[lis
 
 
 def attach_spatial(plan: MergePlan, frames: Sequence[Frame], depths: Sequence[DepthMap]) -> list[Frame]:
-    """Give frames the spatial tokens of their depth."""
+    """Return frames with the spatial tokens of their depth."""
     spatial = spatial_of(plan, depths)
     return [replace(frame, spatial=own, to_estimate=None) for frame, own in zip(frames, spatial, strict=True)]
 

@@ -1,4 +1,4 @@
-"""What a depth file is understood as, without a model: decoded as for a question, reported, maybe drawn."""
+"""Inspect a depth file without a model: decode it as for a question, describe it, maybe render it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from service.request.schemas import DepthFields
 def inspect(
     depth: bytes, image: bytes | None, fields: DepthFields, max_px: int, costs: Costs | None = None
 ) -> tuple[DepthMap, DepthInspection]:
-    """Return the depth and what is said of it.
+    """Return the depth map and its description.
 
     costs: counts what is decoded. Raises DepthError, and ServiceError for the image.
     """
@@ -33,7 +33,7 @@ def inspect(
 
 
 def described(report: DepthReport, same_view: bool | None) -> DepthInspection:
-    """Return a report in the words of a response."""
+    """Return a report as a response model."""
     return DepthInspection(
         **dict(understood([of_report(report)])),
         format=report.format,
@@ -47,7 +47,7 @@ def described(report: DepthReport, same_view: bool | None) -> DepthInspection:
 
 
 def image_base64(depth: DepthMap) -> str:
-    """Draw a depth map as a PNG in base64."""
+    """Render a depth map as a PNG in base64."""
     return base64.b64encode(png_of(depth_picture(depth))).decode()
 
 

@@ -1,4 +1,4 @@
-"""What a process answers with: the loaded models, and the frames they remember.
+"""The loaded models of a process, and their frame cache.
 
 Loading belongs in the model thread.
 """
@@ -15,7 +15,7 @@ from vlm import Vlm, load_vlm
 
 @dataclass(frozen=True, eq=False)
 class Models:
-    """Hold the model that answers, what estimates depth (None if nothing does), and frames encoded lately."""
+    """Hold the language model, the depth estimation (None if off), and the frame cache."""
 
     vlm: Vlm
     estimation: Estimation | None

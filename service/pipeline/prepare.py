@@ -1,4 +1,4 @@
-"""The request, one direction: every stage takes the previous stage's value and returns the next.
+"""The pipeline of a request: every stage takes the value of the previous one and returns the next.
 
 `prepare` runs in a decoding thread, `service/engine` infers in the model thread, `respond` runs anywhere.
 Between requests only estimated depth and encoded frames are kept.
@@ -35,8 +35,8 @@ from vlm import GenerationParams, Vlm, chat_ids, encode, prompt_ids, require_roo
 class Prepared:
     """Hold a request that can no longer be refused for its inputs, ready for the model.
 
-    prompt: ids [1, T]. source: where depth comes from, None if the scene steers nothing; `depth` says what
-    was understood, but for estimates, which are not there yet. remember: whether frames may come from memory.
+    prompt: ids [1, T]. source: where depth comes from, None if the plan needs none; `depth` describes it,
+    None for estimates, which are not made yet. remember: whether frames may come from the cache.
     """
 
     prompt: Tensor
@@ -49,12 +49,12 @@ class Prepared:
 
     @property
     def is_encoded(self) -> bool:
-        """Say whether every frame is remembered, so that no encoder has to run."""
+        """Return whether every frame is cached, so that no encoder has to run."""
         return all(frame.encoded is not None for frame in self.frames)
 
     @cached_property
     def digest(self) -> bytes:
-        """Name what the model is given."""
+        """Return a digest of the inputs of the model."""
         keys = b"".join(frame.key for frame in self.frames)
         return hashlib.sha256(keys + self.prompt.numpy().tobytes()).digest()
 
@@ -81,11 +81,11 @@ def prepare(
     costs: Costs | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Prepared:
-    """Plan the merging, then decode and make ready one image after the other, so that only one is in memory.
+    """Plan the merging, then decode and prepare the images one by one to save memory.
 
-    tenant: whose remembered frames may be used. costs: counts what is decoded, also if the request is then
-    refused. check: called between images, and may raise to stop. Raises ServiceError, DepthError, PlanError,
-    and VlmError for a prompt that is too long.
+    tenant: the key whose cached frames may be used. costs: counts the decoded pixels, also of a request that
+    is then refused. check: called between images; it may raise to stop. Raises ServiceError, DepthError,
+    PlanError, and VlmError for a prompt that is too long.
     """
     plan = plan_request(request.fields, request.wants_depth, models.vlm.shape)
     source = depth_source(request, plan, settings)
@@ -119,7 +119,7 @@ def prepare(
 
 @torch.inference_mode()
 def see(models: Models, prepared: Prepared, trace: list[Tokens] | None = None) -> Tokens:
-    """Encode the images for pictures of the merging; `trace` gets the tokens that every layer leaves."""
+    """Encode the images to visualise the merging; `trace` receives the tokens after every layer."""
     frames: Sequence[Frame] = prepared.frames
     if prepared.source == "estimate":
         assert models.estimation is not None, "depth_source asks for an estimate only of an estimator"
@@ -137,7 +137,7 @@ def _prompt(vlm: Vlm, request: VqaRequest, counts: Sequence[int]) -> Tensor:
 
 
 def _repeatable(params: GenerationParams) -> GenerationParams:
-    """Fix the seed of a sampled answer, so that a batch which has to run again says the same."""
+    """Fix the seed of a sampled answer, so that a batch that runs again gives the same answer."""
     if params.temperature == 0 or params.seed is not None:
         return params
     return replace(params, seed=secrets.randbits(63))

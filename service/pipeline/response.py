@@ -1,4 +1,4 @@
-"""From an inference to the response: the answer, and what was done for it."""
+"""Make the response from an inference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vlm import Vlm
 def respond(
     vlm: Vlm, prepared: Prepared, inferred: Inferred, timer: StageTimer, request_id: str
 ) -> VqaResponse:
-    """Return the answer and what happened."""
+    """Return the response of a question."""
     return VqaResponse(
         answer=inferred.text,
         request_id=request_id,
@@ -36,7 +36,7 @@ def model_used(vlm: Vlm) -> ModelUsed:
 
 
 def merge_done(plan: MergePlan, num_images: int) -> MergeDone:
-    """Say what merging did to `num_images` images; what a request may choose is set only where it acted."""
+    """Describe the merging of `num_images` images; optional fields are set only where they had an effect."""
     spec, method = plan.spec, METHODS[plan.method]
     chooses_layers = spec.layers is not None or (method.merges and method.layers != "all")
     acted: dict[str, Any] = {

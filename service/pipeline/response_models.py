@@ -28,7 +28,7 @@ class ModelUsed(ResponseModel):
 
 
 class MergeDone(ResponseModel):
-    """Say what merging did, token counts summed over images. From r on, a field is there where it acted."""
+    """Describe the merging; token counts are sums over images. Fields after prop_attn may be left out."""
 
     method: str = described_field("Method that merged.", "tosa")
     keep_ratio: float = described_field("Share of visual tokens that was kept in fact.", 0.25)
@@ -57,14 +57,14 @@ class MergeDone(ResponseModel):
 
 
 class Guessed(ResponseModel):
-    """Name what nobody said about a depth file, and say how it was guessed."""
+    """Hold an assumption about a depth file: the field that was not sent, and how it was guessed."""
 
     field: str = described_field("What was guessed.", "scale")
     sentence: str = described_field("How.", "Integers were taken as millimetres.")
 
 
 class DepthUnderstood(ResponseModel):
-    """Say what depth was understood as."""
+    """Describe how depth was interpreted."""
 
     kind: str | None = described_field(
         "metric, inverse (grows towards the camera) or relative (an order without a unit).", "metric"
@@ -88,7 +88,7 @@ class Estimator(ResponseModel):
 
 
 class DepthUsed(DepthUnderstood):
-    """Say which depth steered the merging.
+    """Describe the depth that guided the merging.
 
     Of several images: kind mixed, and unit, range, scale and preset null, where the images differ; the mean
     valid_ratio; every guess once.
@@ -102,7 +102,7 @@ class DepthUsed(DepthUnderstood):
 
 
 class DepthInspection(DepthUnderstood):
-    """Say what a depth file was understood as."""
+    """Describe how a depth file was interpreted."""
 
     format: str = described_field("Format of the file.", "png")
     dtype: str = described_field("Type of its numbers.", "uint16")
@@ -126,7 +126,7 @@ class Usage(ResponseModel):
 
 
 class Answered(ResponseModel):
-    """Hold an answer and what was done for it, without the names of request and model."""
+    """Hold an answer and how it was made, without request id and model."""
 
     answer: str = described_field("The answer.", "2")
     merge: MergeDone = described_field("What merging did.")
@@ -141,7 +141,7 @@ class Answered(ResponseModel):
 
 
 class VqaResponse(Answered):
-    """Answer a question and say what was done for it."""
+    """Hold the answer to a question, and how it was made."""
 
     request_id: str = described_field("Name of the request, as in X-Request-ID.", "robot-7.0042")
     model: ModelUsed = described_field("The model that answered.")

@@ -1,6 +1,6 @@
-"""The service as a Ray Serve application: the one app factory, in as many replicas as asked for.
+"""The service as a Ray Serve application: the one app factory, in as many replicas as configured.
 
-Each replica has its own model, admission, queue and batcher; Ray only starts them, chooses one for a request
+Each replica has its own model, admission and batch queue; Ray only starts them, chooses one for a request
 and replaces what is broken. Settings come from the environment (TOSA_VQA_*): the cluster keeps no secret.
 """
 # pyright: reportMissingImports=false
@@ -18,14 +18,14 @@ from ray.serve.schema import LoggingConfig
 from service.settings import Settings
 
 NAME = "tosa-vqa"
-ONE_NODE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # Ray's word for it; 0 also means loopback addresses
+ONE_NODE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0 also means loopback addresses
 LOGGING = LoggingConfig(log_level="WARNING", enable_access_log=False)  # the service has its own log
 ROUTER: Any = "service.ray_serve.routing.FrameRouter"
 ADD_PORT = "add_port_to_grpc_server"
 
 
 class Scale(BaseModel, extra="forbid"):
-    """Say how many replicas there may be and what each takes: the `args` in docker/ray/serve.yaml."""
+    """Hold the number of replicas and the resources of each: the `args` in docker/ray/serve.yaml."""
 
     min_replicas: int = Field(default=1, ge=1, description="Replicas that are always there.")
     max_replicas: int = Field(default=1, ge=1, description="Replicas under load.")
@@ -64,7 +64,7 @@ class Replica:
 
 
 def is_one_node() -> bool:
-    """Say whether this is a cluster of one machine, as service/ray_serve/cluster.py starts it."""
+    """Return whether this is a cluster of one machine, as service/ray_serve/cluster.py starts it."""
     return os.environ.get(ONE_NODE) == "0"
 
 
@@ -86,7 +86,7 @@ def deployment_options(scale: Scale, settings: Settings) -> dict[str, Any]:
     slots = settings.max_queue + settings.max_batch
     return {
         "name": NAME,
-        "max_ongoing_requests": 2 * slots + 8,  # above our own places, so that our admission refuses first
+        "max_ongoing_requests": 2 * slots + 8,  # above our own slots, so that our admission refuses first
         "max_queued_requests": slots * scale.max_replicas,
         "backpressure_config": BackpressureConfig(status_code=503, retry_after_s=1),
         "request_router_config": RequestRouterConfig(

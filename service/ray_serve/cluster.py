@@ -30,7 +30,7 @@ RAY_ENVIRONMENT: Mapping[str, str] = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": FRONT,
     "RAY_SERVE_SESSION_ID_HEADER_KEY": "x-frame-id",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # a cluster of one node, on loopback addresses only
-    "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",  # their requests are asked again elsewhere
+    "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",  # their requests are retried elsewhere
     "RAY_DEDUP_LOGS": "0",
     "RAY_COLOR_PREFIX": "0",
 }
@@ -39,7 +39,7 @@ MARK = "TOSA_VQA_RAY_SESSION"
 
 
 class RayMissing(Exception):
-    """Say that Ray is not installed, and how to install it."""
+    """Ray is not installed; the message names the extra that installs it."""
 
 
 def serve_on_ray(settings: Settings, host: str, port: int, replicas: int) -> int:
@@ -57,7 +57,7 @@ def serve_on_ray(settings: Settings, host: str, port: int, replicas: int) -> int
         if not _start(settings, host, port or free_port(host), replicas, threads):
             return 1
         stop.wait()
-        log.info("draining: what runs is finished, new requests are refused")
+        log.info("draining: open requests finish, new requests are refused")
         _end()
     return 0
 
@@ -161,6 +161,6 @@ def cores() -> int:
 
 
 def free_port(host: str) -> int:
-    """Return a port that nobody listens on right now; Ray's proxy cannot choose one itself."""
+    """Return a free port; Ray's proxy cannot choose one itself."""
     with socket.create_server((host, 0)) as server:
         return server.getsockname()[1]

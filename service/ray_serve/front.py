@@ -38,7 +38,7 @@ def middlewares() -> list[Middleware]:
 
 
 class Front:
-    """Bound, name, ask again, translate."""
+    """Bound bodies, name frames, retry lost requests, translate Ray's errors."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
@@ -123,7 +123,7 @@ class Reply:
         await self._send(_with_one_id(message, headers.get("x-request-id", "")))
 
     async def break_off(self, refusal: ServiceError) -> None:
-        """End an answer whose replica died over it: a stream says so, any other stays incomplete."""
+        """End an answer whose replica died: a stream with an error event, any other incomplete."""
         if self._is_stream:
             body = error_body(refusal, "", self._path)
             event = chunk_event(body) if self._path.startswith("/v1/") else named_event("error", body)
@@ -131,7 +131,7 @@ class Reply:
 
 
 class Lost:
-    """Remember for a while what two replicas died of in a row, so that it never gets a third."""
+    """Remember for a while the bodies that killed two replicas in a row, and refuse them."""
 
     def __init__(self, seconds: float = QUARANTINE_S, most: int = 1024) -> None:
         self._seconds, self._most = seconds, most

@@ -1,6 +1,6 @@
-"""Which Ray replica a request goes to: the one that knows its frame, else the less busy of two.
+"""Choose the Ray replica of a request: the one that has its frame cached, else the less busy of two.
 
-It sees the headers of a request, never its body; what a frame is called is decided in front.py.
+Only headers are read; front.py names the frame.
 """
 # pyright: reportMissingImports=false
 
@@ -19,7 +19,7 @@ CROWDED = 8
 class FrameRouter(RequestRouter):
     """Send requests about one frame to one replica while that is not crowded.
 
-    Every proxy finds the same home of a frame without being told (rendezvous hashing); when a replica dies
+    Every proxy finds the same home of a frame by rendezvous hashing; when a replica dies
     only its own frames move. A home that is dead or has `crowded` requests more than the idlest replica is
     passed over, so that a popular frame is encoded twice rather than waited for.
     """

@@ -1,4 +1,4 @@
-"""What is wrong with the value of a field, in a sentence with its bounds, read from the model's own."""
+"""Describe an invalid value in a sentence with the bounds of its field, read from the pydantic model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _KINDS = {
     "depth_kind": " or ".join(KINDS),
     "depth_invalid": f"a list of at most {MAX_INVALID} numbers",
 }
-"""What a field must be, where its annotation does not say it to people."""
+"""What a field must be, where its annotation alone is not clear to people."""
 
 
 def what_is_wrong(name: str, errors: Sequence[ErrorDetails], field: FieldInfo) -> tuple[str, float | None]:

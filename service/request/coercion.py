@@ -28,7 +28,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse(constant: str) -> NoReturn:
-    """Refuse what Python would read and JSON does not have."""
+    """Refuse constants that Python accepts and JSON does not have."""
     raise ValueError(f"{constant} is not JSON")
 
 
@@ -101,7 +101,7 @@ def _number(text: str) -> int | float:
 
 
 def is_unicode(text: str) -> bool:
-    """Say whether a text can be written down: JSON may escape half a surrogate pair."""
+    """Return whether a text can be encoded as UTF-8; JSON may escape half a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:

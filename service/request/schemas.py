@@ -1,4 +1,4 @@
-"""What a client may send, as values; how they travel is the business of forms.py."""
+"""The fields of requests, with their types and bounds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ANY_DTYPE = np.dtype(np.uint16)
 
 
 class DepthFields(BaseModel):
-    """Hold what was said about the numbers of depth files; what was not is guessed, and that is said."""
+    """Hold the fields that describe depth files; the response lists what was guessed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -60,7 +60,7 @@ class DepthFields(BaseModel):
     )
 
     def format_options(self) -> FormatOptions:
-        """Return the same as depth/ takes it."""
+        """Return the options of `read_depth`."""
         return {
             "preset": self.depth_preset,
             "scale": self.depth_scale,
@@ -100,7 +100,7 @@ Options = Annotated[dict[Word, OptionValue], Field(max_length=MAX_ENTRIES), Befo
 
 
 class MergeFields(BaseModel):
-    """Hold the fields that say how to merge; together they make a spec."""
+    """Hold the merge settings; together they make a MergeSpec."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -164,7 +164,7 @@ class MergeFields(BaseModel):
 
 
 class AskFields(DepthFields):
-    """Hold the other fields of a question, checked one by one: they are no matter of merging."""
+    """Hold the fields of a question that do not concern merging."""
 
     question: str = Field(
         description="The question about the images.", examples=["How many chairs are in the room?"]
@@ -228,7 +228,7 @@ class VqaFields(MergeFields, AskFields):
     )
 
     def merge_spec(self, has_depth: bool) -> MergeSpec:
-        """Return what the encoder is asked to do, with the defaults of this service filled in."""
+        """Return the MergeSpec, with the defaults of this service filled in."""
         method = self.method or ("tosa" if has_depth else "none")
         has_budget = (self.keep_ratio, self.r, self.r_hw) != (None, None, None)
         is_default_ratio = METHODS[method].merges and not has_budget
@@ -261,7 +261,7 @@ class VqaRequest:
 
     @property
     def wants_depth(self) -> bool:
-        """Say whether depth was asked for, or sent and not asked to be left alone."""
+        """Return whether the request uses depth: it names a source, or sends depth without depth=none."""
         word = self.fields.depth
         return bool(self.depths) if word is None else word != "none"
 

@@ -1,4 +1,4 @@
-"""Check fields against a model and turn the first fault into a refusal; knows no files and no limits."""
+"""Check fields against a pydantic model, and raise a ServiceError for the first invalid one."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def validated(model: type[Fields], raw: Mapping[str, Any], *, strict: bool) -> F
 
 
 def unknown_field(name: str, files: Sequence[str], model: type[BaseModel]) -> ServiceError:
-    """Refuse a field nobody knows, naming those there are; its name is only repeated if it looks like one."""
+    """Return the error for an unknown field, with the known ones; repeat its name only if it is plain."""
     known = tuple(dict.fromkeys((*files, *model.model_fields)))  # depth is a file and a field
     if not is_plain(name):
         return ServiceError("unknown_field", choices=known)
@@ -96,7 +96,7 @@ def known_object(raw: object, known: Iterable[str], where: str) -> dict[str, Any
 
 
 def is_plain(name: str) -> bool:
-    """Say whether a name that a client made up looks like one, and so may be repeated to it."""
+    """Return whether a client's field name is plain enough to repeat in an error."""
     return name.isascii() and name.replace("_", "").replace("-", "").isalnum() and len(name) <= 64
 
 
@@ -122,7 +122,7 @@ def check_fields(raw: Mapping[str, Any], settings: Settings, *, strict: bool) ->
 
 
 def check_counts(request: VqaRequest, settings: Settings) -> None:
-    """Check the number of files, and that depth can come from where it shall. Raises ServiceError."""
+    """Check the number of files, and that the source of depth is available. Raises ServiceError."""
     if not 1 <= len(request.images) <= settings.max_images:
         raise ServiceError("image_count", field="image", limit=settings.max_images)
     if len(request.depths) not in (0, len(request.images)):

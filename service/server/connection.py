@@ -1,7 +1,7 @@
 """One HTTP connection: no client keeps the event loop busy, sends without end, or trickles a head for ever.
 
 Uvicorn's own protocol, with what it leaves open: it takes whatever arrives in one piece, discards a refused
-body for as long as it comes, and waits for a request without a limit. Knows no addresses and no bodies.
+body for as long as it comes, and waits for a request without a limit.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Connection(H11Protocol):
         self._flow.adjust()
 
     def parse(self) -> bool:
-        """Parse the next piece; say whether this connection needs no other turn for now."""
+        """Parse the next piece; return whether no further turn is needed."""
         if self._arrived and not self._is_held:
             size = self._piece_bytes(self._arrived)
             piece = bytes(self._arrived[:size])
@@ -85,7 +85,7 @@ class Connection(H11Protocol):
         return not self._arrived or self._is_held
 
     def on_response_complete(self) -> None:
-        """Go on to the next request, or wait for the rest of a body that nobody wants."""
+        """Continue with the next request, or wait for the rest of a refused body."""
         was_held = self._is_held
         self._note_first_byte()
         super().on_response_complete()
@@ -146,7 +146,7 @@ class Connection(H11Protocol):
         return 0 if b"transfer-encoding" in fields else int(fields[b"content-length"])
 
     def _note_first_byte(self) -> None:
-        """Tell the application when the request began: uvicorn copies `app_state` into its scope."""
+        """Pass the start time of the request on; uvicorn copies `app_state` into the scope."""
         self.app_state[FIRST_BYTE] = perf_counter()
 
     def _waiting_bytes(self) -> int:
@@ -155,12 +155,12 @@ class Connection(H11Protocol):
 
     @property
     def _is_costly(self) -> bool:
-        """Say whether what comes next may hold an event in every few bytes."""
+        """Return whether the next data may hold an event in every few bytes."""
         return self.conn.their_state is not h11.IDLE and not self._body_left
 
     @property
     def _is_held(self) -> bool:
-        """Say whether a whole request is here, so that anything more has to wait for its answer."""
+        """Return whether a whole request has arrived, so that further data waits for its answer."""
         return self.conn.their_state not in (h11.IDLE, h11.SEND_BODY)
 
     def _watch(self) -> None:

@@ -1,4 +1,4 @@
-"""What connections share and what they hold: turns to parse in, and when reading pauses."""
+"""Flow control of connections: turns for parsing, and when reading pauses."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ log = logging.getLogger("tosa_vqa")
 
 
 class Parsing(Protocol):
-    """A connection that has more to parse than it may parse at once."""
+    """A connection with more data than it may parse in one turn."""
 
     transport: asyncio.Transport
 
     def parse(self) -> bool:
-        """Parse the next piece; say whether this connection needs no other turn for now."""
+        """Parse the next piece; return whether no further turn is needed."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""How a process takes signals and ends, whatever its threads do. Imports only the standard library."""
+"""Signals, and how a process exits whatever its threads do. Imports only the standard library."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def exit_on_signal() -> Iterator[None]:
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Handle signals so, where that is possible: only the main thread may say how."""
+    """Install a signal handler; does nothing outside the main thread, which alone may install one."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -40,7 +40,7 @@ def handled(handler: Callable[[int, FrameType | None], object]) -> Iterator[None
 
 
 def exit_process(code: int) -> NoReturn:
-    """End the process now. To take an interpreter with torch apart would last longer than to drain."""
+    """Exit the process now; finalising an interpreter with torch takes longer than draining."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -48,7 +48,7 @@ def exit_process(code: int) -> NoReturn:
 
 
 def end_within(seconds: float, code: int) -> None:
-    """End the process in this time, even if a thread cannot be joined or the event loop hangs."""
+    """Exit the process after `seconds`, even if a thread cannot be joined or the event loop hangs."""
     last = threading.Timer(seconds, os._exit, (code,))
     last.daemon = True
     last.start()

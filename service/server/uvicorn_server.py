@@ -1,6 +1,6 @@
 """How uvicorn runs the application, and how the process ends: signals, draining, exit codes.
 
-It does not know what is served; `application.state.service` says how the process is, and is told to drain.
+`application.state.service` gives the status of the process and drains it.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ MAX_HEADER_BYTES = 16 * 1024
 BACKLOG = 1024
 KEEP_ALIVE_S = 5
 LINGER_S = 0.25
-"""Time for requests on their way when refusing begins, and again when nobody may connect any more."""
+"""Time for requests in transit when refusing begins, and again when the listener is closed."""
 LAST_WORDS_S = 1.0
-"""Time for what is open when the process cannot go on, or had not begun."""
+"""Time for open requests when the process failed, or had not loaded yet."""
 CLOSE_S = 1.5
 """Time for the application to close its threads."""
 
@@ -54,7 +54,7 @@ def serve(application: Any, host: str, port: int, settings: Settings) -> int:
 
 
 def _freeze() -> None:
-    """Take what has been loaded out of the garbage collector's rounds, each of which stops all threads.
+    """Exclude loaded objects from garbage collection, which stops all threads.
 
     A full round over torch and transformers takes 0.2 to 0.3 s, and would come in the middle of a request.
     """
@@ -63,7 +63,7 @@ def _freeze() -> None:
 
 
 class Server(uvicorn.Server):
-    """Drain at the first signal, end at the second; `end_process` ends for reasons of our own."""
+    """Drain at the first signal, exit at the second; `end_process` exits after a failure."""
 
     def __init__(self, application: Any, host: str, port: int, settings: Settings) -> None:
         self._goodbye = Goodbye(application)
@@ -97,7 +97,7 @@ class Server(uvicorn.Server):
         """Serve until asked to end; return the exit code."""
         try:
             listener = self.config.bind_socket()
-        except SystemExit:  # uvicorn has said why
+        except SystemExit:  # uvicorn has logged the reason
             return 1
         self.run(sockets=[listener])
         return self.exit_code
@@ -116,7 +116,7 @@ class Server(uvicorn.Server):
             yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain; at the second signal cut what is open and end, whatever still runs."""
+        """Begin to drain; at the second signal abort open requests and exit."""
         self._signals += 1
         if self._signals == 1:
             self._soon(self._begin_to_drain)
@@ -124,12 +124,12 @@ class Server(uvicorn.Server):
             self._fail(128 + sig, 0.0)
 
     def end_process(self, code: int) -> None:
-        """End the process with this exit code in about a second; open responses may end. Any thread."""
-        log.critical("the process cannot go on and ends with code %d", code)
+        """Exit with this code in about a second; open responses may finish. Any thread."""
+        log.critical("the process has failed and exits with code %d", code)
         self._fail(code, LAST_WORDS_S)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the listener, let what runs end, close the application."""
+        """Close the listener, let open requests finish, close the application."""
         late = [one for listener in sockets or () for one in _accept_all(listener)]
         for server in self.servers:
             server.close()
@@ -154,14 +154,14 @@ class Server(uvicorn.Server):
             self._state.drain()
             self._goodbye.is_said = True
             if status == "ready":
-                log.info("stopping: answering for %g s more; a second signal ends at once", pause_s)
+                log.info("draining: accepting requests for %g s more; a second signal exits at once", pause_s)
                 self._linger_s = LINGER_S
                 await asyncio.sleep(pause_s + LINGER_S)
         finally:
             self.should_exit = True
 
     def _fail(self, code: int, limit_s: float) -> None:
-        """End with this code, unless the process ends with another already."""
+        """Exit with this code, unless another one is set already."""
         self.exit_code = self.exit_code or code
         self._limit_s, self._linger_s = limit_s, 0.0
         self.should_exit = True
@@ -176,7 +176,7 @@ class Server(uvicorn.Server):
         return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def _is_quiet(self, limit_s: float) -> bool:
-        """Wait until nothing is open any more, or the time for that is over."""
+        """Wait until no request or connection is open; return False at the time limit."""
         start, state = perf_counter(), self.server_state
         while True:
             await asyncio.sleep(0.02)
@@ -186,9 +186,9 @@ class Server(uvicorn.Server):
                 return False
 
     async def _abort(self) -> None:
-        """Refuse what is open, then close it; the application sees that its clients are gone."""
+        """Abort open requests, then close their connections."""
         if self.server_state.tasks:
-            log.error("%d open requests were cut", len(self.server_state.tasks))
+            log.error("%d open requests were aborted", len(self.server_state.tasks))
             self.exit_code = self.exit_code or CUT
             self._state.abort_open_requests()
             await self._is_quiet(LINGER_S)
@@ -197,7 +197,7 @@ class Server(uvicorn.Server):
 
 
 class Goodbye:
-    """Send clients away with their next answer, once that `is_said`. Pure ASGI.
+    """Close connections with their next answer, once `is_said` is set. Pure ASGI.
 
     A client that keeps a connection open would send its next request just when the connection is closed.
     """
@@ -233,9 +233,9 @@ class Goodbye:
 
 
 def _accept_all(listener: socket.socket) -> list[socket.socket]:
-    """Accept whoever is connected already: closing the listener would reset them."""
+    """Accept pending connections, which closing the listener would reset."""
     accepted = []
-    with suppress(OSError):  # nobody is left
+    with suppress(OSError):  # no pending connection is left
         while True:
             accepted.append(listener.accept()[0])
     return accepted

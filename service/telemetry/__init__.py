@@ -1,4 +1,4 @@
-"""What an operator sees: metrics, one log line per request, traces. It only ever watches."""
+"""Telemetry: metrics, one log line per request, and traces."""
 
 from service.telemetry.endpoint import TracesUnavailable
 from service.telemetry.logs import configure_logging

@@ -16,7 +16,7 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-
 
 
 class TracesUnavailable(ValueError):
-    """Say why the traces that the settings ask for cannot be sent."""
+    """Traces are set but cannot be sent."""
 
 
 def open_traces(settings: Settings) -> Traces | None:

@@ -42,7 +42,7 @@ def status_class(status: int) -> str:
 
 
 def one_method(methods: tuple[str, ...]) -> str:
-    """Name the method of a whole request: `several` if it compared, `other` if nobody knows."""
+    """Name the method of a whole request: `several` if it compared, `other` if it is unknown."""
     if len(methods) > 1:
         return SEVERAL
     return METHOD_NAMES(methods[0]) if methods else OTHER

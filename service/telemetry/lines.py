@@ -1,6 +1,6 @@
 """An event as one line: nothing in it can start a second one, and no line is longer than 2 KiB.
 
-It knows nothing of requests: whatever is logged, by us or by others, comes through here.
+Every log line passes through here, ours and those of libraries.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def truncate(text: str, most: int) -> str:
 
 
 def stack_line(error: BaseException) -> str:
-    """Say in one line what was raised and where, innermost call first, and what led to it."""
+    """Describe an exception in one line: the error, its frames with the innermost first, and its causes."""
     parts: list[str] = []
     cause: BaseException | None = error
     while cause is not None and len(parts) < _CAUSES:

@@ -1,4 +1,4 @@
-"""One line per request, and one form for the lines of everybody in the process."""
+"""One log line per request, and one format for every logger of the process."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from service.telemetry.outcome import RequestOutcome
 
 REQUESTS = "tosa_vqa.requests"
 LIBRARIES = ("uvicorn.error", "transformers", "huggingface_hub")  # they bring handlers of their own
-OURS = ("tosa_vqa", "service", "vlm", "depth", "uvicorn")  # heard from INFO on, all others from WARNING on
+OURS = ("tosa_vqa", "service", "vlm", "depth", "uvicorn")  # logged from INFO; other loggers from WARNING
 QUESTION_CHARS = 500
 _SHAPED = ("event", "exc_info")
-# Refusals that say nothing of a fault here: load, life cycle, and a deadline the client may have set.
+# Errors that are no fault of the server: load, life cycle, and a deadline the client may have set.
 EXPECTED = frozenset(("overloaded", "draining", "not_ready", "deadline_exceeded"))
 FIELDS: Mapping[str, str] = MappingProxyType(
     {
@@ -110,7 +110,7 @@ def _without_progress_bars() -> Callable[[], None]:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Say in one fixed line that a record could not be written, instead of printing a stack."""
+    """Log one fixed line if a record cannot be formatted, instead of printing a stack."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         with suppress(Exception):

@@ -1,4 +1,4 @@
-"""What is counted, and from which part of an ending or a batch; it does not know HTTP or the model.
+"""The Prometheus metrics, and how outcomes of requests and batches update them.
 
 Every label comes out of a closed set (labels.py), so no client can add series.
 """
@@ -45,7 +45,7 @@ COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Declared(NamedTuple):
-    """What the documentation says of a metric."""
+    """Describe a metric for the documentation."""
 
     name: str
     kind: str
@@ -193,7 +193,7 @@ class Metrics:
         )
 
     def _start_at_zero(self) -> None:
-        """Show rare events before the first of them: a counter that appears at 1 has not increased."""
+        """Initialise the counters of rare events at 0; one that first appears at 1 shows no increase."""
         for counter, *values in (
             (self.requests, ROUTES, STATUSES),
             (self.refused, CODES),

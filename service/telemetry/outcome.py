@@ -1,4 +1,4 @@
-"""How one request ended, as plain data; it does not know who writes it down, or where."""
+"""The outcome of one request, as plain data."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,13 @@ CLIENT_GONE = "client_gone"
 
 @dataclass(frozen=True)
 class RequestOutcome:
-    """Say how a request ended: one for each request with a body, answered or not.
+    """Hold the outcome of a request with a body, answered or not.
 
     route: the template, /vqa. status: 499 if the client left, code then client_gone; code None for an answer.
     where: how far it came, one of WHERES. key: name of the API key. answers: several for a comparison.
-    timings_ms: stages as far as it came. total_s: from the first byte of the request's head to the end of the
-    response. traceparent: the W3C header, as sent. method: what was asked for, where there is no answer to
-    say it. units: what the key was charged.
+    timings_ms: stages as far as it came. total_s: from the first byte of the head to the end of the response.
+    traceparent: the W3C header, as sent. method: the requested method, for requests without an answer.
+    units: what the key was charged.
     """
 
     route: str
@@ -35,6 +35,6 @@ class RequestOutcome:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Return the merging methods of the answers, each once; or the one asked for, if known."""
+        """Return the merging methods of the answers, each once; or the requested one, if known."""
         answered = dict.fromkeys(answer.merge.method for answer in self.answers)
         return tuple(answered) or (() if self.method is None else (self.method,))

@@ -1,4 +1,4 @@
-"""A registry of one app: without creation times, and with gauges that are read when somebody looks."""
+"""A registry of one app: no creation times, and gauges that are read at each scrape."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Watched(Collector):
         self._said: set[str] = set()
 
     def add(self, name: str, description: str, read: Callable[[], float]) -> None:
-        """Watch a number under a name without prefix; a name watched again replaces the first."""
+        """Register a gauge under a name without prefix; a second one of the same name replaces the first."""
         assert _NAME.fullmatch(name), name
         self._gauges = {**self._gauges, name: (description.removesuffix(".") + ".", read)}
 

@@ -1,4 +1,4 @@
-"""What the exchange and the model thread tell; a failure to write it down never fails a request."""
+"""Receive the outcome of requests and batches; a failure of telemetry never fails a request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Telemetry:
-    """Count, log and trace for one app; several apps in one process do not meet.
+    """Count, log and trace for one app; several apps in one process are independent.
 
     Raises TracesUnavailable if the settings ask for traces that cannot be sent.
     """
@@ -28,7 +28,7 @@ class Telemetry:
         self._traces = open_traces(settings)
 
     def ended(self, outcome: RequestOutcome) -> None:
-        """Write down how a request ended. Does not raise, does not wait."""
+        """Record the outcome of a request. Does not raise or block."""
         self._try("metrics", lambda: self._metrics.ended(outcome), None)
         trace_id = trace_id_of(outcome.traceparent)
         if self._traces is not None:
@@ -40,11 +40,11 @@ class Telemetry:
         self._try("metrics", lambda: self._metrics.batch_ended(method, rows, images, seconds, outcome), None)
 
     def frames_looked_up(self, hits: int, misses: int) -> None:
-        """Count frames found among the encoded ones, and those that were not."""
+        """Count hits and misses of the frame cache."""
         self._try("metrics", lambda: self._metrics.frames_looked_up(hits, misses), None)
 
     def watch(self, name: str, description: str, read: Callable[[], float]) -> None:
-        """Show a number as gauge tosa_vqa_<name>; `read` is called at each scrape and must not wait."""
+        """Expose a number as gauge tosa_vqa_<name>; `read` is called at each scrape and must not block."""
         self._metrics.watch(name, description, read)
 
     def exposition(self) -> tuple[bytes, str]:

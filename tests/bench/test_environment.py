@@ -17,8 +17,10 @@ from evals.machine import write_result
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "bench" / "results"
 WRITERS = {
+    "bench/decode.py",
     "bench/load/__main__.py",
     "bench/merge_cost.py",
+    "bench/overhead/__main__.py",
     "bench/peers/__main__.py",
     "bench/prop_attn.py",
     "bench/room_frames.py",

@@ -155,6 +155,7 @@ def test_a_report_says_what_was_understood() -> None:
 
 def test_every_reason_has_a_code_and_a_sentence() -> None:
     for reason, (its_code, sentence) in REASONS.items():
-        error = DepthError(reason)
-        assert (error.code, str(error)) == (its_code, sentence)
+        error = DepthError(reason, limit=7)
+        assert (error.code, str(error)) == (its_code, sentence.format(limit=error.limit))
+        assert "None" not in str(error)
         assert sentence.endswith(".") and len(sentence) < 240

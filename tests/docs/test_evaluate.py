@@ -86,9 +86,9 @@ def test_the_configuration_for_vlmevalkit_is_one_that_the_endpoint_takes() -> No
     assert shown
     config = json.loads(shown[1])
     ours = {"model", "temperature", "max_tokens", "merge", "depth"}
-    asked = [
+    requests = [
         parse_chat(body(chat(**{name: model[name] for name in ours & model.keys()})), Settings()).vqa_request
         for model in config["model"].values()
     ]
-    assert [one.fields.method for one in asked] == [None, "tosa"]
+    assert [one.fields.method for one in requests] == [None, "tosa"]
     assert {model["key"][:3] for model in config["model"].values()} == {"sk-"}

@@ -7,6 +7,7 @@ fifth clients that leave. Every answer is compared with what the same question h
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import os
 import sys
@@ -103,6 +104,7 @@ def soak(
     What is held is measured after `warm_s` and at the end, both times idle.
     """
     report = Report()
+    _fill_pool(served)
     _busy(served, known, warm_s, 0, seed, Report())
     report.before = _held(served)
     _busy(served, known, seconds, requests, seed + 1000, report)
@@ -161,20 +163,31 @@ def _one(served: Live, client: httpx.Client, how: str, known: list[Known], rng: 
                 or "ok"
             )
         case "leave":
-            data = raw_question(one.asked.but(stream=rng.random() < 0.5))
+            data = raw_question(one.request.but(stream=rng.random() < 0.5))
             with served.connect() as connection:
                 connection.sendall(data[: rng.choice((len(data), rng.randrange(len(data))))])
                 time.sleep(rng.uniform(0, 0.1))
             return "ok"
         case "stream":
-            response = one.asked.but(stream=True).post(client, "multipart")
+            response = one.request.but(stream=True).post(client, "multipart")
             said = events_of(response.text)[-1][1] if response.status_code == 200 else response.json()
         case _:
             changes = {"uncached": {"cache": False}, "late": {"timeout_s": 0.02}}.get(how, {})
-            said = one.asked.but(**changes).post(client, "multipart" if how == "form" else "json").json()
+            said = one.request.but(**changes).post(client, "multipart" if how == "form" else "json").json()
     if "error" in said:
         return said["error"]["code"]
     return "ok" if said["answer"] == one.answer else "wrong answer"
+
+
+def _fill_pool(served: Live) -> None:
+    """Start every thread of the decoders' pool: it starts one whenever none is free, however late that is."""
+    number = served.state.settings.decode_threads
+    all_there = threading.Barrier(number)
+    for running in [
+        asyncio.run_coroutine_threadsafe(served.state.engine.decode(all_there.wait, PATIENCE_S), served.loop)
+        for _ in range(number)
+    ]:
+        running.result(PATIENCE_S)
 
 
 def _held(served: Live) -> Held:

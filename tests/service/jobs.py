@@ -12,7 +12,7 @@ from service.timing import StageTimer
 
 @dataclass
 class Waiting:
-    """Somebody who waits until told otherwise."""
+    """A waiter that is active until it is changed."""
 
     is_active: bool = True
     where: str = "queue"
@@ -20,7 +20,7 @@ class Waiting:
 
 @dataclass
 class Toy:
-    """What the batcher looks at: group, images, digest."""
+    """What the batch queue reads: group, images, digest."""
 
     plan: str = "tome"
     images: int = 1

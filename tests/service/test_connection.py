@@ -18,8 +18,10 @@ import pytest
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+import service.api.routes
 import service.api.sse
 import service.server.connection
+from service.api.sse import text_event
 from service.server.connection import Connection
 from tests.loopback import PATIENCE_S, wait_for
 from tests.service.conftest import PLACES, Question
@@ -259,6 +261,8 @@ def test_who_does_not_read_a_stream_loses_the_place(
 
     monkeypatch.setattr(Connection, "connection_made", narrow)
     monkeypatch.setattr(service.api.sse, "LAST_WORDS_S", last_words_s)
+    # The kernel takes 6 KB and more at once, as much as all events: how much depends on the loop's writes.
+    monkeypatch.setattr(service.api.routes, "text_event", lambda piece: text_event(piece + " " * 2000))
     with live(checkpoint) as served, ExitStack() as open_ones:
         for timeout_s in (1, 5, 25):  # until the stream has begun before its deadline
             connection = open_ones.enter_context(closing(socket.socket()))

@@ -136,7 +136,7 @@ def test_a_sentence_arrives_word_for_word(
 def test_a_vaguer_sentence_is_noticed(
     client: TestClient, question: Question, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(translation, "_as_said", lambda error, code: ServiceError(code, field=error.field))
+    monkeypatch.setattr(translation, "_passed_on", lambda error, code: ServiceError(code, field=error.field))
     for error in PLAN_ERRORS:
         with pytest.raises(AssertionError):
             check_word_for_word(client, question, error)

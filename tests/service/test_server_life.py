@@ -213,7 +213,7 @@ def test_a_second_signal_cuts() -> None:
         server.send(signal.SIGTERM)
         code, output = server.end()
         assert isinstance(long.exception(PATIENCE_S), httpx.HTTPError)
-    assert code == 128 + signal.SIGTERM and "1 open requests were cut" in output
+    assert code == 128 + signal.SIGTERM and "1 open requests were aborted" in output
 
 
 def test_what_takes_longer_than_the_time_to_drain_is_cut_and_not_called_a_success() -> None:
@@ -221,7 +221,7 @@ def test_what_takes_longer_than_the_time_to_drain_is_cut_and_not_called_a_succes
         server.send(signal.SIGTERM)
         code, output = server.end()
         assert isinstance(long.exception(PATIENCE_S), httpx.HTTPError)
-    assert code == 1 and "1 open requests were cut" in output
+    assert code == 1 and "1 open requests were aborted" in output
 
 
 def test_asked_while_loading() -> None:

@@ -71,7 +71,7 @@ def test_the_text_form_leaves_out_what_is_not_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ending", "level"),
+    ("outcome", "level"),
     [
         (answered(), "INFO"),
         (refused("bad_image", 422, "decode"), "INFO"),

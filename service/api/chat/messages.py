@@ -1,7 +1,4 @@
-"""The messages of a chat completion as turns of a conversation, and the files they hold, in order.
-
-Decodes no image, and does not know which conversations the model's template can write.
-"""
+"""The messages of a chat completion as turns of a conversation, and the files they hold, in order."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ PARTS = ("text", "image_url", "depth_url")
 
 @dataclass(frozen=True)
 class Conversation:
-    """Hold turns, files in the order of their placeholders, and the last text a user said."""
+    """Hold turns, files in the order of their placeholders, and the text of the last user message."""
 
     turns: tuple[Turn, ...]
     images: tuple[bytes, ...]
@@ -60,7 +57,7 @@ def _turn(raw: object, files: _Files, where: str) -> Turn:
 
 
 def _parts(raw: list[Any], role: Role, files: _Files, where: str) -> Iterator[str | None]:
-    """Yield texts, and None for each picture; files go to `files`."""
+    """Yield texts, and None for each image; the bytes go to `files`."""
     before = None
     for index, part in enumerate(raw):
         at = f"{where}[{index}]"
@@ -115,6 +112,6 @@ def _whole(depths: list[bytes | None]) -> tuple[bytes, ...]:
 
 
 def _question(turns: tuple[Turn, ...]) -> str:
-    """Return the text of the last turn in which a user said something."""
+    """Return the text of the last user turn that has text."""
     texts = (" ".join(filter(None, turn.content)) for turn in reversed(turns) if turn.role == "user")
     return next((text for text in texts if text.strip()), "")

@@ -65,12 +65,12 @@ HARMLESS: Mapping[str, tuple[Any, ...]] = {
     "mm_processor_kwargs": ({},),
     "media_io_kwargs": ({},),
 }
-"""Fields that others answer to and we do not, with the values (besides null) that ask for nothing."""
+"""Fields of OpenAI's API that are not supported, with the values (besides null) that have no effect."""
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """Hold a question with its conversation, and how the answer shall be sent."""
+    """Hold a question with its conversation, and how to send the answer."""
 
     vqa_request: VqaRequest
     stream: bool
@@ -116,7 +116,7 @@ def _model(name: object, settings: Settings) -> str | None:
 
 
 def _refuse_unsupported(raw: Mapping[str, Any]) -> None:
-    """Refuse what would be ignored without a word: other people's options, and ours in the wrong place."""
+    """Refuse fields that would be ignored silently: unsupported ones of OpenAI, or ours misplaced."""
     for name, value in raw.items():
         if name in HARMLESS and value not in HARMLESS[name]:
             raise ServiceError("unsupported_field", field=name)

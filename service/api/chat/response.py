@@ -1,4 +1,4 @@
-"""Answers and models in the shape that clients of OpenAI's API read; what we add stands beside it."""
+"""Answers and models in the format of OpenAI's API, with our own fields added."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ChatStream:
     include_usage: bool
 
     def start(self) -> ChatCompletionChunk:
-        """Return the chunk that says who speaks."""
+        """Return the first chunk, with the role."""
         return self._chunk(Delta(role="assistant", content="", refusal=None))
 
     def text(self, delta: str) -> ChatCompletionChunk:
@@ -54,11 +54,11 @@ class ChatStream:
         return self._chunk(Delta(content=delta))
 
     def end(self, finish_reason: Literal["stop", "length"]) -> ChatCompletionChunk:
-        """Return the chunk that says why the answer ends."""
+        """Return the chunk with the finish reason."""
         return self._chunk(Delta(), finish_reason)
 
     def usage(self, answer: VqaResponse) -> ChatCompletionChunk:
-        """Return the last chunk, without choices: what is said of the making of an answer."""
+        """Return the last chunk: token counts and our own fields, without choices."""
         return ChatCompletionChunk(
             **self._head(), object=CHUNK, choices=[], usage=usage(answer), **_extras(answer)
         )
@@ -107,7 +107,7 @@ def _head(request_id: str, model: ModelUsed, created: int) -> dict[str, Any]:
 
 
 def _extras(answer: VqaResponse) -> dict[str, Any]:
-    """Return the parts of our own answer that go along unchanged."""
+    """Return the fields of our own answer that are copied unchanged."""
     return {
         "merge": answer.merge,
         "depth": answer.depth,

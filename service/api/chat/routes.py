@@ -1,4 +1,4 @@
-"""The addresses below /v1/, as OpenAI's clients know them. Each handler is the order of calls."""
+"""The endpoints below /v1/, compatible with OpenAI's API."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -46,7 +46,7 @@ ModelName = Annotated[str, Path(description="Name of the model.", examples=["roo
     openapi_extra=CHAT_BODY,
 )
 async def chat(request: Request) -> Response:
-    """Answer the last message of a conversation about pictures, as OpenAI's API does."""
+    """Answer the last message of a conversation about images, as OpenAI's API does."""
     state = service_state(request)
     async with AsyncExitStack() as stack:
         context = await stack.enter_async_context(request_scope(request, "/v1/chat/completions"))
@@ -61,7 +61,7 @@ async def chat(request: Request) -> Response:
             return await stream(context, events, _error_chunk(context), stack)
         done = await answer(context, state, job)
         return timed(done, completion(done, int(time())))
-    raise AssertionError("the stack swallows nothing")
+    raise AssertionError("the exit stack suppresses no exception")
 
 
 @router.get("/v1/models", response_model=ServedModels, responses=ERROR_RESPONSES)

@@ -1,4 +1,4 @@
-"""What clients of OpenAI's API get back; response.py makes the values."""
+"""Response models of the endpoints below /v1/; response.py fills them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ChatUsage(Usage):
 
 
 class Extras(ResponseModel):
-    """Hold the parts of our own answer that go along unchanged."""
+    """Hold the fields of our own answer that are copied unchanged."""
 
     merge: MergeDone = described_field("What merging did.")
     depth: DepthUsed | None = described_field(
@@ -39,16 +39,16 @@ class _Head(ResponseModel):
 class AssistantMessage(ResponseModel):
     """Hold the answer."""
 
-    role: Literal["assistant"] = described_field("Who speaks.", "assistant")
+    role: Literal["assistant"] = described_field("Role of the author.", "assistant")
     content: str = described_field("The answer.", "2")
     refusal: None = described_field("Always null: this model refuses nothing.", None)
 
 
 class Choice(ResponseModel):
-    """Hold the only choice there is."""
+    """Hold the one choice."""
 
     index: int = described_field("Always 0.", 0)
-    message: AssistantMessage = described_field("What the model says.")
+    message: AssistantMessage = described_field("The message of the model.")
     logprobs: None = described_field("Always null.", None)
     finish_reason: Literal["stop", "length"] = described_field(
         "length: cut off at max_completion_tokens.", "stop"
@@ -64,20 +64,20 @@ class ChatCompletion(_Head, Extras):
 
 
 class Delta(ResponseModel):
-    """Hold what is new."""
+    """Hold the new part of the message."""
 
     role: Literal["assistant"] | None = described_field(
-        "Who speaks; in the first chunk.", "assistant", default=None
+        "Role of the author, in the first chunk.", "assistant", default=None
     )
     content: str | None = described_field("A piece of the answer.", "2", default=None)
     refusal: None = described_field("Always null; in the first chunk.", None, default=None)
 
 
 class ChunkChoice(ResponseModel):
-    """Hold the only choice there is."""
+    """Hold the one choice."""
 
     index: int = described_field("Always 0.", 0)
-    delta: Delta = described_field("What is new.")
+    delta: Delta = described_field("The new part of the message.")
     logprobs: None = described_field("Always null.", None)
     finish_reason: Literal["stop", "length"] | None = described_field(
         "In the chunk after the last text.", "stop"
@@ -107,7 +107,7 @@ class ChatCompletionChunk(_Head):
 
 
 class ChatErrorDetail(ResponseModel):
-    """Say why a request was refused; `choices` and `limit` only where they help."""
+    """Describe why a request was refused; `choices` and `limit` are optional."""
 
     message: str = described_field("One sentence for people.", "There is no such merging method.")
     type: str = described_field("Kind of the refusal, as OpenAI names it.", "invalid_request_error")
@@ -117,7 +117,7 @@ class ChatErrorDetail(ResponseModel):
     )
     request_id: str = described_field("Name of the request, as in X-Request-ID.", "robot-7.0042")
     choices: list[str] | None = described_field(
-        "What may stand there.", ["none", "tome", "tosa"], default=None
+        "The accepted values.", ["none", "tome", "tosa"], default=None
     )
     limit: int | float | None = described_field("The bound that was passed.", 8, default=None)
 
