@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from asyncio import sleep
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from time import monotonic
@@ -118,14 +119,14 @@ class HttpAnswerer:
                 if lost == LOST_CONNECTIONS:
                     why = str(error) or type(error).__name__
                     raise RunError(f"{self.name} cannot be reached ({why}); {_GO_ON}") from None
-                await asyncio.sleep(0.5 * lost)
+                await sleep(0.5 * lost)
                 continue
             lost = 0
             if response.status_code not in BUSY or _error(response)["code"] == "no_estimator":
                 return response
             if monotonic() - self._last_answer > self._patience_s:
                 raise RunError(f"{self.name} is busy for too long: {_error_line(response)}; {_GO_ON}")
-            await asyncio.sleep(_pause_s(response))
+            await sleep(_pause_s(response))
 
 
 def _error(response: httpx.Response) -> dict[str, Any]:
