@@ -72,7 +72,7 @@ def measure(models: Models, settings: Settings, rounds: int) -> list[dict[str, A
         for timing, (_, _, request) in zip(timings, questions, strict=True):
             timer = StageTimer(time.thread_time)
             prepare(models, request, settings, timer)
-            timing.append(timer.timings_ms().model_dump())
+            timing.append(dict(timer.timings_ms()))
     return [
         {
             "method": method,

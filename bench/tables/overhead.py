@@ -46,14 +46,14 @@ def _row(run: Run, found: Mapping[tuple[Any, ...], Run]) -> list[str]:
 
 
 def _bar(run: Run, plain: Run | None) -> str:
-    """Say what the median may be at most, and whether it is."""
+    """Say what the median of client time minus `timings_ms.total` may be at most, and whether it is."""
     if run["body_bytes"] == FRAME_BYTES:
         limit = FRAME_MS
     elif plain is None:
         return ""
     else:
         limit = PLAIN_RATIO * plain["transport_ms"]["median"] + PLAIN_MS
-    is_held = run["transport_ms"]["median"] <= limit
+    is_held = run["unseen_ms"]["median"] <= limit
     return f"{limit:.1f}, {'held' if is_held else 'missed'}"
 
 
