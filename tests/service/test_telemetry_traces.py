@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -25,6 +26,16 @@ from tests.service.outcomes import TIMINGS, answer, answered, refused
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
+
+
+@pytest.fixture(autouse=True)
+def no_sender_left() -> Iterator[None]:
+    """Wait for a closed sender: its retries draw from `random`, which Hypothesis watches in other tests."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name == "last traces":
+            thread.join(60)
+            assert not thread.is_alive()
 
 
 @pytest.fixture
