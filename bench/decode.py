@@ -15,7 +15,6 @@ import platform
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from evals.environment import package_version
 from evals.machine import write_result
 from service.pipeline.models import Models, load_models
 from service.pipeline.prepare import prepare
@@ -92,14 +92,7 @@ def frames() -> list[tuple[str, tuple[bytes, bytes]]]:
 
 def versions() -> dict[str, str | None]:
     """Return the versions that decide the speed; None for packages that an older checkout does not need."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    return {"python": platform.python_version(), **{name: package_version(name) for name in PACKAGES}}
 
 
 def _question(method: str, rgb: bytes, depth: bytes) -> VqaRequest:

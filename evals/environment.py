@@ -52,7 +52,7 @@ def describe_environment() -> Environment:
         "cpu": processor(),
         "cores": os.cpu_count(),
         "torch_threads": _torch_threads(),
-        **{name: _version(name) for name in PACKAGES},
+        **{name: package_version(name) for name in PACKAGES},
     }
 
 
@@ -96,7 +96,8 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """Return the installed version of a package, None if it is absent."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -9,7 +9,6 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from bench.load.serving import ROOT, serving
 from bench.overhead import proxy
 from bench.overhead.clients import CLIENTS
 from bench.overhead.measure import Cell, measure
+from evals.environment import package_version
 from evals.machine import write_result
 
 RESULT = ROOT / "bench" / "results" / "overhead.json"
@@ -44,7 +44,7 @@ def main() -> None:
                 cell = Cell(server, loop, via, client, size)
                 runs.append(measure(cell, urls[server, via], given.requests))
                 print(*vars(cell).values(), runs[-1]["transport_ms"], runs[-1]["unseen_ms"], flush=True)
-    versions = {**{name: _version(name) for name in PACKAGES}, "haproxy": proxy.version()}
+    versions = {**{name: package_version(name) for name in PACKAGES}, "haproxy": proxy.version()}
     write_result(given.out, {"requests": given.requests, "versions": versions, "runs": runs})
 
 
@@ -67,13 +67,6 @@ def servers(loop: str, before: Path | None) -> Iterator[dict[tuple[str, str], st
 def command(loop: str, tree: Path, *words: str) -> Sequence[str]:
     """Return the command that runs a module of a checkout on this event loop."""
     return [sys.executable, str(LAUNCH), loop, str(tree), *words]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 if __name__ == "__main__":
