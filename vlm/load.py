@@ -19,8 +19,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from checkpoints import CheckpointReader, available_device, three
 from tosa import EncoderShape
+from vlm.checkpoint_files import CheckpointReader, available_device, three
 from vlm.model import ImageSettings, Vlm, VlmError
 from vlm.prompt import prompt_ids
 from vlm.vision import encoder_shape

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.tables import ablations, code, commands, comparison, http, large, measured, observe, overhead
 from bench.tables.markdown import ROOT
-from checkpoints import MANIFEST, write_manifest
+from vlm.checkpoint_files import MANIFEST, write_manifest
 
 DOCUMENTS = (
     "README.md",

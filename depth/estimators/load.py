@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, AutoModelForDepthEstimation, PreTrainedConfig, PreTrainedModel
 
-from checkpoints import CheckpointReader, available_device, three
 from depth.estimate import EstimatorError, estimate
 from depth.estimators.families import FAMILIES, REFUSED, Family
 from depth.estimators.licence import licence_of, read_card, why_non_commercial
 from depth.estimators.model import LoadedEstimator
 from depth.estimators.preprocess import ImageSettings
+from vlm.checkpoint_files import CheckpointReader, available_device, three
 
 EMBEDDED = {"room-depth-tiny": Path(__file__).parent.parent / "checkpoints" / "room-depth-tiny"}
 READER = CheckpointReader(EMBEDDED, ("*.json", "README.md"), EstimatorError)

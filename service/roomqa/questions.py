@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from evals.rooms.render import Frame, rays
-from evals.rooms.scene import CAMERA_HEIGHT_M, COLOURS, SHAPES, Scene, Thing
+from service.roomqa.render import Frame, rays
+from service.roomqa.scene import CAMERA_HEIGHT_M, COLOURS, SHAPES, Scene, Thing
 
 VISIBLE_SHARE = 0.003  # a thing counts from this share of the frame's pixels on
 GLIMPSE_SHARE = 0.0003  # between the two it is ambiguous, and no question depends on it

@@ -3,8 +3,8 @@
 Only safetensors weights are loaded; no code of a checkpoint is executed.
 """
 
-from checkpoints.files import CheckpointReader, available_device, three, weights_hash
-from checkpoints.manifest import MANIFEST, ManifestError, write_manifest
+from vlm.checkpoint_files.files import CheckpointReader, available_device, three, weights_hash
+from vlm.checkpoint_files.manifest import MANIFEST, ManifestError, write_manifest
 
 __all__ = [
     "MANIFEST",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from evals.rooms.scene import DOOR_THICKNESS_M
+from service.roomqa.scene import DOOR_THICKNESS_M
 
 Array = NDArray[np.floating]
 Hit = tuple[Array, Array]

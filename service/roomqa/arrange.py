@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from evals.rooms.scene import (
+from service.roomqa.scene import (
     COLOURS,
     DOOR_THICKNESS_M,
     FARTHEST_M,

@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
-from checkpoints.manifest import (
+from vlm.checkpoint_files.manifest import (
     MANIFEST,
     ManifestError,
     digest_of,

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from evals.rooms.arrange import make_scene
-from evals.rooms.questions import questions
-from evals.rooms.render import render
-from evals.rooms.scene import CAMERA_HEIGHT_M, FOCAL
+from service.roomqa.arrange import make_scene
+from service.roomqa.questions import questions
+from service.roomqa.render import render
+from service.roomqa.scene import CAMERA_HEIGHT_M, FOCAL
 
 MM_PER_M = 1000
 

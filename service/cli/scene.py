@@ -1,4 +1,4 @@
-"""`tosa-vqa scene`: write a synthetic room, as a command that the command line finds by its entry point."""
+"""`tosa-vqa scene`: write a synthetic room that the embedded models know."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def scene(seed: int, out: Path) -> None:
 
     The files are rgb.png, depth.png (16-bit, millimetres) and scene.json.
     """
-    from evals.rooms.export import write_scene
+    from service.roomqa.export import write_scene
 
     try:
         write_scene(seed, out)

@@ -12,8 +12,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from evals.rooms.scene import CAMERA_HEIGHT_M, COLOURS, FOCAL, HORIZON, Pattern, Scene, Thing
-from evals.rooms.shapes import INTERSECT
+from service.roomqa.scene import CAMERA_HEIGHT_M, COLOURS, FOCAL, HORIZON, Pattern, Scene, Thing
+from service.roomqa.shapes import INTERSECT
 
 FLOOR, WALL, CEILING = -3, -2, -1
 AMBIENT = 0.45
