@@ -1,5 +1,14 @@
 """Scene depth: decode depth files, and reduce a map to one small integer per patch."""
 
+from importlib.util import find_spec
+
+_NEEDED = ("cachetools", "isal", "numpy", "PIL", "simplejpeg")
+_missing = [name for name in _NEEDED if find_spec(name) is None]
+if _missing:  # said once and here, before something deep inside fails
+    raise ModuleNotFoundError(
+        f"depth needs {', '.join(_missing)}: pip install 'tosa-vqa[depth]'", name=_missing[0]
+    )
+
 from depth.codes import check_alignment, depth_codes
 from depth.decode import read_depth
 from depth.depth_format import Assumption

@@ -5,6 +5,15 @@ Every function takes the loaded `Vlm` and values, and returns a value; nothing i
 model serves any number of threads with different plans. Depth arrives as ready-made spatial tokens.
 """
 
+from importlib.util import find_spec
+
+_NEEDED = ("huggingface_hub", "numpy", "PIL", "safetensors", "torchvision", "transformers")
+_missing = [name for name in _NEEDED if find_spec(name) is None]
+if _missing:  # said once and here, before something deep inside fails
+    raise ModuleNotFoundError(
+        f"vlm needs {', '.join(_missing)}: pip install 'tosa-vqa[vlm]'", name=_missing[0]
+    )
+
 from vlm.adapters import Block, ViTAdapter, adapt
 from vlm.decoding import Decoding, FinishReason, GeneratedSequence, require_room
 from vlm.detokenize import IncrementalDetokenizer
