@@ -6,17 +6,19 @@ Nothing in this package writes to the model after loading.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
-from transformers import (
-    LlavaOnevisionForConditionalGeneration,
-    PreTrainedConfig,
-    PreTrainedTokenizerFast,
-    SiglipVisionModel,
-)
 
 from tosa import EncoderShape
+
+if TYPE_CHECKING:
+    from transformers import (
+        LlavaOnevisionForConditionalGeneration,
+        PreTrainedConfig,
+        PreTrainedTokenizerFast,
+        SiglipVisionModel,
+    )
 
 
 class VlmError(Exception):
@@ -91,7 +93,7 @@ class Vlm:
 
     @property
     def text_config(self) -> PreTrainedConfig:
-        return cast(PreTrainedConfig, self.model.config.text_config)
+        return cast("PreTrainedConfig", self.model.config.text_config)
 
     @property
     def max_tokens(self) -> int:

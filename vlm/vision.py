@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
-from transformers import LlavaOnevisionConfig, PreTrainedConfig
 
 from tosa import (
     METHODS,
@@ -26,6 +25,9 @@ from tosa import (
 from vlm.adapters import ViTAdapter, adapt
 from vlm.adapters.adapter import count_layers
 from vlm.model import VlmError
+
+if TYPE_CHECKING:
+    from transformers import LlavaOnevisionConfig, PreTrainedConfig
 
 
 def encode(
@@ -110,7 +112,7 @@ def feature_map(
 
 def encoder_shape(config: LlavaOnevisionConfig) -> EncoderShape:
     """Describe the layers of the SigLIP tower that run, as `vision_feature_layer` selects them."""
-    vision, selected = cast(PreTrainedConfig, config.vision_config), config.vision_feature_layer
+    vision, selected = cast("PreTrainedConfig", config.vision_config), config.vision_feature_layer
     if not isinstance(selected, int):
         raise VlmError("unsupported_model", "visual features of several layers (a list) are not supported")
     side = vision.image_size // vision.patch_size

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 
 import depth.estimators.load
-import vlm.checkpoint_files.files
 import vlm.load
 from depth.estimate import EstimatorError
 from depth.estimators import load_depth_estimator
@@ -209,7 +209,7 @@ def hub(kind: Kind, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     folder.rename(blobs)
     for blob in blobs.iterdir():
         (snapshot / blob.name).symlink_to(os.path.relpath(blob, snapshot))
-    monkeypatch.setattr(vlm.checkpoint_files.files, "snapshot_download", lambda *_, **__: str(snapshot))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(snapshot))
     return snapshot
 
 

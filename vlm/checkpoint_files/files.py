@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
 from vlm.checkpoint_files.manifest import (
     MANIFEST,
@@ -151,6 +149,9 @@ class CheckpointReader:
 
     def _download(self, source: str, patterns: str | list[str], revision: str | None = None) -> Path:
         """Fetch files of a hub id into the ordinary cache; the folder's name is the commit."""
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
         try:
             return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
         except (RepositoryNotFoundError, HFValidationError) as error:
