@@ -213,7 +213,7 @@ class AskFields(DepthFields):
 
     def generation_params(self) -> GenerationParams:
         """Return how the answer is to be decoded."""
-        from vlm import GenerationParams  # and transformers with it, which inspecting depth does not need
+        from vlm import GenerationParams  # and all of vlm with it, which inspecting depth does not need
 
         return GenerationParams(self.max_new_tokens, self.temperature, self.top_p, self.seed)
 
