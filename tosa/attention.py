@@ -10,12 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, size: Tensor | None = None) -> Tensor:
-    """Attend with log(size) added on the key axis: softmax(q k^T / sqrt(D) + log size) v.
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, size: Tensor | None = None, bias: Tensor | None = None
+) -> Tensor:
+    """Attend with log(size) added on the key axis: softmax(q k^T / sqrt(D) + bias + log size) v.
 
-    q, k, v [B, H, N, D]; size [B, N] or None for plain attention; returns [B, H, N, D].
+    q, k, v [B, H, N, D]; size [B, N] or None for plain attention; bias [B or 1, H, N, N], such as one of
+    relative positions, or None; returns [B, H, N, D].
     """
     mask = None if size is None else size.log().to(q.dtype)[:, None, None, :]
+    if bias is not None:
+        mask = bias if mask is None else bias + mask
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 

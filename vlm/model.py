@@ -25,7 +25,7 @@ class VlmError(Exception):
     `code` is stable and machine readable: model_not_found, unsupported_model, unsupported_tower,
     no_safetensors, broken_checkpoint, device_unavailable, prompt_too_long, invalid_generation,
     unsupported_turns, non_finite, wrong_image_size, wrong_plan, wrong_feature_layer, missing_spatial,
-    wrong_spatial.
+    wrong_spatial, unsupported_hook, no_head, already_patched, patched_elsewhere, unsupported_argument.
     `rows`: of several prompts given together, the indices of those it is about. `field` is the parameter at
     fault and `limit` the bound that was passed, where there are any. Only the sentences of
     prompt_too_long, invalid_generation and unsupported_turns are free of names and paths.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 from torch import Tensor
@@ -18,13 +19,15 @@ from tosa import (
     MergeMethod,
     MergePlan,
     MergeSpec,
+    MergeStep,
     Tokens,
     make_plan,
     raster_order,
     recover,
 )
-from vlm.adapters import ViTAdapter, adapt
+from vlm.adapters import Block, ViTAdapter, adapt
 from vlm.adapters.adapter import count_layers
+from vlm.adapters.hooks import call, require_untouched
 from vlm.model import VlmError
 
 
@@ -52,6 +55,7 @@ def encode(
     """
     if not isinstance(adapter, ViTAdapter):
         adapter = adapt(adapter, image_size=(pixel_values.shape[-2], pixel_values.shape[-1]))
+    require_untouched(adapter.passed_by)
     _require_fit(adapter, plan)
     _require_spatial(adapter, plan, len(pixel_values), spatial)
     method = method or METHODS[plan.method]
@@ -62,15 +66,45 @@ def encode(
             between_layers()
         if step is not None and method.site == "before_block":
             tokens = method.merge(tokens, tokens.x, step)
-        size = tokens.size if plan.prop_attn and tokens.is_weighted else None
-        attended, keys = block.attend(block.norm1(tokens.x), tokens, size)
-        tokens = replace(tokens, x=tokens.x + attended)
-        if step is not None and method.site == "before_mlp":
-            tokens = method.merge(tokens, keys.mean(dim=1), step)
-        tokens = replace(tokens, x=tokens.x + block.mlp(block.norm2(tokens.x)))
+        tokens = _run_layer(block, tokens, step, method, plan.prop_attn)
         if trace is not None:
             trace.append(tokens)
     return raster_order(tokens) if plan.order == "raster" else tokens
+
+
+def _run_layer(
+    block: Block, tokens: Tokens, step: MergeStep | None, method: MergeMethod, prop_attn: bool
+) -> Tokens:
+    """Run one layer on x, with the hooks of the library's own layer around it."""
+    forward = partial(_run_parts, block, tokens, step, method, prop_attn)
+    site = block.layer
+    if site is None:
+        return forward(tokens.x)[1]
+    if not site.on_grid:
+        x, left = call(site, forward, tokens.x)
+        return left if x is left.x else replace(left, x=x)
+    grid = tokens.grid
+    assert grid is not None, "this layer needs tokens on a grid"
+
+    def on_grid(x: Tensor) -> tuple[Tensor, Tokens]:
+        left = forward(x.flatten(1, 2))[1]
+        return left.x.unflatten(1, grid), left
+
+    x, left = call(site, on_grid, tokens.x.unflatten(1, grid))
+    return replace(left, x=x.flatten(1, 2))
+
+
+def _run_parts(
+    block: Block, tokens: Tokens, step: MergeStep | None, method: MergeMethod, prop_attn: bool, x: Tensor
+) -> tuple[Tensor, Tokens]:
+    """Run the four parts of a layer on x, and merge between its branches; return x and the tokens."""
+    size = tokens.size if prop_attn and tokens.is_weighted else None
+    attended, keys = block.attend(block.norm1(x), tokens, size)
+    tokens = replace(tokens, x=x + attended)
+    if step is not None and method.site == "before_mlp":
+        tokens = method.merge(tokens, keys.mean(dim=1), step)
+    tokens = replace(tokens, x=tokens.x + block.mlp(block.norm2(tokens.x)))
+    return tokens.x, tokens
 
 
 def tosa_encode(
@@ -140,7 +174,7 @@ def _start(adapter: ViTAdapter, pixel_values: Tensor, spatial: Tensor | None, tr
         spatial,
         window=shape.window,
         track_source=track_source,
-        track_position=shape.rotary,
+        track_position=shape.rotary or shape.relative,
     )
 
 
@@ -161,7 +195,8 @@ def _require_spatial(adapter: ViTAdapter, plan: MergePlan, batch: int, spatial: 
 def _require_fit(adapter: ViTAdapter, plan: MergePlan) -> None:
     """Refuse a plan made for another encoder; names, widths and the number of layers left over may differ."""
     ours, theirs = (
-        (s.grid, s.num_prefix, s.window, s.rotary, s.requires_grid) for s in (adapter.shape, plan.shape)
+        (s.grid, s.num_prefix, s.window, s.rotary, s.relative, s.requires_grid)
+        for s in (adapter.shape, plan.shape)
     )
     if ours != theirs or len(plan.steps) > len(adapter.blocks):
         message = f"the plan was made for {plan.shape}, which does not fit {adapter.shape}"

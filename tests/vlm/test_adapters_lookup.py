@@ -111,9 +111,9 @@ def test_gated_attention_is_part_of_the_chain(kind: type[Any]) -> None:
 
 
 def test_a_model_of_transformers_does_not_import_timm(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("timm_vit", "eva", "sam", "rotary"):
+    for name in ("timm_vit", "eva", "sam", "rotary", "timm_beit", "naflex"):
         monkeypatch.setitem(sys.modules, f"vlm.adapters.{name}", None)  # importing it now fails
-    for name in ("siglip", "siglip2", "clip"):
+    for name in ("siglip", "siglip2", "clip", *(name for name in FAMILIES if name.startswith("hf"))):
         adapt(tiny(name))
     with pytest.raises(ImportError):
         adapt(tiny("deit"))
@@ -124,7 +124,7 @@ def test_only_the_adapters_for_timm_import_it() -> None:
     users = {
         file.name for file in files for name, _ in imports(ast.parse(file.read_text())) if name == "timm"
     }
-    assert users == {"timm_vit.py", "eva.py", "sam.py", "rotary.py"}
+    assert users == {"timm_vit.py", "eva.py", "sam.py", "rotary.py", "timm_beit.py", "naflex.py"}
 
 
 def test_adapting_is_cheap_enough_for_every_call() -> None:
@@ -278,7 +278,7 @@ def test_two_lines_are_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"grid": (6, 5)}, {"num_prefix": 0}, {"rotary": True}, {"window": (3, 3)}]
+    "change", [{"grid": (6, 5)}, {"num_prefix": 0}, {"rotary": True}, {"relative": True}, {"window": (3, 3)}]
 )
 def test_a_plan_for_another_encoder_is_refused(change: dict[str, Any]) -> None:
     adapter = adapter_for("deit")

@@ -1,15 +1,21 @@
-"""The parts that vision transformers of timm share: input sizes, fused projections, gated MLP widths.
+"""The parts that vision transformers of timm share: input sizes, fused projections, gated MLP widths, hooks.
 
 timm is not imported; the functions read modules that they are given.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from vlm.adapters.adapter import Grid, TensorMap, join_heads, unsupported, wrong_size
+from vlm.adapters.adapter import Grid, TensorMap, join_heads, same, unsupported, wrong_size
+from vlm.adapters.hooks import MODEL, PassedBy, Replaced
+
+MASKS = {"attn_mask": None, "is_causal": False}  # what timm passes to layers and attention, beside tokens
 
 
 def input_grid(model: Any, image_size: tuple[int, int] | None, dynamic: bool) -> Grid:
@@ -44,8 +50,30 @@ def require_same_forward(model: Any, base: type[Any]) -> None:
     name = type(model).__name__
     if type(model).forward_features is not base.forward_features:
         raise unsupported(name, f"it has its own forward_features, unlike {base.__name__}")
-    if model.training and getattr(model.patch_drop, "prob", 0.0) > 0:
+    if model.training and getattr(getattr(model, "patch_drop", None), "prob", 0.0) > 0:
         raise unsupported(name, "patch dropout is on while training")
+
+
+def passed_by(model: Any) -> tuple[PassedBy, ...]:
+    """Name what the loop never calls: the model, what holds its blocks, dropout of attention weights."""
+    drops = [
+        PassedBy(block.attn.attn_drop, f"blocks.{i}.attn.attn_drop") for i, block in enumerate(model.blocks)
+    ]
+    return (
+        PassedBy(model, MODEL, ("forward", "forward_features")),
+        PassedBy(model.blocks, "blocks"),
+        *drops,
+    )
+
+
+def layer_site(layer: Any, index: int) -> Replaced:
+    """Name a layer for its hooks."""
+    return Replaced(layer, f"blocks.{index}")
+
+
+def attention_site(layer: Any, index: int) -> Replaced:
+    """Name the attention of a layer for its hooks; it gets masks that are None."""
+    return Replaced(layer.attn, f"blocks.{index}.attn", kwargs=MASKS)
 
 
 def split_qkv(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,12 +82,27 @@ def split_qkv(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, v
 
 
+def fused_qkv(module: Any, x: Tensor) -> Tensor:
+    """Project with the biases that EVA and BEiT keep apart (their keys have a fixed bias of zero)."""
+    if getattr(module, "q_bias", None) is None:
+        return module.qkv(x)
+    bias = torch.cat((module.q_bias, module.k_bias, module.v_bias))
+    if module.qkv_bias_separate:
+        return module.qkv(x) + bias
+    return F.linear(x, module.qkv.weight, bias)
+
+
 def project(module: Any, attended: Tensor, x: Tensor) -> Tensor:
     """Finish attention [B, heads, N, D] -> [B, N, C]: scale norm, gate computed from x, projection."""
     joined = module.norm(join_heads(attended))
     if module.gate is not None:
         joined = joined * module.gate(x).sigmoid()
     return module.proj_drop(module.proj(joined))
+
+
+def scale(gamma: Tensor | None) -> TensorMap:
+    """Return LayerScale by a bare parameter, or nothing."""
+    return same if gamma is None else partial(torch.mul, gamma)
 
 
 def mlp_branch(mlp: TensorMap, scale: TensorMap, drop_path: TensorMap, x: Tensor) -> Tensor:
