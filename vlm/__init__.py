@@ -6,14 +6,17 @@ model serves any number of threads with different plans. Depth arrives as ready-
 """
 
 from vlm.adapters import Block, ViTAdapter, adapt
+from vlm.classify import classify
 from vlm.decoding import Decoding, FinishReason, GeneratedSequence, require_room
 from vlm.detokenize import IncrementalDetokenizer
 from vlm.generate import Generation, features, generate
 from vlm.load import load_shape, load_vlm
 from vlm.model import ImageSettings, Vlm, VlmError, synchronize
+from vlm.patch import Patch, patch
 from vlm.preprocess import pixel_values
 from vlm.prompt import Role, Turn, answer_text, chat_ids, prompt_ids
 from vlm.sampling import GenerationParams
+from vlm.throughput import Throughput, benchmark
 from vlm.vision import encode, encoder_shape, feature_map, tosa_encode
 
 __all__ = [
@@ -25,14 +28,18 @@ __all__ = [
     "GenerationParams",
     "ImageSettings",
     "IncrementalDetokenizer",
+    "Patch",
     "Role",
+    "Throughput",
     "Turn",
     "ViTAdapter",
     "Vlm",
     "VlmError",
     "adapt",
     "answer_text",
+    "benchmark",
     "chat_ids",
+    "classify",
     "encode",
     "encoder_shape",
     "feature_map",
@@ -40,6 +47,7 @@ __all__ = [
     "generate",
     "load_shape",
     "load_vlm",
+    "patch",
     "pixel_values",
     "prompt_ids",
     "require_room",
