@@ -423,7 +423,10 @@ def test_the_widths_count_the_multiplications_of_the_mlp(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "method"),
-    [("siglip", "tome"), ("dinov3", "tome"), ("dinov3", "cubist"), ("sam, cut windows", "cubist")],
+    [
+        *(("siglip", "tome"), ("dinov3", "tome"), ("dinov3", "cubist"), ("sam, cut windows", "cubist")),
+        *(("hf dinov3", "tome"), ("hf beit", "tome"), ("timm beit", "cubist"), ("naflex axial", "tome")),
+    ],
 )
 @torch.inference_mode()
 def test_the_loop_compiles_as_one_graph(name: str, method: str) -> None:

@@ -6,6 +6,7 @@ they keep (`vlm.adapters.relative`), with methods that keep a grid too. The clas
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -30,7 +31,7 @@ def adapt_beit(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
     relative = config.use_relative_position_bias or config.use_shared_relative_position_bias
     layers = hugging_face.named_layers(model)
     return ViTAdapter(
-        shape=hugging_face.shape(model, grid, 1, relative=relative),
+        shape=replace(hugging_face.shape(model, grid, 1), relative=relative),
         embed=partial(_embed, model, grid, patch),
         blocks=tuple(_block(layer, name, model.shared_position_bias, grid) for name, layer in layers),
         finish=model.layernorm,
@@ -79,5 +80,7 @@ def _entry_bias(biases: tuple[Any, ...], grid: Grid) -> Tensor:
 
 
 def _sum_of(biases: tuple[Any, ...], grid: Grid) -> Tensor:
-    first, *others = (each(grid)[0] for each in biases)
-    return sum(others, start=first)
+    total, *others = (each(grid)[0] for each in biases)
+    for bias in others:
+        total = total + bias
+    return total

@@ -6,7 +6,7 @@ over the smaller grid, from -1 to 1 as over the whole one, as CubistMerge does i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -69,8 +69,9 @@ def adapt_dinov3(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
     places = Places(model.rope_embeddings, hugging_face.whole_patches(model, size, patch), patch)
     layers = hugging_face.named_layers(model)
     mlp_size = hugging_face.mlp_size(layers[0][1].mlp, config.hidden_size)
+    shape = hugging_face.shape(model, places.grid, 1 + config.num_register_tokens, mlp_size)
     return ViTAdapter(
-        shape=hugging_face.shape(model, places.grid, 1 + config.num_register_tokens, mlp_size, rotary=True),
+        shape=replace(shape, rotary=True),
         embed=partial(_embed, model, places),
         blocks=tuple(_block(layer, name, places) for name, layer in layers),
         finish=model.norm,

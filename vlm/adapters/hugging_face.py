@@ -127,9 +127,7 @@ def branch(tail: tuple[TensorMap, ...], x: Tensor) -> Tensor:
     return x
 
 
-def shape(
-    model: Any, grid: Grid, num_prefix: int = 0, mlp_size: int | None = None, **places: bool
-) -> EncoderShape:
+def shape(model: Any, grid: Grid, num_prefix: int = 0, mlp_size: int | None = None) -> EncoderShape:
     """Describe a model; mlp_size: the width of its MLPs where config.intermediate_size is not it."""
     config = model.config
     return EncoderShape(
@@ -139,7 +137,6 @@ def shape(
         hidden_size=config.hidden_size,
         mlp_size=mlp_size or config.intermediate_size,
         name=type(model).__name__,
-        **places,
     )
 
 
