@@ -334,3 +334,25 @@ def test_a_layer_of_somebody_else_is_refused() -> None:
     with pytest.raises(VlmError, match=r"layers\.1\.attention") as error:
         adapt(model)
     assert error.value.code == "unsupported_tower"
+
+
+@pytest.mark.parametrize("name", ["deit", "siglip", "hf beit"])
+@torch.inference_mode()
+def test_hooks_compile_into_the_one_graph(name: str) -> None:
+    """Those of transformers too, which it leaves on a model that was asked for hidden states."""
+    torch.compiler.reset()
+    with torch.inference_mode(False), torch.no_grad():
+        model = FAMILIES[name].build().eval()
+        if name != "deit":
+            model(pixels_for(name), output_hidden_states=True)
+    adapter, pixels = adapt(model), pixels_for(name)
+    plan = make_plan(HALF, adapter.shape)
+    plain = encode(adapter, pixels, plan).x
+    layers_of(model)[1].register_forward_hook(after)
+
+    def run(pixels: Tensor) -> Tensor:
+        return encode(adapter, pixels, plan).x
+
+    compiled = torch.compile(run, backend="eager", fullgraph=True)(pixels)
+    torch.testing.assert_close(compiled, run(pixels), rtol=0, atol=1e-5)
+    assert not torch.allclose(compiled, plain, atol=1e-3)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -74,7 +73,7 @@ def attention_site(
 ) -> Replaced:
     """Name the attention of a layer for its hooks; it returns its output and, where asked, its weights."""
     _require_own_class(module, name)
-    return Replaced(module, name, rest, kwargs, wrap=with_no_weights, unwrap=itemgetter(0))
+    return Replaced(module, name, rest, kwargs, wrap=with_no_weights, unwrap=without_weights)
 
 
 def _named_site(module: Any, name: str) -> Replaced:
@@ -90,6 +89,11 @@ def _require_own_class(module: Any, name: str) -> None:
 def with_no_weights(attended: Tensor) -> tuple[Tensor, None]:
     """Return what attention returns when nobody asks for its weights."""
     return attended, None
+
+
+def without_weights(output: tuple[Tensor, Any]) -> Tensor:
+    """Take the output of attention from what it returns."""
+    return output[0]
 
 
 def attend(
