@@ -17,6 +17,7 @@ from torch.nn.modules import module as torch_module
 
 from vlm.model import VlmError
 
+MODEL = "the model"  # the name of the whole one in messages
 _Extra = TypeVar("_Extra")
 # The hooks of all modules: torch fills these tables, and never replaces them.
 _BEFORE = torch_module._global_forward_pre_hooks
@@ -57,15 +58,19 @@ class Replaced:
 
     def read(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], x: Tensor) -> Tensor:
         """Take x out of the arguments as hooks left them; everything else must be as it was."""
-        rest, others = args, dict(kwargs)
-        given = others.pop(self.keyword, None) if self.keyword else args[0] if args else None
-        rest = args if self.keyword else args[1:]
-        kept = len(rest) == len(self.rest) and all(map(is_, rest, self.rest))
-        if not kept or others.keys() != self.kwargs.keys() or not _alike(given, x):
+        others = dict(kwargs)
+        if self.keyword is None:
+            given, rest = args[0] if args else None, args[1:]
+        else:
+            given, rest = others.pop(self.keyword, None), args
+        untouched = (
+            len(rest) == len(self.rest)
+            and all(map(is_, rest, self.rest))
+            and others.keys() == self.kwargs.keys()
+            and all(others[key] is value for key, value in self.kwargs.items())
+        )
+        if not untouched or not isinstance(given, Tensor) or given.shape != x.shape:
             raise _refused(self.name, "a hook that changes other arguments or the shape of its tokens")
-        if not all(others[key] is value for key, value in self.kwargs.items()):
-            raise _refused(self.name, "a hook that changes other arguments than its tokens")
-        assert isinstance(given, Tensor)
         return given
 
 
@@ -137,13 +142,9 @@ def _between_hooks(
             changed = hook(module, args, result)
         result = result if changed is None else changed
     left = site.unwrap(result)
-    if not _alike(left, output):
+    if not isinstance(left, Tensor) or left.shape != output.shape:
         raise _refused(site.name, "a hook that changes the shape of its output")
     return left, extra
-
-
-def _alike(given: object, x: Tensor) -> bool:
-    return isinstance(given, Tensor) and given.shape == x.shape
 
 
 def require_own_methods(each: PassedBy | Replaced) -> None:
@@ -153,9 +154,6 @@ def require_own_methods(each: PassedBy | Replaced) -> None:
         if method in each.module.__dict__:
             remedy = f"delete it (del {'model' if name == MODEL else name}.{method})"
             raise _refused(name, f"a {method} of its own, set on the instance", remedy)
-
-
-MODEL = "the model"
 
 
 def _refused(name: str, what: str, remedy: str = "change x or the output instead, or remove it") -> VlmError:
