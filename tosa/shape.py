@@ -13,7 +13,6 @@ class EncoderShape:
 
     window: (rows, columns) of its attention windows on that grid, None where attention is global;
     global_layers: the layers that ignore the windows. rotary: positions are rotated into queries and keys.
-    relative: attention has a bias for how two patches stand to each other, so that tokens keep a place.
     requires_grid: it cannot run once the grid is gone. name: what error messages call it.
     """
 
@@ -27,7 +26,6 @@ class EncoderShape:
     global_layers: tuple[int, ...] = ()
     rotary: bool = False
     requires_grid: bool = False
-    relative: bool = False
 
     @property
     def patches(self) -> int:

@@ -174,7 +174,7 @@ def _start(adapter: ViTAdapter, pixel_values: Tensor, spatial: Tensor | None, tr
         spatial,
         window=shape.window,
         track_source=track_source,
-        track_position=shape.rotary or shape.relative,
+        track_position=shape.rotary or adapter.relative,
     )
 
 
@@ -195,8 +195,7 @@ def _require_spatial(adapter: ViTAdapter, plan: MergePlan, batch: int, spatial: 
 def _require_fit(adapter: ViTAdapter, plan: MergePlan) -> None:
     """Refuse a plan made for another encoder; names, widths and the number of layers left over may differ."""
     ours, theirs = (
-        (s.grid, s.num_prefix, s.window, s.rotary, s.relative, s.requires_grid)
-        for s in (adapter.shape, plan.shape)
+        (s.grid, s.num_prefix, s.window, s.rotary, s.requires_grid) for s in (adapter.shape, plan.shape)
     )
     if ours != theirs or len(plan.steps) > len(adapter.blocks):
         message = f"the plan was made for {plan.shape}, which does not fit {adapter.shape}"

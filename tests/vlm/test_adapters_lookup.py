@@ -323,7 +323,7 @@ def test_two_lines_are_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"grid": (6, 5)}, {"num_prefix": 0}, {"rotary": True}, {"relative": True}, {"window": (3, 3)}]
+    "change", [{"grid": (6, 5)}, {"num_prefix": 0}, {"rotary": True}, {"window": (3, 3)}]
 )
 def test_a_plan_for_another_encoder_is_refused(change: dict[str, Any]) -> None:
     adapter = adapter_for("deit")

@@ -12,7 +12,7 @@ from tosa import METHODS, MergeSpec, Tokens, make_plan
 from vlm import adapt, encode, tosa_encode
 from vlm.adapters.relative import bias_between
 
-RELATIVE = [name for name in FAMILIES if adapt(tiny(name)).shape.relative]
+RELATIVE = [name for name in FAMILIES if adapt(tiny(name)).relative]
 MERGING = [name for name, method in METHODS.items() if method.merges]
 
 

@@ -46,6 +46,7 @@ class ViTAdapter:
     finish: the norm behind the last layer, token by token, as the library's own forward features have it;
         nothing where later layers are left out.
     neck: what follows on the full grid, [B, C, rows, columns] -> [B, C', rows, columns] (SAM); or None.
+    relative: attention has a bias for how two patches stand to each other, so that tokens keep a place.
     passed_by: modules that the loop never calls, so that they must carry no hooks.
     """
 
@@ -55,6 +56,7 @@ class ViTAdapter:
     finish: TensorMap
     neck: TensorMap | None = None
     passed_by: tuple[PassedBy, ...] = ()
+    relative: bool = False
 
 
 def same(x: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ they keep (`vlm.adapters.relative`), with methods that keep a grid too. The clas
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -31,11 +30,12 @@ def adapt_beit(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
     relative = config.use_relative_position_bias or config.use_shared_relative_position_bias
     layers = hugging_face.named_layers(model)
     return ViTAdapter(
-        shape=replace(hugging_face.shape(model, grid, 1), relative=relative),
+        shape=hugging_face.shape(model, grid, 1),
         embed=partial(_embed, model, grid, patch),
         blocks=tuple(_block(layer, name, model.shared_position_bias, grid) for name, layer in layers),
         finish=model.layernorm,
         passed_by=hugging_face.passed_by(model),
+        relative=relative,
     )
 
 

@@ -17,6 +17,9 @@ from torch.nn.modules import module as torch_module
 
 from vlm.model import VlmError
 
+# Hooks that transformers leaves once hidden states were asked for: they do something only inside its own
+# forward, and those of 5.17 cannot be compiled.
+_CAPTURES = "transformers.utils.output_capturing"
 MODEL = "the model"  # the name of the whole one in messages
 _Extra = TypeVar("_Extra")
 # The hooks of all modules: torch fills these tables, and never replaces them.
@@ -136,6 +139,8 @@ def _between_hooks(
     output, extra = forward(site.read(args, kwargs, x))
     result = site.wrap(output)
     for key, hook in chain(_AFTER.items(), module._forward_hooks.items()):
+        if getattr(hook, "__module__", None) == _CAPTURES:
+            continue
         if key in module._forward_hooks_with_kwargs or key in _AFTER_WITH_KWARGS:
             changed = hook(module, args, kwargs, result)
         else:

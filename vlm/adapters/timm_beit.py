@@ -34,10 +34,10 @@ def adapt_beit(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
         hidden_size=model.embed_dim,
         mlp_size=timm_parts.mlp_size(model.blocks[0].mlp),
         name=type(model).__name__,
-        relative=_has_bias(model),
     )
     embed = partial(_embed, model, grid)
-    return ViTAdapter(shape, embed, blocks, model.norm, passed_by=timm_parts.passed_by(model))
+    passed_by = timm_parts.passed_by(model)
+    return ViTAdapter(shape, embed, blocks, model.norm, passed_by=passed_by, relative=_has_bias(model))
 
 
 def _has_bias(model: Any) -> bool:
