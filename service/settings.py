@@ -65,7 +65,11 @@ class Settings(BaseSettings):
     max_images: int = Field(default=8, ge=1, description="Most images in one question.")
     max_image_px: int = Field(default=16_777_216, ge=1, description="Most pixels of one image or depth map.")
     max_question_chars: int = Field(default=2000, ge=1, description="Longest question.")
-    max_answer_tokens: int = Field(default=256, ge=1, description="Upper limit of max_new_tokens.")
+    max_answer_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="Longest answer in tokens, whatever a request says; if not set, the model's context.",
+    )
     max_compared: int = Field(default=12, ge=1, description="Most settings in one comparison.")
     api_keys: SecretStr | None = Field(
         default=None,

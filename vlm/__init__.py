@@ -6,17 +6,18 @@ model serves any number of threads with different plans. Depth arrives as ready-
 """
 
 from vlm.adapters import Block, ViTAdapter, adapt
-from vlm.decoding import Decoding, FinishReason, GeneratedSequence, require_room
+from vlm.decoding import Decoding, FinishReason, GeneratedSequence, require_room, unspellable
 from vlm.detokenize import IncrementalDetokenizer
 from vlm.generate import Generation, features, generate
 from vlm.load import load_shape, load_vlm
 from vlm.model import ImageSettings, Vlm, VlmError, synchronize
 from vlm.preprocess import pixel_values
 from vlm.prompt import Role, Turn, answer_text, chat_ids, prompt_ids
-from vlm.sampling import GenerationParams
+from vlm.sampling import MAX_TOP_LOGPROBS, GenerationParams, TokenLogprob
 from vlm.vision import encode, encoder_shape, feature_map, tosa_encode
 
 __all__ = [
+    "MAX_TOP_LOGPROBS",
     "Block",
     "Decoding",
     "FinishReason",
@@ -26,6 +27,7 @@ __all__ = [
     "ImageSettings",
     "IncrementalDetokenizer",
     "Role",
+    "TokenLogprob",
     "Turn",
     "ViTAdapter",
     "Vlm",
@@ -45,4 +47,5 @@ __all__ = [
     "require_room",
     "synchronize",
     "tosa_encode",
+    "unspellable",
 ]

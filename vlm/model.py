@@ -6,7 +6,8 @@ Nothing in this package writes to the model after loading.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
 
 import torch
 from transformers import (
@@ -18,17 +19,20 @@ from transformers import (
 
 from tosa import EncoderShape
 
+if TYPE_CHECKING:
+    from vlm.vocabulary import Vocabulary
+
 
 class VlmError(Exception):
     """Say in one sentence why a model cannot be loaded or a prompt cannot be run.
 
     `code` is stable and machine readable: model_not_found, unsupported_model, unsupported_tower,
     no_safetensors, broken_checkpoint, device_unavailable, prompt_too_long, invalid_generation,
-    unsupported_turns, non_finite, wrong_image_size, wrong_plan, wrong_feature_layer, missing_spatial,
+    unsupported_turns, invalid_schema, non_finite, wrong_image_size, wrong_plan, wrong_feature_layer, missing_spatial,
     wrong_spatial.
     `rows`: of several prompts given together, the indices of those it is about. `field` is the parameter at
     fault and `limit` the bound that was passed, where there are any. Only the sentences of
-    prompt_too_long, invalid_generation and unsupported_turns are free of names and paths.
+    prompt_too_long, invalid_generation, unsupported_turns and invalid_schema are free of names and paths.
     """
 
     choices: tuple[str, ...] | None = None
@@ -97,6 +101,13 @@ class Vlm:
     def max_tokens(self) -> int:
         """Longest sequence, prompt and answer together, the language model was built for."""
         return self.text_config.max_position_embeddings
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """What the tokens spell; read when it is first needed, which takes a second for a large vocabulary."""
+        from vlm.vocabulary import read_vocabulary
+
+        return read_vocabulary(self.tokenizer, self.text_config.vocab_size, min(self.eos_token_ids))
 
 
 def synchronize(device: torch.device) -> None:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import perf_counter
+from dataclasses import dataclass
 from typing import TypeVar
 
 from fastapi import Request
@@ -22,7 +23,7 @@ from service.api.request_context import RequestContext
 from service.api.serialise import json_response
 from service.api.state import ServiceState
 from service.budgets import Costs
-from service.engine.jobs import Job
+from service.engine.jobs import Job, Piece
 from service.errors.translation import to_service_error
 from service.pipeline.prepare import Inferred, prepare
 from service.pipeline.response import respond
@@ -35,6 +36,14 @@ from service.timing import StageTimer, server_timing
 CLIENT_LEFT = 499  # nginx's status for a client that did not wait; it is logged, not sent
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Done:
+    """Hold an answer as a response, and what it was made of, where a request may have several answers."""
+
+    response: VqaResponse
+    inferred: Inferred
 
 
 @asynccontextmanager
@@ -103,16 +112,21 @@ def make_job(
 
 async def answer(context: RequestContext, state: ServiceState, job: Job) -> VqaResponse:
     """Return the whole answer."""
+    return (await answers(context, state, job)).response
+
+
+async def answers(context: RequestContext, state: ServiceState, job: Job) -> Done:
+    """Return the whole answer, and all answers if the job has several."""
     context.where = "queue"
     return _answered(context, state, job, await context.wait(state.engine.answer(job)))
 
 
 async def stream_answer(
     context: RequestContext, state: ServiceState, job: Job
-) -> AsyncIterator[str | VqaResponse]:
-    """Yield the pieces of an answer's text as they are decoded, then the whole answer."""
-    loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str | None]()
-    job.on_text = lambda text: _call_soon(loop, pieces.put_nowait, text)
+) -> AsyncIterator[Piece | Done]:
+    """Yield the pieces of the answers as they are decoded, then the whole answer."""
+    loop, pieces = asyncio.get_running_loop(), asyncio.Queue[Piece | None]()
+    job.on_piece = lambda piece: _call_soon(loop, pieces.put_nowait, piece)
     context.where = "queue"
     answered = asyncio.ensure_future(state.engine.answer(job))
     answered.add_done_callback(lambda _: pieces.put_nowait(None))
@@ -135,15 +149,15 @@ def service_state(request: Request) -> ServiceState:
     return request.app.state.service
 
 
-def _answered(context: RequestContext, state: ServiceState, job: Job, inferred: Inferred) -> VqaResponse:
-    answer = respond(state.models().vlm, job.prepared, inferred, job.timer, context.request_id)
-    context.answers.append(answer)
-    return answer
+def _answered(context: RequestContext, state: ServiceState, job: Job, inferred: Inferred) -> Done:
+    response = respond(state.models().vlm, job.prepared, inferred, job.timer, context.request_id)
+    context.answers.append(response)
+    return Done(response, inferred)
 
 
-def _call_soon(loop: asyncio.AbstractEventLoop, work: Callable[[str], None], text: str) -> None:
+def _call_soon(loop: asyncio.AbstractEventLoop, work: Callable[[Piece], None], piece: Piece) -> None:
     if not loop.is_closed():
-        loop.call_soon_threadsafe(work, text)
+        loop.call_soon_threadsafe(work, piece)
 
 
 def _outcome(context: RequestContext, request: Request, status: int, code: str | None) -> RequestOutcome:

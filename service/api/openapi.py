@@ -7,11 +7,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from service.api import openapi_examples
+from service.api.chat.messages import ROLES
+from service.api.chat.output import MAX_CHOICES, MAX_NAME_CHARS, MAX_TOOLS
 from service.api.chat.request import DEPTH_FIELDS, MAX_STOP_CHARS, MAX_STOPS, SHARED_FIELDS
 from service.api.chat.schemas import ChatCompletionChunk
 from service.api.compare import CompareFields
 from service.pipeline.response_models import VqaResponse
 from service.request.schemas import MERGE_FIELDS, InspectFields, VqaFields
+from vlm.sampling import MAX_TOP_LOGPROBS
 
 Schema = dict[str, Any]
 
@@ -122,8 +125,8 @@ def _messages() -> Schema:
         "description": "A text, or texts, images and their depth in order.",
         "examples": ["How many chairs are in the room?"],
     }
-    roles = ["system", "developer", "user", "assistant"]
-    role = _string("Who speaks; developer is read as system.", "user", enum=roles)
+    roles = list(ROLES)
+    role = _string("Who speaks; developer is read as system, tool as user.", "user", enum=roles)
     return {
         "type": "array",
         "items": {**_object("One message.", role=role, content=content), "required": ["role", "content"]},
@@ -131,10 +134,51 @@ def _messages() -> Schema:
     }
 
 
+def _output_schema() -> Schema:
+    """Describe how answers are written: as JSON, as a call, several, with probabilities."""
+    name = _string("Name of the schema or function.", "report", maxLength=MAX_NAME_CHARS)
+    schema = _object("A JSON schema; references lead inside it only.")
+    strict = {"type": "boolean", "description": "The schema is enforced either way.", "examples": [True]}
+    named = {**_object("A schema.", name=name, schema=schema, strict=strict), "required": ["name", "schema"]}
+    plain = {"type": {"enum": ["text", "json_object"], "description": "Kind of the answer."}}
+    by_schema = {"type": {"const": "json_schema"}, "json_schema": named}
+    formats = [_object("Text, or any JSON object.", **plain), _object("What matches a schema.", **by_schema)]
+    about_function = {"name": name, "description": {"type": "string"}, "parameters": schema}
+    function = {**_object("A function.", **about_function), "required": ["name"]}
+    tool = _object("A tool.", type={"const": "function"}, function=function)
+    chosen = _object("A function.", type={"const": "function"}, function=_object("Its name.", name=name))
+    return {
+        "response_format": {
+            "anyOf": formats,
+            "description": "What the answer is: text by default.",
+            "examples": list(openapi_examples.FORMATS),
+        },
+        "tools": {
+            "type": "array",
+            "maxItems": MAX_TOOLS,
+            "items": tool,
+            "description": "Functions, of which the answer calls one if tool_choice says so; else they are ignored.",
+        },
+        "tool_choice": {
+            "anyOf": [{"type": "string", "enum": ["none", "auto", "required"]}, chosen],
+            "description": "required or a function: the answer calls it. none and auto: the answer is text.",
+            "examples": ["auto"],
+        },
+        "n": _integer("How many answers; each has a seed of its own.", 1, MAX_CHOICES, 2),
+        "logprobs": {"type": "boolean", "description": "Report probabilities of tokens.", "examples": [True]},
+        "top_logprobs": _integer("With logprobs: likeliest tokens to report.", 0, MAX_TOP_LOGPROBS, 0),
+    }
+
+
+def _integer(about: str, least: int, most: int, example: int) -> Schema:
+    bounds = {"minimum": least, "maximum": most}
+    return {"type": "integer", **bounds, "description": about, "examples": [example]}
+
+
 def _chat_schema() -> Schema:
     fields = inlined(VqaFields)["properties"]
     longest = {**fields["max_new_tokens"], "default": None}
-    longest["description"] = "Longest answer in tokens; as long as the server allows if not sent."
+    longest["description"] = "Longest answer in tokens; as long as the context leaves if not sent."
     stop = {
         "anyOf": [{"type": "string"}, {"type": "array", "maxItems": MAX_STOPS, "items": {"type": "string"}}],
         "description": f"Texts of at most {MAX_STOP_CHARS} characters that end the answer before them.",
@@ -154,6 +198,7 @@ def _chat_schema() -> Schema:
         "max_completion_tokens": longest,
         "max_tokens": {**longest, "description": "The older name of max_completion_tokens."},
         "stop": stop,
+        **_output_schema(),
         "stream_options": _object("How to stream.", include_usage=usage),
         **{name: fields[name] for name in SHARED_FIELDS},
         "top_p": {**top_p, "minimum": 0},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
@@ -84,6 +85,8 @@ class InspectFields(DepthFields):
 
 
 DEFAULT_KEEP_RATIO = 0.25
+LONGEST_ANSWER = 2**31 - 1
+"""Largest max_new_tokens: no context is as long, so that an answer of this length ends where it does."""
 
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 LayerCounts = Annotated[list[Count], Field(max_length=512)]
@@ -178,7 +181,8 @@ class AskFields(DepthFields):
     max_new_tokens: int = Field(
         default=32,
         ge=1,
-        description="Longest answer in tokens; the server has an upper limit.",
+        le=LONGEST_ANSWER,
+        description="Longest answer in tokens; the model's context and the server's limit may end it sooner.",
         examples=[16],
     )
     temperature: float = Field(
@@ -251,6 +255,20 @@ MERGE_FIELDS = tuple(MergeFields.model_fields)
 
 
 @dataclass(frozen=True)
+class Output:
+    """How answers are written: what chat completions ask for beyond the fields of a question.
+
+    schema: what an answer matches, from the field `schema_field`. choices: how many answers. top_logprobs:
+    alternatives to report for every token; None reports no probabilities.
+    """
+
+    schema: Mapping[str, Any] | None = None
+    schema_field: str = "response_format"
+    choices: int = 1
+    top_logprobs: int | None = None
+
+
+@dataclass(frozen=True)
 class VqaRequest:
     """Hold one question: checked fields, and the bytes of its files in order, not decoded yet."""
 
@@ -258,6 +276,7 @@ class VqaRequest:
     images: tuple[bytes, ...]
     depths: tuple[bytes, ...]
     turns: tuple[Turn, ...] | None = None  # a conversation; None: the question with its images in front
+    output: Output = Output()
 
     @property
     def wants_depth(self) -> bool:

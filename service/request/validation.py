@@ -112,9 +112,6 @@ def check_fields(raw: Mapping[str, Any], settings: Settings, *, strict: bool) ->
         raise ServiceError("empty_question", field="question")
     if len(fields.question) > settings.max_question_chars:
         raise ServiceError("question_too_long", field="question", limit=settings.max_question_chars)
-    if fields.max_new_tokens > settings.max_answer_tokens:
-        limit = settings.max_answer_tokens
-        raise ServiceError("bad_generation", reason="too_long", field="max_new_tokens", limit=limit)
     if fields.method is not None and fields.method not in METHODS:
         raise UnknownMethod(fields.method, METHODS)
     fields.check_format()

@@ -11,7 +11,14 @@ from service.errors import ServiceError
 from service.request.coercion import is_unicode
 from vlm import Role, Turn
 
-ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "user",
+}
+"""Roles of messages, and what the model reads them as."""
 PARTS = ("text", "image_url", "depth_url")
 
 
@@ -46,14 +53,29 @@ def _turn(raw: object, files: _Files, where: str) -> Turn:
     role = raw.get("role") if isinstance(raw, dict) else None
     if not isinstance(raw, dict) or not isinstance(role, str) or role not in ROLES:
         raise ServiceError("bad_turns", reason="role", field=f"{where}.role", choices=tuple(ROLES))
-    if raw.get("tool_calls") or raw.get("function_call"):
-        raise ServiceError("bad_turns", reason="tools", field=where)
+    if raw.get("function_call"):
+        raise ServiceError("bad_turns", reason="function_call", field=f"{where}.function_call")
     content = raw.get("content")
+    if raw.get("tool_calls"):
+        calls = tuple(_calls(raw["tool_calls"], f"{where}.tool_calls"))
+        said = (_text(content, f"{where}.content"),) if content else ()
+        return Turn(ROLES[role], said + calls)
     if isinstance(content, str):
         return Turn(ROLES[role], (_text(content, f"{where}.content"),))
     if not isinstance(content, list) or not content:
         raise ServiceError("bad_turns", reason="content", field=f"{where}.content")
     return Turn(ROLES[role], tuple(_parts(content, ROLES[role], files, f"{where}.content")))
+
+
+def _calls(raw: object, where: str) -> Iterator[str]:
+    """Yield the text of every call in an earlier answer: what was called with which arguments."""
+    for index, one in enumerate(raw if isinstance(raw, list) else [None]):
+        function = one.get("function") if isinstance(one, dict) else None
+        held = function if isinstance(function, dict) else {}
+        name, arguments = held.get("name"), held.get("arguments")
+        if not isinstance(name, str) or not isinstance(arguments, str):
+            raise ServiceError("bad_turns", reason="call", field=f"{where}[{index}]")
+        yield _text(f"{name}({arguments})", f"{where}[{index}]")
 
 
 def _parts(raw: list[Any], role: Role, files: _Files, where: str) -> Iterator[str | None]:
