@@ -26,8 +26,8 @@ class GeneratedSequence:
 
     `index`: its place among the answers. `token_ids`: without the stop token. `finish_reason`: None while it
     runs; "length": it reached its own limit or the model's; "cancelled": dropped; "non_finite": the model
-    gave NaN or infinity instead of the next token; "unspellable": no token fits its grammar. `guided_text`: the
-    text so far of an answer with a grammar. `logprobs`: of every token, if they were asked for.
+    gave NaN or infinity instead of the next token; "unspellable": no token fits its grammar. `guided_text`:
+    the text so far of an answer with a grammar. `logprobs`: of every token, if they were asked for.
     """
 
     index: int
@@ -42,8 +42,8 @@ class Decoding:
     """Read several prompts and decode their answers together, each with its own parameters and limits.
 
     prompts: ids [1, T] each, T may differ. features: [n, M, D] of each prompt's n images, for its
-    placeholders in order; n may differ, and be 0. prompt_of: the prompt of every answer, one each if not given;
-    answers to one prompt read it together. The constructor runs the prompts; `step` the rest. Rows
+    placeholders in order; n may differ, and be 0. prompt_of: the prompt of every answer, one each if not
+    given; a prompt is read once for all its answers. The constructor runs the prompts; `step` the rest. Rows
     that end leave the batch and its cache at once. For one thread at a time; unusable after the model
     has raised an exception. One prompt alone, or prompts of one length, run without a padding mask.
     In float32 the tokens are those of each prompt alone; coarser types may round near-equal ones either way.
@@ -180,5 +180,7 @@ def left_pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
 
 def unspellable() -> VlmError:
     """Return the error for an answer that no token of the model can continue as its grammar asks."""
-    message = "the model has no words for what the schema asks for: use values that it can say."
+    message = (
+        "the answer cannot go on as the schema asks: the model has no words for it, or it is too complex."
+    )
     return VlmError("invalid_schema", message, field="schema")

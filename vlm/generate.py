@@ -46,8 +46,8 @@ def generate(
     """Answer one prompt [1, T] with the features [n, M, D] at its placeholders, in order.
 
     `should_stop` is called after every token but the last; True ends the answer as "cancelled".
-    Raises VlmError: prompt_too_long, non_finite if the model gives NaN or infinity, or invalid_schema if no token
-    of the model fits the grammar. `Decoding` does this for several prompts at once.
+    Raises VlmError: prompt_too_long, non_finite if the model gives NaN or infinity, or invalid_schema if no
+    token of the model fits the grammar. `Decoding` does this for several prompts at once.
     """
     decoding = Decoding(vlm, [input_ids], [features], [params or GenerationParams()])
     while decoding.active:

@@ -14,13 +14,10 @@ from typing import Any
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from vlm.guide import Guide, Spellings, TokenGuide, WordGuide
-from vlm.model import Vlm, VlmError
+from vlm.model import Vlm
+from vlm.schema_bounds import Schema, check_bounds, invalid, nodes
 from vlm.vocabulary import tokenizer_of
 
-Schema = Mapping[str, Any]
-
-MAX_SCHEMA_CHARS = 32_768
-MAX_SCHEMA_DEPTH = 32
 LIMITS = LLParserLimits(
     initial_lexer_fuel=400_000,
     step_lexer_fuel=100_000,
@@ -32,6 +29,8 @@ LIMITS = LLParserLimits(
 )
 """Compiling takes at most some ten milliseconds, and a token a few."""
 JSON_OPTIONS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+OWN_WORDS = '%llguidance {"no_forcing": true}\nstart: %json '
+"""Lets words be chosen where the letters of several begin alike, which are then forced."""
 UNWRITABLE = ("pattern", "patternProperties", "format")
 """What a model of whole words has no words for."""
 ANY_OBJECT: Schema = {
@@ -56,7 +55,7 @@ def compile_schema(vlm: Vlm, schema: Schema) -> Grammar:
 
     Raises VlmError (invalid_schema).
     """
-    _check_size(schema)
+    check_bounds(schema)
     vocabulary = vlm.vocabulary
     if vocabulary.matching is not None:
         matcher = _compile(schema or {"type": "object"}, vocabulary.matching)
@@ -64,19 +63,18 @@ def compile_schema(vlm: Vlm, schema: Schema) -> Grammar:
     _check_writable(schema)
     spellings = _spellings(vlm, schema)
     whole = _all_required(ANY_OBJECT if dict(schema) in ({}, {"type": "object"}) else schema)
-    _compile(schema, tokenizer_of(spellings.strings))  # errors are about the schema as it was sent
-    matcher = _compile(whole, tokenizer_of(spellings.strings))
+    matcher = _compile(whole, tokenizer_of(spellings.strings), OWN_WORDS)
     return Grammar(lambda: WordGuide(matcher.deep_copy(), spellings, vlm.eos_token_ids))
 
 
-def _compile(schema: Schema, tokenizer: LLTokenizer) -> LLMatcher:
-    try:
-        grammar = LLMatcher.grammar_from_json_schema(dict(schema), overrides=JSON_OPTIONS)  # type: ignore[arg-type]
-    except ValueError:
-        raise _invalid("it is not valid JSON") from None
+def _compile(schema: Schema, tokenizer: LLTokenizer, prefix: str = "start: %json ") -> LLMatcher:
+    grammar = prefix + json.dumps({**schema, "x-guidance": JSON_OPTIONS})
     matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LIMITS)
-    if matcher.is_error():
-        raise _invalid(_reason(matcher.get_error()))
+    first = matcher.deep_copy()
+    first.compute_bitmask()  # some of the work of compiling waits for the first mask
+    for one in (matcher, first):
+        if one.is_error():
+            raise invalid(_reason(one.get_error()))
     return matcher
 
 
@@ -94,38 +92,11 @@ def _reason(error: str) -> str:
     return "it is not a JSON schema that this server can enforce"
 
 
-def _check_size(schema: Schema) -> None:
-    if _depth(schema) > MAX_SCHEMA_DEPTH:
-        raise _invalid(f"it may be nested at most {MAX_SCHEMA_DEPTH} deep", MAX_SCHEMA_DEPTH)
-    if len(json.dumps(schema)) > MAX_SCHEMA_CHARS:
-        raise _invalid(f"it may have at most {MAX_SCHEMA_CHARS} characters", MAX_SCHEMA_CHARS)
-
-
-def _depth(schema: Schema) -> int:
-    """Return how deep a schema is nested, at most one more than is allowed."""
-    level, depth = [schema], 0
-    while level and depth <= MAX_SCHEMA_DEPTH:
-        level, depth = [inner for one in level for inner in _children(one)], depth + 1
-    return depth
-
-
-def _children(node: Any) -> list[Any]:
-    inner = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
-    return [one for one in inner if isinstance(one, Mapping | list)]
-
-
-def _nodes(schema: Any) -> Iterator[Schema]:
-    if isinstance(schema, Mapping):
-        yield schema
-    for inner in _children(schema):
-        yield from _nodes(inner)
-
-
 def _check_writable(schema: Schema) -> None:
-    for node in _nodes(schema):
+    for node in nodes(schema):
         for keyword in UNWRITABLE:
             if isinstance(node.get(keyword), str | Mapping):
-                raise _invalid(f"it uses {keyword}, which a model of whole words cannot write")
+                raise invalid(f"it uses {keyword}, which a model of whole words cannot write")
 
 
 def _all_required(schema: Any) -> Any:
@@ -156,14 +127,14 @@ def _spellings(vlm: Vlm, schema: Schema) -> Spellings:
         table.setdefault(strings.setdefault(string, len(strings)), word)
 
     for word, string in enumerate(spelled):
-        if string:
+        if string and word not in vlm.eos_token_ids:
             add(string, first, word)
             add(b" " + string, later, word)
     for value in _enumerated(schema):
         for at, part in enumerate(value.split()):
             word = _word(vlm, part)
             if word is None or value.split() != value.split(" "):
-                raise _invalid(f"an enumerated value is not made of words of this model, such as {_some(vlm)}")
+                raise invalid(f"an enumerated value is not made of words of this model, such as {_some(vlm)}")
             add(part.encode() if at == 0 else b" " + part.encode(), first if at == 0 else later, word)
     for name, string in BOOLEANS.items():
         if string not in spelled and name.encode() in spelled:
@@ -174,9 +145,12 @@ def _spellings(vlm: Vlm, schema: Schema) -> Spellings:
 
 
 def _word(vlm: Vlm, text: str) -> int | None:
-    """Return the one token that a tokenizer reads a text as, None if there is no such."""
-    ids = vlm.tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids[0] if len(ids) == 1 and vlm.vocabulary.spelled[ids[0]] else None
+    """Return the one token that a text is, in lower case if need be; None if there is no such."""
+    for spelling in (text, text.lower()):
+        ids = vlm.tokenizer(spelling, add_special_tokens=False)["input_ids"]
+        if len(ids) == 1 and vlm.vocabulary.spelled[ids[0]]:
+            return ids[0]
+    return None
 
 
 def _some(vlm: Vlm) -> str:
@@ -186,12 +160,10 @@ def _some(vlm: Vlm) -> str:
 
 def _enumerated(schema: Schema) -> Iterator[str]:
     """Yield the texts and numbers that a schema lets the model choose from."""
-    for node in _nodes(schema):
+    for node in nodes(schema):
         values = node.get("enum")
         if isinstance(values, list) and len(values) > 1:
-            chosen = (one for one in values if isinstance(one, str | int | float) and not isinstance(one, bool))
+            chosen = (
+                one for one in values if isinstance(one, str | int | float) and not isinstance(one, bool)
+            )
             yield from (one if isinstance(one, str) else json.dumps(one) for one in chosen)
-
-
-def _invalid(reason: str, limit: float | None = None) -> VlmError:
-    return VlmError("invalid_schema", f"the schema cannot be used: {reason}.", field="schema", limit=limit)

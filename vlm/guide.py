@@ -1,7 +1,7 @@
 """Keep one answer inside a grammar: which tokens may come next, and the text so far.
 
 `TokenGuide` is for models whose tokens can spell every text. `WordGuide` is for models of whole words: the
-model chooses the words, and what it cannot spell, such as braces, quotes and names of fields, is written for it.
+model chooses the words; what it cannot spell, such as braces, quotes and names of fields, is written for it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Ended = Literal["stop", "unspellable"]
 Pick = Callable[[Tensor], int]
 """Choose a token by the logits of the model, from those that a mask [vocabulary] allows."""
 STRUCTURE = (b'"', b"}", b"]", b"{", b"[", b",", b":", b"null")
-"""What may be written where the model ends or has no word, the first that fits: it closes before it goes on."""
+"""What may be written where the model ends or has no word: the first that fits, which closes what is open."""
 BOUNDARIES = b'", }]'
 WORD_BYTES = bytes(byte for byte in range(256) if byte > 0x7F or chr(byte).isalnum() or byte in b"._-")
 MAX_WRITTEN = 16_384

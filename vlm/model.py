@@ -28,8 +28,8 @@ class VlmError(Exception):
 
     `code` is stable and machine readable: model_not_found, unsupported_model, unsupported_tower,
     no_safetensors, broken_checkpoint, device_unavailable, prompt_too_long, invalid_generation,
-    unsupported_turns, invalid_schema, non_finite, wrong_image_size, wrong_plan, wrong_feature_layer, missing_spatial,
-    wrong_spatial.
+    unsupported_turns, invalid_schema, non_finite, wrong_image_size, wrong_plan, wrong_feature_layer,
+    missing_spatial, wrong_spatial.
     `rows`: of several prompts given together, the indices of those it is about. `field` is the parameter at
     fault and `limit` the bound that was passed, where there are any. Only the sentences of
     prompt_too_long, invalid_generation, unsupported_turns and invalid_schema are free of names and paths.
@@ -104,7 +104,7 @@ class Vlm:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """What the tokens spell; read when it is first needed, which takes a second for a large vocabulary."""
+        """What the tokens spell; reading it takes a second for a large vocabulary, when first needed."""
         from vlm.vocabulary import read_vocabulary
 
         return read_vocabulary(self.tokenizer, self.text_config.vocab_size, min(self.eos_token_ids))

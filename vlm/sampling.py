@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 MAX_TOP_LOGPROBS = 20
 Ended = Literal["stop", "unspellable", "non_finite"]
-"""Why an answer ends instead of going on with a token: its grammar is complete, cannot go on, or not finite."""
+"""Why an answer ends in place of a token: it fits its grammar, cannot go on in it, or is not finite."""
 
 
 @dataclass(frozen=True)
 class GenerationParams:
     """How an answer is decoded. temperature 0 is greedy; `top_p` and `seed` matter only above 0.
 
-    grammar: what the answer has to match. top_logprobs: alternatives to report beside the probability of every
-    token; None reports nothing.
+    grammar: what the answer has to match. top_logprobs: alternatives to report beside the probability of
+    every token; None reports nothing.
     """
 
     max_new_tokens: int = 32
@@ -104,7 +104,7 @@ class Sampler:
         return int(order[drawn])
 
     def logprob(self, logits: Tensor, token: int) -> TokenLogprob:
-        """Report the probability of a token of finite logits [vocabulary], with `top_logprobs` alternatives."""
+        """Report a token of finite logits [vocabulary], with the `top_logprobs` likeliest ones."""
         logprobs = logits.double().log_softmax(dim=-1)
         values, tokens = logprobs.topk(self.params.top_logprobs or 0)
         top = zip(tokens.tolist(), values.tolist(), strict=True)

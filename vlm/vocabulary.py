@@ -1,7 +1,7 @@
 """What the tokens of a model spell, as bytes, and whether they can spell every text.
 
-Byte-level tokenizers can. A tokenizer of whole words, as the embedded model has, can spell its own words only:
-it has no braces and no quotes.
+Byte-level tokenizers can. A tokenizer of whole words, as the embedded model has, can spell its own words
+only: it has no braces and no quotes.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from time import perf_counter
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TypeVar
 
 from fastapi import Request

@@ -157,7 +157,7 @@ def _output_schema() -> Schema:
             "type": "array",
             "maxItems": MAX_TOOLS,
             "items": tool,
-            "description": "Functions, of which the answer calls one if tool_choice says so; else they are ignored.",
+            "description": "Functions; the answer calls one if tool_choice says so.",
         },
         "tool_choice": {
             "anyOf": [{"type": "string", "enum": ["none", "auto", "required"]}, chosen],

@@ -104,7 +104,7 @@ class Job:
         self.waits, self.waiter.where = False, "model"
 
     def send(self, choice: int, text: str, logprobs: Sequence[TokenLogprob] = ()) -> None:
-        """Pass on what is new of an answer, given from its beginning; a batch that runs again repeats that."""
+        """Pass on what is new of an answer; a batch that runs again repeats its beginning."""
         if self.on_piece is None:
             return
         sent = self.sent.setdefault(choice, Sent())

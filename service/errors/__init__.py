@@ -39,9 +39,7 @@ class ServiceError(Exception):
     def about(self, field: str) -> ServiceError:
         """Return the same refusal of a field that the client calls by another name."""
         message = self.message if self.field is None else self.message.replace(self.field, field)
-        return ServiceError(
-            self.code, sentence=message, field=field, choices=self.choices, limit=self.limit
-        )
+        return ServiceError(self.code, sentence=message, field=field, choices=self.choices, limit=self.limit)
 
     def body(self, request_id: str) -> dict[str, Any]:
         """Return the JSON body; `field`, `choices` and `limit` are left out where they are not set."""

@@ -28,7 +28,16 @@ from service.request.schemas import Output, VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer
 from tosa import MergePlan, Tokens
-from vlm import GenerationParams, TokenLogprob, Vlm, VlmError, chat_ids, encode, prompt_ids, require_room
+from vlm import (
+    GenerationParams,
+    TokenLogprob,
+    Vlm,
+    VlmError,
+    chat_ids,
+    encode,
+    prompt_ids,
+    require_room,
+)
 from vlm.grammar import Grammar, compile_schema
 
 
@@ -73,7 +82,10 @@ class Written:
 
 @dataclass(frozen=True)
 class Inferred:
-    """Hold the answers to one prompt and how they came about; cached: no encoder ran. depth: as in the response."""
+    """Hold the answers to one prompt and how they came about.
+
+    cached: no encoder ran for them. depth: as in the response.
+    """
 
     answers: tuple[Written, ...]
     prompt_tokens: int
@@ -164,7 +176,7 @@ def _prompt(vlm: Vlm, request: VqaRequest, counts: Sequence[int]) -> Tensor:
 
 
 def _params(vlm: Vlm, request: VqaRequest, settings: Settings) -> tuple[GenerationParams, ...]:
-    """Return how each answer is decoded; seeds are fixed, so that a batch that runs again answers the same."""
+    """Return how each answer is decoded; the seeds are fixed, so that a batch can run again."""
     asked, output = request.fields.generation_params(), request.output
     most = settings.max_answer_tokens or asked.max_new_tokens
     one = replace(

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = (
     "service/errors/table.py",
     "service/request/bounds.py",
+    "service/api/chat/output.py",
     "service/api/chat/request.py",
     "depth/errors.py",
     "depth/estimate.py",
@@ -19,6 +20,8 @@ SOURCES = (
     "tosa/plan.py",
     "tosa/schedule.py",
     "vlm/decoding.py",
+    "vlm/grammar.py",
+    "vlm/schema_bounds.py",
     "vlm/prompt.py",
     "vlm/sampling.py",
 )

@@ -10,9 +10,9 @@ from service.api.chat.calls import Call, read_call
 from service.api.chat.output import MAX_NAME_CHARS, MAX_TOOLS, ToolUse, read_output
 from service.errors import ServiceError
 from service.request.schemas import Output
-from vlm import MAX_TOP_LOGPROBS, Turn
 from tests.service.chats import body, chat, image, text, user
 from tests.service.test_chat_request import SETTINGS, parse_chat
+from vlm import MAX_TOP_LOGPROBS, Turn
 
 SCHEMA = {"type": "object", "properties": {"side": {"enum": ["left", "right"]}}}
 NAMED = {"type": "json_schema", "json_schema": {"name": "side", "schema": SCHEMA, "strict": True}}
@@ -90,7 +90,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({FORMAT: {"type": "json_schema", "json_schema": []}}, "bad_schema", f"{FORMAT}.json_schema"),
     ({FORMAT: {"type": "json_schema", "json_schema": {}}}, "bad_schema", f"{FORMAT}.json_schema.name"),
     *(
-        ({FORMAT: {"type": "json_schema", "json_schema": {"name": name}}}, "bad_schema", f"{FORMAT}.json_schema.name")
+        (
+            {FORMAT: {"type": "json_schema", "json_schema": {"name": name}}},
+            "bad_schema",
+            f"{FORMAT}.json_schema.name",
+        )
         for name in ("", "a b", "x" * (MAX_NAME_CHARS + 1), 7, "\u00e9")
     ),
     (
@@ -111,15 +115,31 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"tool_choice": "required"}, "bad_schema", "tools"),
     ({"tool_choice": "required", "tools": []}, "bad_schema", "tools"),
     ({"tool_choice": "required", "tools": {}}, "bad_schema", "tools"),
-    ({"tool_choice": "required", "tools": [tool(f"f{at}") for at in range(MAX_TOOLS + 1)]}, "bad_schema", "tools"),
+    (
+        {"tool_choice": "required", "tools": [tool(f"f{at}") for at in range(MAX_TOOLS + 1)]},
+        "bad_schema",
+        "tools",
+    ),
     ({"tool_choice": "required", "tools": [tool(), tool()]}, "bad_schema", "tools"),
     ({"tool_choice": "required", "tools": [tool(), 7]}, "bad_schema", "tools[1].function"),
     ({"tool_choice": "required", "tools": [{"type": "function"}]}, "bad_schema", "tools[0].function"),
     ({"tool_choice": "required", "tools": [tool("")]}, "bad_schema", "tools[0].function.name"),
-    ({"tool_choice": "required", "tools": [tool(parameters=[])]}, "bad_schema", "tools[0].function.parameters"),
+    (
+        {"tool_choice": "required", "tools": [tool(parameters=[])]},
+        "bad_schema",
+        "tools[0].function.parameters",
+    ),
     *(
         ({"tool_choice": choice, "tools": [tool()]}, "bad_schema", "tool_choice")
-        for choice in ("any", chosen("other"), chosen(None), {"type": "function"}, {"type": "allowed_tools"}, 7, [])
+        for choice in (
+            "any",
+            chosen("other"),
+            chosen(None),
+            {"type": "function"},
+            {"type": "allowed_tools"},
+            7,
+            [],
+        )
     ),
     *(({"n": number}, "bad_generation", "n") for number in (0, 9, 1.0, True, "1", [1])),
     *(({"logprobs": value}, "bad_generation", "logprobs") for value in (1, "true", [])),
@@ -159,7 +179,10 @@ def test_calls_and_their_results_are_read_as_text() -> None:
     )
 
 
-@pytest.mark.parametrize("call", [None, {}, {"function": []}, {"function": {"name": "a"}}, {"function": {"name": 1, "arguments": ""}}])
+@pytest.mark.parametrize(
+    "call",
+    [None, {}, {"function": []}, {"function": {"name": "a"}}, {"function": {"name": 1, "arguments": ""}}],
+)
 def test_calls_that_are_none(call: Any) -> None:
     history = [user(text(), image()), {"role": "assistant", "content": None, "tool_calls": [call]}]
     with pytest.raises(ServiceError) as caught:

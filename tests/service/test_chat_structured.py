@@ -101,7 +101,9 @@ def test_a_stream_is_the_same_object(robot: openai.OpenAI) -> None:
 
 def test_json_that_is_cut_off_is_the_clients_own_error(robot: openai.OpenAI) -> None:
     class Said(BaseModel):
-        model_config = ConfigDict(extra="forbid", json_schema_extra={"properties": {"said": {"type": "string", "minLength": 90}}})
+        model_config = ConfigDict(
+            extra="forbid", json_schema_extra={"properties": {"said": {"type": "string", "minLength": 90}}}
+        )
 
         said: str
 
@@ -124,7 +126,11 @@ def test_a_function_is_called(robot: openai.OpenAI, choice: Any, why: str, numbe
     assert streamed_calls(ask(robot, stream=True, **asked)) == {
         at: (call.function.name, call.function.arguments) for at, call in enumerate(calls)
     }
-    history = [*ASKED, whole.choices[0].message, {"role": "tool", "tool_call_id": calls[0].id, "content": "wrong"}]
+    history = [
+        *ASKED,
+        whole.choices[0].message,
+        {"role": "tool", "tool_call_id": calls[0].id, "content": "wrong"},
+    ]
     assert ask(robot, history, **asked).usage.prompt_tokens > whole.usage.prompt_tokens
 
 
@@ -140,12 +146,23 @@ def streamed_calls(chunks: Any) -> dict[int, tuple[str, str]]:
 
 
 def test_one_of_several_functions_is_called(robot: openai.OpenAI, url: str) -> None:
-    tools = [{"type": "function", "function": {"name": name, "parameters": Where.model_json_schema()}} for name in SIDES]
-    asked: dict[str, Any] = {"tools": tools, "tool_choice": "required", "max_tokens": 128, "temperature": 2, "seed": 1}
+    tools = [
+        {"type": "function", "function": {"name": name, "parameters": Where.model_json_schema()}}
+        for name in SIDES
+    ]
+    asked: dict[str, Any] = {
+        "tools": tools,
+        "tool_choice": "required",
+        "max_tokens": 128,
+        "temperature": 2,
+        "seed": 1,
+    }
     whole = ask(robot, **asked)
     (call,) = whole.choices[0].message.tool_calls
     assert call.function.name in SIDES and json.loads(call.function.arguments)["side"] in SIDES
-    assert streamed_calls(ask(robot, stream=True, **asked)) == {0: (call.function.name, call.function.arguments)}
+    assert streamed_calls(ask(robot, stream=True, **asked)) == {
+        0: (call.function.name, call.function.arguments)
+    }
 
 
 def test_functions_that_need_not_be_called_are_not(robot: openai.OpenAI) -> None:
@@ -194,7 +211,10 @@ def test_probabilities(robot: openai.OpenAI, number: int) -> None:
         assert bytes(one.bytes).decode(errors="replace") == one.token
         ranked = [other.logprob for other in one.top_logprobs]
         assert ranked == sorted(ranked, reverse=True)
-        assert not number or (one.token, one.logprob) == (one.top_logprobs[0].token, one.top_logprobs[0].logprob)
+        assert not number or (one.token, one.logprob) == (
+            one.top_logprobs[0].token,
+            one.top_logprobs[0].logprob,
+        )
     chunks = ask(robot, logprobs=True, top_logprobs=number, max_tokens=6, stream=True)
     parts = [choice.logprobs.content for chunk in chunks for choice in chunk.choices if choice.logprobs]
     assert [one for part in parts for one in part] == content
@@ -247,7 +267,10 @@ def test_a_schema_is_refused_before_any_work_of_the_model(url: str, robot: opena
 
     before = batches()
     with pytest.raises(openai.UnprocessableEntityError):
-        ask(robot, response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": {"$ref": "#/b"}}})
+        ask(
+            robot,
+            response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": {"$ref": "#/b"}}},
+        )
     assert batches() == before
     ask(robot, response_format=schema())
     assert batches() == before + 1

@@ -25,7 +25,7 @@ from vlm import Vlm, encode, features, load_vlm, pixel_values, prompt_ids
 SPECIAL = ["<pad>", "<unk>", "<image>", "<video>", "<|im_start|>", "<|im_end|>"]
 WORDS = ["user", "assistant", "how", "many", "cubes", "?", "the", "red", "one", "is", "left", "of"]
 VOCABULARY = 96
-MERGES = [("l", "e"), ("le", "f"), ("lef", "t"), ("Ġ", "t"), ("\"", ":"), ("r", "u")]
+MERGES = [("l", "e"), ("le", "f"), ("lef", "t"), ("Ġ", "t"), ('"', ":"), ("r", "u")]
 BYTE_VOCABULARY = len(SPECIAL) + 256 + len(MERGES) + 2
 """With two rows of logits that no token has, as real checkpoints have."""
 CHAT_TEMPLATE = (

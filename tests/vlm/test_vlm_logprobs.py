@@ -34,7 +34,9 @@ def test_they_are_those_of_the_model_before_the_temperature(vlm: Vlm, temperatur
     params = replace(REPORTING.params, temperature=temperature, top_p=0.9, seed=5)
     (row,) = finish(start(vlm, [replace(REPORTING, params=params)]))
     assert len(row.logprobs) == len(row.token_ids) > 2
-    for token, report, expected in zip(row.token_ids, row.logprobs, distributions(vlm, row.token_ids), strict=True):
+    for token, report, expected in zip(
+        row.token_ids, row.logprobs, distributions(vlm, row.token_ids), strict=True
+    ):
         assert report.token_id == token and report.logprob == pytest.approx(float(expected[token]))
         values, tokens = expected.topk(4)
         assert [one for one, _ in report.top] == tokens.tolist()
@@ -59,7 +61,9 @@ def test_they_do_not_depend_on_the_batch(vlm: Vlm) -> None:
 
 
 def test_nobody_pays_for_what_was_not_asked_for(vlm: Vlm) -> None:
-    rows = finish(start(vlm, [REPORTING, NEEDLE, replace(NEEDLE, params=GenerationParams(3, top_logprobs=0))]))
+    rows = finish(
+        start(vlm, [REPORTING, NEEDLE, replace(NEEDLE, params=GenerationParams(3, top_logprobs=0))])
+    )
     assert rows[1].logprobs == []
     assert [one.top for one in rows[2].logprobs] == [()] * 3
 

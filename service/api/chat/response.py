@@ -28,7 +28,10 @@ CHUNK: Literal["chat.completion.chunk"] = "chat.completion.chunk"
 
 
 def completion(answer: VqaResponse, created: int, choices: Sequence[Choice] | None = None) -> ChatCompletion:
-    """Return an answer as a chat.completion; `created` in seconds since 1970. choices: the answer if not given."""
+    """Return an answer as a chat.completion; `created` in seconds since 1970.
+
+    choices: all answers of a request that asked for more than a text.
+    """
     message = AssistantMessage(role="assistant", content=answer.answer, refusal=None)
     only = Choice(index=0, message=message, logprobs=None, finish_reason=answer.finish_reason)
     return ChatCompletion(
@@ -42,7 +45,7 @@ def completion(answer: VqaResponse, created: int, choices: Sequence[Choice] | No
 
 @dataclass(frozen=True)
 class ChatStream:
-    """Make the chunks of streamed answers, each in this order: start, text, ..., end; then usage if wanted."""
+    """Make the chunks of streamed answers: start, pieces and end of each; then usage if wanted."""
 
     request_id: str
     model: ModelUsed

@@ -40,7 +40,9 @@ class CalledFunction(ResponseModel):
     """Name a function and its arguments."""
 
     name: str = described_field("Name of the function.", "report")
-    arguments: str = described_field("Its arguments, as JSON that matches its parameters.", '{"answer": "left"}')
+    arguments: str = described_field(
+        "Its arguments, as JSON that matches its parameters.", '{"answer": "left"}'
+    )
 
 
 class ToolCall(ResponseModel):
@@ -151,9 +153,7 @@ class ChatCompletionChunk(_Head):
     object: Literal["chat.completion.chunk"] = described_field(
         "Kind of this object.", "chat.completion.chunk"
     )
-    choices: list[ChunkChoice] = described_field(
-        "A piece of one of the answers; none with the counts."
-    )
+    choices: list[ChunkChoice] = described_field("A piece of one of the answers; none with the counts.")
     usage: ChatUsage | None = described_field("In the last chunk, if asked for.", default=None)
     merge: MergeDone | None = described_field("With usage: what merging did.", default=None)
     depth: DepthUsed | None = described_field("With usage: which depth steered the merging.", default=None)
