@@ -180,7 +180,5 @@ def left_pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
 
 def unspellable() -> VlmError:
     """Return the error for an answer that no token of the model can continue as its grammar asks."""
-    message = (
-        "the answer cannot go on as the schema asks: the model has no words for it, or it is too complex."
-    )
+    message = "the schema asks for what this model has no words for, or is too complex to follow."
     return VlmError("invalid_schema", message, field="schema")

@@ -15,8 +15,8 @@ def named(sentence: str, field: str | None, limit: float | None) -> str:
 
 
 def names_field(sentence: str, field: str) -> bool:
-    """Return whether a sentence names a field: one of a list in full, any other by its last name."""
-    if "[" in field:
+    """Return whether a sentence names a field: one deep inside a body in full, any other by its last name."""
+    if "[" in field or field.count(".") > 1:
         return field in sentence
     last = field.rpartition(".")[2].removesuffix("s")  # "options" is named by "option"
     return re.search(rf"\b{re.escape(last)}", sentence, re.IGNORECASE) is not None

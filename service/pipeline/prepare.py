@@ -45,8 +45,9 @@ from vlm.grammar import Grammar, compile_schema
 class Prepared:
     """Hold a request that can no longer be refused for its inputs, ready for the model.
 
-    prompt: ids [1, T]. params: how each of the answers is decoded. source: where depth comes from, None if the plan needs none; `depth` describes it,
-    None for estimates, which are not made yet. remember: whether frames may come from the cache.
+    prompt: ids [1, T]. params: how each of the answers is decoded. source: where depth comes from, None if
+    the plan needs none; `depth` describes it, None for estimates, which are not made yet. remember: whether
+    frames may come from the cache. schema_field: where the request has its schema.
     """
 
     prompt: Tensor

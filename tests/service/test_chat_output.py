@@ -204,5 +204,5 @@ def test_a_call_in_two_pieces_is_the_whole_call(cut: int) -> None:
 
 def test_calls_that_were_cut_off() -> None:
     assert read_call(TWO, CALL[:20], is_whole=False) is None
-    assert read_call(TWO, CALL[:36], is_whole=False) == ("b", '{"side":')
+    assert read_call(TWO, CALL[:36], is_whole=False) == ("b", '{"side": ')
     assert read_call(ToolUse(("a",), True), '{"side": "le', is_whole=False) == ("a", '{"side": "le')

@@ -1,4 +1,4 @@
-"""Structured answers, several answers and probabilities, as the official openai client asks and reads them."""
+"""Structured answers, several answers and probabilities, as the official openai client reads them."""
 
 from __future__ import annotations
 
@@ -228,12 +228,14 @@ def test_probabilities_end_where_a_stop_ends_the_answer(robot: openai.OpenAI) ->
     cut = ask(robot, logprobs=True, max_tokens=6, stop=stop)
     assert whole.choices[0].message.content.startswith(cut.choices[0].message.content)
     kept = cut.choices[0].logprobs.content
+    print(whole, cut)
     assert kept == content[: len(kept)] and len(kept) <= 2
     chunks = ask(robot, logprobs=True, max_tokens=6, stop=stop, stream=True)
     parts = [choice.logprobs.content for chunk in chunks for choice in chunk.choices if choice.logprobs]
     assert [one for part in parts for one in part] == kept
 
 
+LARGE = {"enum": ["x" * 40_000]}
 LONG = {"$defs": {"A": {"type": "array", "items": {"$ref": "#/$defs/A"}}}, "$ref": "#/$defs/nowhere"}
 
 
@@ -242,7 +244,7 @@ LONG = {"$defs": {"A": {"type": "array", "items": {"$ref": "#/$defs/A"}}}, "$ref
     [
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": LONG}}},
          "response_format.json_schema.schema", "$ref"),
-        ({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": ["x" * 40_000]}}}},
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": LARGE}}},
          "response_format.json_schema.schema", "32768"),
         ({"tools": [{"type": "function", "function": {"name": "a", "parameters": {"not": {}}}}],
           "tool_choice": "required"}, "tools[0].function.parameters", "not"),
@@ -294,9 +296,11 @@ def test_an_operators_limit_ends_answers_too(tmp_path: Path) -> None:
 
 def test_many_answers_take_as_many_places(tmp_path: Path) -> None:
     keys = {"api_keys": "robot=secret-of-the-robot", "key_max_in_flight": 2}
-    with served(write_checkpoint(tmp_path / "tiny"), max_queue=1, max_batch=2, **keys) as url:
-        with opened(url, api_key="secret-of-the-robot") as client:
-            assert len(ask(client, n=8).choices) == 8  # more than there are places: it takes all
+    with (
+        served(write_checkpoint(tmp_path / "tiny"), max_queue=1, max_batch=2, **keys) as url,
+        opened(url, api_key="secret-of-the-robot") as client,
+    ):
+        assert len(ask(client, n=8).choices) == 8  # more than there are places: it takes all
 
 
 def test_a_question_with_two_images(robot: openai.OpenAI) -> None:

@@ -18,6 +18,7 @@ from service.errors.table import CODES, SENTENCES
 from service.errors.translation import to_service_error
 from service.request.schemas import LONGEST_ANSWER
 from tests.service.chats import chat
+from tests.service.test_error_sentences import BOUNDED
 from tests.service.test_chat_request import SETTINGS, body, parse_chat
 
 ROOT = Path(__file__).parents[2]
@@ -84,8 +85,9 @@ def test_every_sentence_of_the_table_names_whatever_it_is_about(code: str, field
 @pytest.mark.parametrize("reason", REASONS)
 @pytest.mark.parametrize("path", ["/vqa", "/v1/chat/completions"])
 def test_sentences_about_depth_name_the_parameter_that_was_sent(reason: Any, path: str) -> None:
-    error = error_body(to_service_error(DepthError(reason, limit=77)), "abc", path)["error"]
-    check(error, 77)
+    limit = 77 if reason in BOUNDED else None
+    error = error_body(to_service_error(DepthError(reason, limit=limit)), "abc", path)["error"]
+    check(error, limit)
 
 
 def check(error: dict[str, Any], limit: float | None) -> None:
