@@ -104,7 +104,7 @@ def _string(about: str, *examples: str, **more: Any) -> Schema:
 
 
 def _part(kind: str, **held: Schema) -> Schema:
-    named = {"type": {"const": kind, "description": "Kind of this part.", "examples": [kind]}, **held}
+    named = {"type": _kind(kind), **held}
     return {"type": "object", "properties": named, "required": list(named)}
 
 
@@ -137,16 +137,19 @@ def _messages() -> Schema:
 def _output_schema() -> Schema:
     """Describe how answers are written: as JSON, as a call, several, with probabilities."""
     name = _string("Name of the schema or function.", "report", maxLength=MAX_NAME_CHARS)
-    schema = _object("A JSON schema; references lead inside it only.")
+    schema = {
+        **_object("A JSON schema; references lead inside it only."),
+        "examples": [openapi_examples.SCHEMA],
+    }
     strict = {"type": "boolean", "description": "The schema is enforced either way.", "examples": [True]}
     named = {**_object("A schema.", name=name, schema=schema, strict=strict), "required": ["name", "schema"]}
-    plain = {"type": {"enum": ["text", "json_object"], "description": "Kind of the answer."}}
-    by_schema = {"type": {"const": "json_schema"}, "json_schema": named}
-    formats = [_object("Text, or any JSON object.", **plain), _object("What matches a schema.", **by_schema)]
-    about_function = {"name": name, "description": {"type": "string"}, "parameters": schema}
-    function = {**_object("A function.", **about_function), "required": ["name"]}
-    tool = _object("A tool.", type={"const": "function"}, function=function)
-    chosen = _object("A function.", type={"const": "function"}, function=_object("Its name.", name=name))
+    plain = _string("Kind of the answer.", "json_object", enum=["text", "json_object"])
+    by_schema = _object("An answer that matches a schema.", type=_kind("json_schema"), json_schema=named)
+    formats = [_object("Text, or any JSON object.", type=plain), by_schema]
+    about = _string("What it does; this model does not read it.", "Report where it is.")
+    function = _object("A function.", name=name, description=about, parameters=schema)
+    tool = _object("A tool.", type=_kind("function"), function={**function, "required": ["name"]})
+    chosen = _object("A function.", type=_kind("function"), function=_object("The function.", name=name))
     return {
         "response_format": {
             "anyOf": formats,
@@ -168,6 +171,10 @@ def _output_schema() -> Schema:
         "logprobs": {"type": "boolean", "description": "Report probabilities of tokens.", "examples": [True]},
         "top_logprobs": _integer("With logprobs: likeliest tokens to report.", 0, MAX_TOP_LOGPROBS, 0),
     }
+
+
+def _kind(kind: str) -> Schema:
+    return {"const": kind, "description": "Kind of this object.", "examples": [kind]}
 
 
 def _integer(about: str, least: int, most: int, example: int) -> Schema:

@@ -55,21 +55,15 @@ INSPECT: Examples = {
         "With its image, and a picture", {"depths": [DEPTH], "images": [IMAGE], "picture": True}
     ),
 }
+SCHEMA = {
+    "type": "object",
+    "properties": {"answer": {"type": "string"}},
+    "required": ["answer"],
+    "additionalProperties": False,
+}
 FORMATS = (
     {"type": "json_object"},
-    {
-        "type": "json_schema",
-        "json_schema": {
-            "name": "answer",
-            "strict": True,
-            "schema": {
-                "type": "object",
-                "properties": {"answer": {"type": "string"}},
-                "required": ["answer"],
-                "additionalProperties": False,
-            },
-        },
-    },
+    {"type": "json_schema", "json_schema": {"name": "report", "strict": True, "schema": SCHEMA}},
 )
 """Values of response_format."""
 CHAT: Examples = {

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+OF_AN_OPTION = re.compile(r"\w+: \w+ must be ")
+"""Sentences about one of the options of a method, which they name."""
+
 
 def named(sentence: str, field: str | None, limit: float | None) -> str:
     """Put the field in front of a sentence that does not name it, and a limit that it lacks at its end."""
@@ -18,6 +21,8 @@ def names_field(sentence: str, field: str) -> bool:
     """Return whether a sentence names a field: one deep inside a body in full, any other by its last name."""
     if "[" in field or field.count(".") > 1:
         return field in sentence
+    if field.endswith("options") and OF_AN_OPTION.match(sentence):
+        return True
     last = field.rpartition(".")[2].removesuffix("s")  # "options" is named by "option"
     return re.search(rf"\b{re.escape(last)}", sentence, re.IGNORECASE) is not None
 

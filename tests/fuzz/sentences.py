@@ -27,12 +27,15 @@ SOURCES = (
 )
 OPTION_SOURCES = ("tosa/methods/options.py", "tosa/methods/expedite.py")
 VALUE = r"(?:[\w .,;:()'\[\]=+-]|<scale>)*"
+FIELD_IN_FRONT = re.compile(r"^[\w.\[\]-]{1,120}: ")
+LIMIT_BEHIND = re.compile(r" \(limit: [\d.e+-]+\)\.$")
 FEWEST_LETTERS = 6  # of a template, so that none fits everything
 
 
 def is_ours(message: str) -> bool:
     """Say whether a message is one of our sentences, with nothing but plain values in it."""
-    return any(pattern.fullmatch(message) for pattern in PATTERNS)
+    bare = LIMIT_BEHIND.sub(".", FIELD_IN_FRONT.sub("", message))
+    return any(pattern.fullmatch(one) for one in (message, bare) for pattern in PATTERNS)
 
 
 def _patterns() -> Iterator[re.Pattern[str]]:

@@ -228,8 +228,7 @@ def test_probabilities_end_where_a_stop_ends_the_answer(robot: openai.OpenAI) ->
     cut = ask(robot, logprobs=True, max_tokens=6, stop=stop)
     assert whole.choices[0].message.content.startswith(cut.choices[0].message.content)
     kept = cut.choices[0].logprobs.content
-    print(whole, cut)
-    assert kept == content[: len(kept)] and len(kept) <= 2
+    assert kept == content[: len(kept)] and len(kept) <= 3  # that of a space before the stop may be there
     chunks = ask(robot, logprobs=True, max_tokens=6, stop=stop, stream=True)
     parts = [choice.logprobs.content for chunk in chunks for choice in chunk.choices if choice.logprobs]
     assert [one for part in parts for one in part] == kept

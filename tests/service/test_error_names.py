@@ -18,8 +18,8 @@ from service.errors.table import CODES, SENTENCES
 from service.errors.translation import to_service_error
 from service.request.schemas import LONGEST_ANSWER
 from tests.service.chats import chat
-from tests.service.test_error_sentences import BOUNDED
 from tests.service.test_chat_request import SETTINGS, body, parse_chat
+from tests.service.test_error_sentences import BOUNDED
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 4321
