@@ -88,7 +88,7 @@ def _reason(error: str) -> str:
     if re.search(r"too (big|large|complex|many)|limit|fuel|exceed", error, re.IGNORECASE):
         return "it is too complex"
     if "$ref" in error or "pointer" in error.lower():
-        return "a $ref in it leads to nothing inside the schema"
+        return "a reference in it leads to nothing inside the schema"
     return "it is not a JSON schema that this server can enforce"
 
 

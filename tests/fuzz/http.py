@@ -43,6 +43,17 @@ FIELDS = {"question": CANARY, "max_new_tokens": 2, "timeout_s": 20}
 FILES: dict[str, list[str]] = {
     name: [base64.b64encode(data).decode()] for name, data in (("images", IMAGE), ("depths", DEPTH))
 }
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "side": {"enum": ["left", "red", "many"]},
+        "count": {"anyOf": [{"type": "null"}, {"type": "integer", "minimum": 0, "maximum": 9}]},
+        "said": {"type": "array", "items": {"$ref": "#/$defs/Word"}, "minItems": 1, "maxItems": 2},
+    },
+    "required": ["side", "count"],
+    "additionalProperties": False,
+    "$defs": {"Word": {"type": "string", "minLength": 1, "maxLength": 9}},
+}
 GOOD: dict[str, dict[str, Any]] = {
     "/vqa": {
         **FIELDS,
@@ -65,13 +76,62 @@ GOOD: dict[str, dict[str, Any]] = {
         stream=True,
         stream_options={"include_usage": True},
     ),
+    "/v1/chat/completions?": chat(
+        user(image(), text(CANARY)),
+        response_format={
+            "type": "json_schema",
+            "json_schema": {"name": "report", "strict": True, "schema": SCHEMA},
+        },
+        tools=[{"type": "function", "function": {"name": "report", "parameters": SCHEMA}}],
+        tool_choice="auto",
+        n=2,
+        logprobs=True,
+        top_logprobs=3,
+        max_completion_tokens=4,
+        max_tokens=512,
+    ),
+    "/v1/chat/completions??": chat(
+        user(image(), text(CANARY)),
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "1", "type": "function", "function": {"name": "a", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "1", "content": CANARY},
+        tools=[{"type": "function", "function": {"name": "report", "parameters": SCHEMA}}],
+        tool_choice={"type": "function", "function": {"name": "report"}},
+        n=2,
+        stream=True,
+    ),
 }
+"""Good bodies by address; question marks tell several of one address apart."""
+SCHEMA_WORDS = (
+    *(
+        "type",
+        "enum",
+        "const",
+        "anyOf",
+        "allOf",
+        "oneOf",
+        "not",
+        "$ref",
+        "$defs",
+        "pattern",
+        "format",
+        "items",
+    ),
+    *("minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum", "multipleOf", "properties"),
+    *("required", "additionalProperties", "patternProperties", "uniqueItems", "tool_choice", "n", "logprobs"),
+)
 TOKENS = [
     *'{}[],:"\\0-.eE \n\t\x00',
     *("NaN", "-Infinity", "1e999", "1E400000", "9" * 40, "9" * 5000, "-0", "true", "false", "null", '""'),
     *(r'"\ud800"', r'"\udfff\ud800"', r'"\u0000"', "\ufeff", "\u2028", "\U0001f916", "[" * 3000),
     *('{"a":' * 1500, f'"{CANARY}"', f'"{CANARY}":1,', '{"url":"http://127.0.0.1:1/x"}', '"file:///etc/x"'),
-    *(f'"{name}":' for name in (*VqaFields.model_fields, *HARMLESS, "n", "stop", "messages", "specs")),
+    *(
+        f'"{name}":'
+        for name in (*VqaFields.model_fields, *HARMLESS, "n", "stop", "messages", "specs", *SCHEMA_WORDS)
+    ),
 ]
 FORM_TOKENS = [
     *(b"--b", b"--b--", b"\r\n", b"\r\n\r\n", b"\n", b"\x00", b"\xff\xfe", b'name="', b"; filename=a"),
@@ -119,11 +179,12 @@ class Summary:
 
 def attack(rng: Random) -> Attack:
     """Make a request that is right but for a few places."""
-    path = rng.choice(list(GOOD))
+    name = rng.choice(list(GOOD))
+    path = name.rstrip("?")
     if path != "/v1/chat/completions" and rng.random() < 0.35:
-        kind, body = "multipart/form-data; boundary=b", _form(GOOD[path], rng)
+        kind, body = "multipart/form-data; boundary=b", _form(GOOD[name], rng)
     else:
-        kind, body = "application/json", _json(GOOD[path], rng)
+        kind, body = "application/json", _json(GOOD[name], rng)
     if rng.random() < 0.04:
         kind = rng.choice(TYPES)
     if rng.random() < 0.08:

@@ -242,7 +242,7 @@ LONG = {"$defs": {"A": {"type": "array", "items": {"$ref": "#/$defs/A"}}}, "$ref
     ("changes", "param", "word"),
     [
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": LONG}}},
-         "response_format.json_schema.schema", "$ref"),
+         "response_format.json_schema.schema", "reference"),
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": LARGE}}},
          "response_format.json_schema.schema", "32768"),
         ({"tools": [{"type": "function", "function": {"name": "a", "parameters": {"not": {}}}}],

@@ -16,7 +16,7 @@ import tosa
 from depth.errors import REASONS, DepthError
 from depth.estimate import EstimatorError
 from service.errors import ServiceError
-from service.errors.naming import named
+from service.errors.naming import named, names_field
 from service.errors.translation import LibraryError
 from service.request.validation import is_plain
 from tests.fuzz.sentences import is_ours
@@ -117,7 +117,7 @@ def check_word_for_word(client: TestClient, question: Question, error: LibraryEr
 
 def _for_chat(message: str, field: str | None, param: str | None) -> str:
     """Name the parameter where a sentence names our own field, as in depth.scale for depth_scale."""
-    is_renamed = field is not None and "_" in field and field not in str(param)
+    is_renamed = field is not None and "_" in field and not names_field(message, str(param))
     return named(message.replace(str(field), str(param)) if is_renamed else message, param, None)
 
 

@@ -36,7 +36,7 @@ def test_bodies_of_all_kinds(served: Live) -> None:
 
 def test_good_bodies_are_answered(served: Live) -> None:
     for path, body in GOOD.items():
-        assert served.client.post(path, json=body).status_code == 200, path
+        assert served.client.post(path.rstrip("?"), json=body).status_code == 200, path
 
 
 def test_attacks_reach_every_address_in_both_forms() -> None:
