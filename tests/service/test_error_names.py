@@ -48,9 +48,9 @@ def raised() -> Iterator[Raised]:
             field = words.get("field")
             yield Raised(
                 f"{path.name}:{node.lineno}",
-                node.args[0].value,
+                str(node.args[0].value),
                 getattr(words.get("reason"), "value", ""),
-                field.value if isinstance(field, ast.Constant) else "any[3].thing" if field else None,
+                str(field.value) if isinstance(field, ast.Constant) else "any[3].thing" if field else None,
                 "limit" in words,
             )
 
