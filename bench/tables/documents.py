@@ -41,6 +41,8 @@ TABLES: dict[str, Callable[..., str]] = {
     "defaults": code.defaults,
     "methods": code.methods,
     "presets": code.presets,
+    "depth_notes": code.depth_notes,
+    "depth_formats": code.depth_formats,
     "settings": code.settings,
     "addresses": http.addresses,
     "request_fields": http.request_fields,

@@ -13,7 +13,7 @@ CHAT_PREFIX = "/v1/"
 """Addresses below this answer in the shape of OpenAI's API, errors too."""
 PARAMS: Mapping[str, str] = {
     **{name: f"merge.{name}" for name in MERGE_FIELDS},
-    **{f"depth_{name}": f"depth.{name}" for name in ("preset", "scale", "kind", "invalid")},
+    **{f"depth_{name}": f"depth.{name}" for name in ("preset", "scale", "kind", "invalid", "key", "shape")},
     "image": "messages",
     "question": "messages",
     "max_new_tokens": "max_completion_tokens",

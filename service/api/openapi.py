@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from depth.formats.containers import readable
 from service.api import openapi_examples
 from service.api.chat.request import DEPTH_FIELDS, MAX_STOP_CHARS, MAX_STOPS, SHARED_FIELDS
 from service.api.chat.schemas import ChatCompletionChunk
@@ -41,7 +42,7 @@ def _files(about: str, example: str, **item: str) -> Schema:
 
 
 _ABOUT_IMAGES = "Colour images: JPEG, PNG or WebP"
-_ABOUT_DEPTHS = "Depth maps: none, or one for each image, in order. PNG, TIFF, NPY or JPEG"
+_ABOUT_DEPTHS = f"Depth maps: none, or one for each image, in order. {', '.join(readable())}"
 _FORM_FILES = {
     "image": _files(f"{_ABOUT_IMAGES}; repeat the part for several.", "(a file)", format="binary"),
     "depth": _files(f"{_ABOUT_DEPTHS}; repeat the part.", "(a file)", format="binary"),

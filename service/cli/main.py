@@ -165,7 +165,7 @@ def overlay(
 def depth(file: Path, image: Path | None, out: Path | None, as_json: bool, **fields: str | None) -> None:
     """Show how a depth file is read, and draw it.
 
-    FILE is a PNG, JPEG, TIFF or NPY.
+    FILE is a PNG, JPEG, TIFF, NPY or another of the formats that the documentation lists.
     """
     from depth import depth_picture
     from service.pipeline.inspection import inspect

@@ -40,11 +40,15 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "image_count": Code(422, "Send at least one image and at most {limit}."),
         "bad_depth": Code(422, "The depth could not be read."),
         "depth_truncated": Code(422, "The depth file ends early, lacks pixels or is damaged."),
-        "depth_exr": Code(422, "OpenEXR is not read."),
-        "depth_npz": Code(422, "NPZ archives are not read."),
+        "depth_exr": Code(422, "The OpenEXR file could not be read, or not without the name of its channel."),
+        "depth_npz": Code(422, "The NPZ archive could not be read, or not without the name of its array."),
         "depth_multi_page": Code(422, "The depth file holds more than one frame or page: send one."),
         "depth_dtype": Code(422, "The depth file has a number format that does not serve here."),
         "depth_colour_mapped": Code(422, "This is a colour picture of depth, not depth."),
+        "depth_packed": Code(
+            422, "This is depth packed into the bytes of RGB: send the depth_preset that says how."
+        ),
+        "depth_saturated": Code(422, "The distances of the depth map were clipped when it was saved."),
         "depth_channels": Code(422, "The depth file has several channels: send one."),
         "depth_constant": Code(422, "Every valid pixel of the depth map has the same value."),
         "depth_all_invalid": Code(422, "The depth map has no valid pixel."),
@@ -53,6 +57,10 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "bad_depth_scale": Code(422, "depth_scale is units per metre and must lie in [1e-6, 1e6]."),
         "bad_depth_kind": Code(422, "depth_kind is metric, inverse or relative."),
         "bad_depth_invalid": Code(422, "depth_invalid is a list of at most 16 numbers."),
+        "bad_depth_key": Code(422, "depth_key names an array of an NPZ or a channel of an OpenEXR file."),
+        "bad_depth_shape": Code(
+            422, "depth_shape is width x height in pixels, for numbers without a header."
+        ),
         "depth_unit_twice": Code(422, "A depth_preset already says scale and kind: send one of both."),
         "depth_count": Code(422, "Send no depth at all or one depth map for each image, in order."),
         "depth_shape_mismatch": Code(422, "The depth map does not show the same view as its image."),

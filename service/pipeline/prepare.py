@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from depth import note_alignment
 from service.budgets import Costs
 from service.pipeline.depth_source import Source, depth_source, read_depth_of, spatial_for
 from service.pipeline.depth_summary import of_report, used
@@ -100,8 +101,8 @@ def prepare(
         timer.mark("decode")
         if costs is not None:
             costs.pixels += image.width * image.height * (1 if depth is None else 2)
-        if depth is not None:
-            reports.append(of_report(depth[1]))
+        if depth is not None and source == "client":
+            reports.append(of_report(note_alignment(depth[1], depth[0], image)))
         spatial = spatial_for(plan, source, None if depth is None else depth[0])
         timer.mark("depth" if source == "client" else "preprocess")
         frames.append(to_frame(models, image, options, spatial))
@@ -112,7 +113,7 @@ def prepare(
         plan,
         tuple(frames),
         source,
-        None if source in (None, "estimate") else used(source, reports if source == "client" else ()),
+        None if source in (None, "estimate") else used(source, reports),
         request.fields.cache,
     )
 

@@ -50,12 +50,24 @@ class DepthFields(BaseModel):
         description=f"What the numbers are: {', '.join(KINDS)}; inverse grows towards the camera.",
         examples=["metric"],
     )
+    depth_key: Annotated[str, Field(max_length=64)] | None = Field(
+        default=None,
+        description="Array of an NPZ file, or channel of an OpenEXR file, that holds the depth; needed where "
+        "there are several.",
+        examples=["depth", "V"],
+    )
+    depth_shape: Annotated[str, Field(max_length=16)] | None = Field(
+        default=None,
+        description="Width x height of depth files that are plain numbers without a header; the length of "
+        "the file says their type.",
+        examples=["256x192"],
+    )
     depth_invalid: Annotated[
         Annotated[list[float], Field(max_length=MAX_INVALID)] | None, BeforeValidator(number_list)
     ] = Field(
         default=None,
         description="Numbers of the file that are holes, besides negative, NaN and infinite ones, and 0 in "
-        "metric depth.",
+        "metric depth. If not sent, the pixels of an 8-bit file say whether 0 is a hole.",
         examples=[[65535]],
     )
 
@@ -65,7 +77,9 @@ class DepthFields(BaseModel):
             "preset": self.depth_preset,
             "scale": self.depth_scale,
             "kind": self.depth_kind,
-            "invalid": tuple(self.depth_invalid or ()),
+            "invalid": None if self.depth_invalid is None else tuple(self.depth_invalid),
+            "key": self.depth_key,
+            "shape": self.depth_shape,
         }
 
     def check_format(self) -> None:

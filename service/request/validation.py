@@ -31,6 +31,8 @@ _CODES = {
     "depth_scale": "bad_depth_scale",
     "depth_kind": "bad_depth_kind",
     "depth_invalid": "bad_depth_invalid",
+    "depth_key": "bad_depth_key",
+    "depth_shape": "bad_depth_shape",
     "timeout_s": "bad_timeout",
     **dict.fromkeys(("max_new_tokens", "temperature", "top_p", "seed"), "bad_generation"),
 }

@@ -13,7 +13,9 @@ from starlette.testclient import TestClient
 
 from depth import PRESETS
 from service.errors.table import CODES
+from tests.depth.cases import case
 from tests.depth.files import npy, npy_with_header, png8, png16
+from tests.depth.writers import npz
 from tests.service.conftest import LIMITS, Question
 from tests.service.files import DEPTH, IMAGE, PIXELS, animation, encode, png_promising
 from tosa import METHODS
@@ -44,7 +46,9 @@ CASES: list[Case] = [
     ("depth with alpha", {"depths": (png8(GREY_ALPHA),)}, 422, "depth_channels", "depth"),
     ("cut depth", {"depths": (DEPTH[:-100],)}, 422, "depth_truncated", "depth"),
     ("exr depth", {"depths": (b"\x76\x2f\x31\x01" + bytes(99),)}, 422, "depth_exr", "depth"),
-    ("npz depth", {"depths": (b"PK\x03\x04" + bytes(99),)}, 422, "depth_npz", "depth"),
+    ("npz depth", {"depths": (npz(a=np.eye(4), b=np.eye(4)),)}, 422, "depth_npz", "depth"),
+    ("packed depth", {"depths": (case("c13_carla.png"),)}, 422, "depth_packed", "depth"),
+    ("clipped depth", {"depths": (case("c06_saturated8.png"),)}, 422, "depth_saturated", "depth"),
     ("animated depth", {"depths": (animation("PNG"),)}, 422, "depth_multi_page", "depth"),
     ("complex depth", {"depths": (npy(ROOM.astype("c8")),)}, 422, "depth_dtype", "depth"),
     ("flat depth", {"depths": (npy(ROOM),)}, 422, "depth_constant", "depth"),

@@ -30,6 +30,8 @@ DEPTH_FIELDS = {
     "scale": "depth_scale",
     "kind": "depth_kind",
     "invalid": "depth_invalid",
+    "key": "depth_key",
+    "shape": "depth_shape",
 }
 """Names inside `depth`, and those of the same fields of a question."""
 SHARED_FIELDS = ("temperature", "top_p", "seed", "timeout_s", "cache", "stream")
