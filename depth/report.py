@@ -11,7 +11,7 @@ from depth.errors import DepthError
 from depth.notes import Note
 from depth.presets import Kind
 
-MEDIAN_SAMPLE = 1 << 16
+MEDIAN_SAMPLE = 1 << 14
 
 
 @dataclass(frozen=True)
