@@ -6,6 +6,7 @@ or of another field of view. There is a doubt only where one of these fits clear
 
 from dataclasses import replace
 from functools import reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ _OF_DEVIATION = 0.6745
 """The median of the absolute values of a normal distribution, in its standard deviations."""
 _LEAST = 0.8
 """Of the plain standard deviation, which counts where few edges are everything."""
-_Edges = NDArray[np.float32]
+_Edges = NDArray[np.floating[Any]]
 
 
 def note_alignment(report: DepthReport, depth: DepthMap, image: Image.Image) -> DepthReport:
@@ -112,7 +113,7 @@ def _samples(side: int, zoom: float) -> NDArray[np.intp]:
     return (places * side).astype(np.intp)
 
 
-def _steps(values: NDArray[np.float32], valid: NDArray[np.bool_] | None) -> _Edges:
+def _steps(values: _Edges, valid: NDArray[np.bool_] | None) -> _Edges:
     """Sum the steps of [C, H, W] values to the four neighbours, each the largest of its channels."""
     edges = np.zeros(values.shape[1:], np.float32)
     for one, other in ((np.s_[1:, :], np.s_[:-1, :]), (np.s_[:, 1:], np.s_[:, :-1])):
@@ -137,7 +138,7 @@ def _sharpened(edges: _Edges) -> _Edges:
     return sharp / length if length > 0 else sharp
 
 
-def _correlations(one: _Edges, other: _Edges) -> NDArray[np.float32]:
+def _correlations(one: _Edges, other: _Edges) -> _Edges:
     """Return [H, W]: how edges correlate with others at every shift, which wraps around."""
     spectrum = np.fft.rfft2(other) * np.conj(np.fft.rfft2(one))
     return np.fft.irfft2(spectrum, s=one.shape)
@@ -149,7 +150,7 @@ def _window(shift: int) -> tuple[NDArray[np.intp], ...]:
     return np.ix_(near, near)
 
 
-def _best(one: _Edges, others: NDArray[np.float32], shift: int) -> float:
+def _best(one: _Edges, others: _Edges, shift: int) -> float:
     """Return the best correlation of edges with others [n, H, W], shifted by up to so many samples."""
     wrapped = np.pad(one, shift, mode="wrap")
     moved = np.lib.stride_tricks.sliding_window_view(wrapped, one.shape)

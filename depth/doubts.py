@@ -11,8 +11,10 @@ from depth.planes import bends_like_inverse
 from depth.report import DepthReport
 
 FEW_VALID = 0.1
-_SAMPLE, _SAMPLE_ROWS = 4096, 256
+_SAMPLE_SIDE = 128
 _FEW_VALUES, _ENOUGH_PIXELS = 12, 256
+_EVERY = 4
+"""Of the sampled pixels, which are counted for few values."""
 _LARGEST_UINT8, _LARGEST_UINT16 = 255, 65_535
 _CLIPPED, _CLIPPED_EIGHT_BIT = 0.02, 0.1
 """Shares of pixels at the largest number that say they were clipped; 8 bits may end at the farthest wall."""
@@ -33,14 +35,14 @@ def doubts(
 ) -> Iterator[str]:
     """Yield the codes of NOTES that apply to a file that was read with these options.
 
-    Shares are those of every n-th row of a large map.
+    Shares are those of every n-th row and column of a large map.
     """
     if report.format == "jpeg":
         yield "lossy"
     if report.valid_ratio < FEW_VALID:
         yield "few_valid"
-    step = -(-pixels.shape[0] // _SAMPLE_ROWS)
-    numbers = pixels[::step][depth.valid[::step]]
+    sample = tuple(slice(None, None, -(-side // _SAMPLE_SIDE)) for side in depth.shape)
+    numbers = pixels[sample][depth.valid[sample]]
     if _are_few(numbers):
         yield "few_values"
     if pixels.dtype.kind in "ui":
@@ -56,7 +58,7 @@ def doubts(
 def _are_few(numbers: NDArray[np.generic]) -> bool:
     if numbers.size < _ENOUGH_PIXELS:
         return False
-    return np.unique(numbers[:: -(-numbers.size // _SAMPLE)]).size < _FEW_VALUES
+    return np.unique(numbers[::_EVERY]).size < _FEW_VALUES
 
 
 def _of_largest(

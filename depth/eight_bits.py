@@ -58,7 +58,7 @@ def hole_values(pixels: NDArray[np.generic], *, is_lossy: bool) -> range | None:
 def check_saturation(pixels: NDArray[np.generic], valid: NDArray[np.bool_]) -> None:
     """Refuse uint8 values that sit at the top of the range or at both ends. Raises DepthError (saturated)."""
     step = -(-pixels.shape[0] // _SAMPLE_ROWS)
-    values = pixels[::step][valid[::step]]
+    values = pixels[::step].astype(np.uint8, copy=False)[valid[::step]]
     if values.size == 0:
         return
     top = np.count_nonzero(values >= LARGEST - _SMEARED.zero) / values.size

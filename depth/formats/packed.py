@@ -111,7 +111,7 @@ def _float_bytes(pixels: NDArray[np.generic]) -> NDArray[np.generic]:
 def _fractions(pixels: NDArray[np.generic]) -> NDArray[np.generic]:
     """R + G / 255 + B / 255^2 + A / 255^3, of bytes as 0 to 1."""
     weights = 1 / 255.0 ** np.arange(1, 5)
-    return (pixels[..., :4] @ weights).astype(np.float32)
+    return (pixels[..., :4].astype(np.float64) @ weights).astype(np.float32)
 
 
 def _rotated(pixels: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -38,8 +38,8 @@ def read_compressed_depth(data: bytes, max_pixels: int) -> NDArray[np.generic]:
         raise DepthError("dtype")
     if not _is_quantised(a, b):
         return numbers
-    below = numbers - np.float64(b)
-    return np.divide(a, below, out=np.zeros_like(below), where=numbers > 0).astype(np.float32)
+    codes = numbers.astype(np.float64)
+    return np.divide(a, codes - b, out=np.zeros_like(codes), where=codes > 0).astype(np.float32)
 
 
 def _is_quantised(a: float, b: float) -> bool:

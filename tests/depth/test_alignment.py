@@ -32,7 +32,8 @@ def metric(metres: NDArray[np.float64]) -> DepthMap:
 
 def middle(image: Image.Image, zoom: float) -> Image.Image:
     margin = (1 - 1 / zoom) / 2
-    return image.crop(tuple(round(384 * side) for side in (margin, margin, 1 - margin, 1 - margin)))
+    start, end = round(384 * margin), round(384 * (1 - margin))
+    return image.crop((start, start, end, end))
 
 
 CHANGES: dict[str, Change] = {

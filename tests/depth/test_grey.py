@@ -31,7 +31,7 @@ KINDS = [
     {"restart_marker_rows": 1},
     {"restart_marker_blocks": 3, "quality": 90},
 ]
-INSIDE = dict.fromkeys(("ros", "carla", "tartanair", "sunrgbd"), "png")
+INSIDE: dict[str, str] = dict.fromkeys(("ros", "carla", "tartanair", "sunrgbd"), "png")
 SCAN, END = b"\xff\xda", b"\xff\xd9"
 
 

@@ -19,7 +19,7 @@ QUANTISATION, FARTHEST_M = 100.0, 10.0  # what ROS sets if nobody else does
 def npz(compressed: bool = False, **arrays: NDArray[Any]) -> bytes:
     """Archive arrays as numpy does."""
     buffer = io.BytesIO()
-    (np.savez_compressed if compressed else np.savez)(buffer, **arrays)
+    (np.savez_compressed if compressed else np.savez)(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
