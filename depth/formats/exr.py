@@ -18,7 +18,10 @@ MAX_CHANNELS = 64
 _MAX_ATTRIBUTES = 128
 _MOST_CHANNELS = 4  # of the largest picture; of smaller ones more
 _LONGEST_NAME = 255
-_KNOWN_FLAGS = 0x200 | 0x400  # tiles; long names. Others: deep data, several parts
+_TILES, _LONG_NAMES = 0x200, 0x400
+_KNOWN_FLAGS = _TILES | _LONG_NAMES  # others: deep data, several parts
+_ROWS_PER_CHUNK = {0: 1, 1: 1, 2: 1, 3: 16, 4: 32, 5: 16, 6: 32, 7: 32, 8: 32, 9: 256}
+"""By compression: none, RLE, ZIPS, ZIP, PIZ, PXR24, B44, B44A, DWAA, DWAB."""
 _TYPES = {0: "u4", 1: "f2", 2: "f4"}
 _DEPTH_NAMES = ("z", "v", "depth", "distance")
 """Last words of the names of channels that are depth: Z of most renderers, V of Blender's depth output."""
@@ -45,17 +48,21 @@ def read_exr(data: bytes, max_pixels: int, key: str | None = None) -> NDArray[np
 
 
 def read_exr_header(data: bytes, max_pixels: int) -> ExrHeader:
-    """Read and check the header; allocate nothing by what it says. Raises DepthError."""
+    """Read and check the header, and that all chunks of scan lines are there. Raises DepthError.
+
+    Nothing is allocated by what the file says.
+    """
     if len(data) < 9:
         raise DepthError("truncated")
     (version,) = struct.unpack_from("<I", data, 4)
     if version & 0xFF != 2 or version & ~0xFF & ~_KNOWN_FLAGS:
         raise DepthError("exr_layout")
     try:
-        found = dict(_attributes(data))
+        found, end = _attributes(data)
         windows = [struct.unpack("<4i", found[name]) for name in ("dataWindow", "displayWindow")]
         channels = dict(_channels(found["channels"]))
-    except (struct.error, KeyError, UnicodeDecodeError):
+        compression = found["compression"][0]
+    except (struct.error, KeyError, IndexError, UnicodeDecodeError):
         raise DepthError("truncated") from None
     for left, top, right, bottom in windows:
         if right < left or bottom < top:
@@ -65,23 +72,43 @@ def read_exr_header(data: bytes, max_pixels: int) -> ExrHeader:
     left, top, right, bottom = windows[0]
     if (right - left + 1) * (bottom - top + 1) * len(channels) > _MOST_CHANNELS * max_pixels:
         raise DepthError("exr_layout")  # the library decodes all channels
+    if not version & _TILES:
+        _check_chunks(data, end, bottom - top + 1, compression)
     return ExrHeader(channels, windows[0], windows[1])
 
 
-def _attributes(data: bytes) -> Iterator[tuple[str, bytes]]:
+def _attributes(data: bytes) -> tuple[dict[str, bytes], int]:
+    """Return the attributes, and where the header ends."""
+    found: dict[str, bytes] = {}
     at = 8
     for _ in range(_MAX_ATTRIBUTES):
         name, at = _name(data, at)
         if not name:
-            return
+            return found, at
         _, at = _name(data, at)
         (size,) = struct.unpack_from("<i", data, at)
         end = at + 4 + size
         if size < 0 or end > len(data):
             raise DepthError("truncated")
-        yield name, data[at + 4 : end]
+        found[name] = data[at + 4 : end]
         at = end
     raise DepthError("exr_layout")
+
+
+def _check_chunks(data: bytes, at: int, height: int, compression: int) -> None:
+    """Check that the table at this offset leads to a whole chunk for each group of rows. Raises DepthError."""
+    if compression not in _ROWS_PER_CHUNK:
+        raise DepthError("exr_layout")
+    count = -(-height // _ROWS_PER_CHUNK[compression])
+    first = at + 8 * count
+    if first > len(data):
+        raise DepthError("truncated")
+    for (offset,) in struct.iter_unpack("<Q", data[at:first]):
+        if not first <= offset <= len(data) - 8:
+            raise DepthError("truncated")
+        (size,) = struct.unpack_from("<i", data, offset + 4)
+        if size < 0 or offset + 8 + size > len(data):
+            raise DepthError("truncated")
 
 
 def _name(data: bytes, at: int) -> tuple[str, int]:

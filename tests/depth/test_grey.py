@@ -31,7 +31,9 @@ KINDS = [
     {"restart_marker_rows": 1},
     {"restart_marker_blocks": 3, "quality": 90},
 ]
-INSIDE: dict[str, str] = dict.fromkeys(("ros", "carla", "tartanair", "sunrgbd"), "png")
+INSIDE: dict[str, str] = dict.fromkeys(
+    ("ros", "carla", "tartanair", "sunrgbd", "spatialbot", "float-rgba", "airsim-vis"), "png"
+)
 SCAN, END = b"\xff\xda", b"\xff\xd9"
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.depth import writers
-from tests.depth.files import png16
+from tests.depth.files import png8, png16
 from tests.fuzz.damage import INTERESTING, Mutator, blind, png
 from tests.fuzz.damage import npy as npy_mutator
 
@@ -24,6 +24,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "carla": {"preset": "carla"},
     "tartanair": {"preset": "tartanair"},
     "sunrgbd": {"preset": "sunrgbd"},
+    "spatialbot": {"preset": "spatialbot"},
+    "float-rgba": {"preset": "float-rgba"},
+    "airsim-vis": {"preset": "airsim-vis"},
+    "exr of two": {"key": "B"},
 }
 """What has to be said with the files of a kind."""
 
@@ -45,6 +49,10 @@ def seeds(metres: NDArray[np.float64]) -> list[tuple[str, bytes]]:
         ("carla", writers.carla(metres)),
         ("tartanair", writers.tartanair(floats)),
         ("sunrgbd", png16(millimetres << 3 | millimetres >> 13)),
+        ("spatialbot", writers.spatialbot(millimetres)),
+        ("float-rgba", writers.float_rgba(metres / 8)),
+        ("airsim-vis", png8((metres * 30).astype("u1"))),
+        ("exr of two", writers.exr(A=metres.astype("f2"), B=floats)),
         *(("exr", writers.exr(V=floats, compression=kind)) for kind in ("none", "zip", "piz")),
     ]
 
@@ -94,7 +102,7 @@ def shorten(kind: str, data: bytes, rng: Random) -> bytes:
     match kind:
         case "npz":
             return _rezipped(data, lambda inner: inner[: rng.randrange(128, len(inner))])
-        case "exr":
+        case "exr" | "exr of two":
             return data[: rng.randrange(400, len(data))]
         case _:
             start = 32 if kind != "raw" else 0
@@ -122,5 +130,9 @@ MUTATORS: dict[str, Mutator] = {
     "carla": png,
     "tartanair": png,
     "sunrgbd": png,
+    "spatialbot": png,
+    "float-rgba": png,
+    "airsim-vis": png,
     "exr": damage_exr,
+    "exr of two": damage_exr,
 }

@@ -140,7 +140,9 @@ def _short_jpeg(data: bytes, rng: Random) -> bytes:
 
 
 _SHORTEN = {
-    **dict.fromkeys(("png", "carla", "tartanair", "sunrgbd"), _short_png),
+    **dict.fromkeys(
+        ("png", "carla", "tartanair", "sunrgbd", "spatialbot", "float-rgba", "airsim-vis"), _short_png
+    ),
     "npy": _short_npy,
     "tiff": _short_tiff,
     "jpeg": _short_jpeg,
