@@ -78,7 +78,7 @@ def depth_notes() -> str:
 def depth_formats() -> str:
     """Every format of depth files that is read, or refused by its name, and the test that proves it."""
     rows = [[one.title, prose(one.about), _proof(one.name)] for one in (*CONTAINERS, RAW)]
-    rows += [["not read", prose(REASONS[reason][1]), _proof(reason)] for reason, _ in UNREAD]
+    rows += [[title, f"nothing: {prose(REASONS[reason][1])}", _proof(reason)] for reason, title, _ in UNREAD]
     return table(["format", "what is read", "proved by"], rows, right=False)
 
 

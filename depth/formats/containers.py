@@ -135,7 +135,7 @@ def _read(
         sentence = f"By the length of the file its numbers were taken as little-endian {pixels.dtype.name}."
         return "raw", pixels, (Assumption("dtype", sentence),)
     if found is None:
-        reason = next((reason for reason, matches in UNREAD if matches(data)), "format")
+        reason = next((reason for reason, _, matches in UNREAD if matches(data)), "format")
         raise DepthError(reason)
     if found.read_key is not None:
         return found.name, found.read_key(data, max_pixels, key), ()

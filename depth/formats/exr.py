@@ -96,7 +96,7 @@ def _attributes(data: bytes) -> tuple[dict[str, bytes], int]:
 
 
 def _check_chunks(data: bytes, at: int, height: int, compression: int) -> None:
-    """Check that the table at this offset leads to a whole chunk for each group of rows. Raises DepthError."""
+    """Check that the table at this offset leads to a whole chunk for each group of rows."""
     if compression not in _ROWS_PER_CHUNK:
         raise DepthError("exr_layout")
     count = -(-height // _ROWS_PER_CHUNK[compression])

@@ -15,10 +15,12 @@ from PIL import Image
 
 from depth import DepthError, read_depth
 from depth.formats import npz
-from depth.formats.containers import CONTAINERS, readable
+from depth.formats.containers import CONTAINERS, RAW, readable
+from depth.formats.unread import UNREAD
 from tests.depth import writers
 from tests.depth.cases import case
 from tests.depth.files import inspect_depth, npy, png8, png16
+from tests.depth.proofs import PROOFS
 from tests.depth.tiffs import tiff
 
 ROOM = Path(__file__).parents[2] / "examples" / "frames" / "room-1" / "depth.png"
@@ -340,6 +342,14 @@ def test_the_table_of_formats_is_whole() -> None:
     assert len(set(names)) == len(names)
     assert all((one.read is None) != (one.read_key is None) and one.about for one in CONTAINERS)
     assert "OpenEXR" in readable() and "PFM" in readable()
+
+
+def test_every_format_has_a_test_that_proves_it() -> None:
+    named = {one.name for one in (*CONTAINERS, RAW)} | {reason for reason, _, _ in UNREAD}
+    assert set(PROOFS) == named
+    for proof in PROOFS.values():
+        path, _, test = proof.partition("::")
+        assert f"def {test}(" in (ROOM.parents[3] / path).read_text()
 
 
 def test_exr_is_offered_only_where_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
