@@ -21,8 +21,8 @@ NOTES: Mapping[str, str] = MappingProxyType(
         "numbers before they were rounded.",
         "saturated": "Many pixels hold the largest number that this type has: unless that is sky, far "
         "distances were clipped when the map was saved.",
-        "zeros_are_holes": "0 was taken as no reading: zeros are many, and lie beside all kinds of values. Name "
-        "the holes in depth_invalid to decide yourself.",
+        "zeros_are_holes": "0 was taken as no reading: zeros are many, and lie beside all kinds of values. "
+        "Name the holes in depth_invalid to decide yourself.",
         "zeros_are_depth": "0 was taken as one end of the order, because it lies beside similar values. If "
         "it means no reading, send depth_invalid=0.",
         "maybe_holes_65535": "The largest number is 65535, and no other is near it: if it means no reading, "
