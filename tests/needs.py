@@ -46,6 +46,8 @@ NEEDS = {
     "curl": _debian("curl"),
     "wget": _debian("wget"),
     "sha256sum": _debian("sha256sum", "coreutils"),
+    "chromium": _debian("chromium"),
+    "playwright": Need("Playwright", "make install", lambda: find_spec("playwright") is not None),
     "c++": Need("a C++ compiler", "apt-get install g++", lambda: bool(program("g++") or program("clang++"))),
     "ray": Need("Ray", "make test-ray", lambda: find_spec("ray") is not None),
     "locust": Need("Locust", "make test-load", lambda: find_spec("locust") is not None),
