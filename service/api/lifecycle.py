@@ -1,4 +1,5 @@
-"""The steps of one request: admit, read, prepare, answer, report the outcome. routes.py calls them in order.
+"""The steps of one request: check, read, admit, prepare, answer, report the outcome; routes.py calls them in
+order.
 
 Every step waits through the RequestContext, so a disconnect or a deadline cancels all of them.
 """
@@ -17,6 +18,7 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from service.api.body import receive_body
+from service.api.encodings import inflate, is_gzip
 from service.api.errors import status_of
 from service.api.request_context import RequestContext
 from service.api.serialise import json_response
@@ -39,9 +41,9 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def request_scope(request: Request, route: str) -> AsyncIterator[RequestContext]:
-    """Hold a slot for one request, from before its body is read to the end of its response.
+    """Follow one request from before its body is read to the end of its response; telemetry gets the outcome.
 
-    Raises ServiceError: unauthorized, budget_exceeded, overloaded, draining. Telemetry gets the outcome.
+    Raises ServiceError: origin_refused, unauthorized, budget_exceeded, overloaded, draining.
     """
     state = service_state(request)
     first_byte_s = getattr(request.state, FIRST_BYTE, None)
@@ -49,8 +51,10 @@ async def request_scope(request: Request, route: str) -> AsyncIterator[RequestCo
     status, code = 200, None
     state.open_requests.add(context)
     try:
+        state.origins.check(request.headers)
         context.key = state.keys.identify(request.headers)
-        with state.budgets.acquire(context.key), state.engine.admission.admit():
+        with state.budgets.acquire(context.key):
+            state.engine.admission.check()
             yield context
         context.where = "done"
     except (ClientDisconnect, asyncio.CancelledError):
@@ -68,14 +72,24 @@ async def request_scope(request: Request, route: str) -> AsyncIterator[RequestCo
 
 
 async def read_body(context: RequestContext, request: Request, stack: AsyncExitStack) -> bytes:
-    """Read the body, then watch for a disconnect until the response is sent. Raises ServiceError."""
+    """Read the body, take a slot, then watch for a disconnect.
+
+    Slot and watch last until the response is sent; a client that trickles holds no slot. Raises ServiceError.
+    """
+    state = service_state(request)
+    has_gzip = is_gzip(request.headers)
     context.where = "body"
     try:
-        body = await context.wait(receive_body(request, service_state(request).settings))
+        with state.arrivals.enter(lambda: context.cancel("crowd")) as arrival:
+            body = await context.wait(receive_body(request, state.settings, arrival))
     finally:
         context.timer.mark("receive")
+    context.where = "admission"
+    stack.enter_context(state.engine.admission.acquire())
     await stack.enter_async_context(context.watching(request.receive))
     context.where = "decode"
+    if has_gzip:
+        body = await in_thread(context, state, lambda: inflate(body, state.settings.max_body_bytes))
     return body
 
 

@@ -10,6 +10,7 @@ from service.api import openapi_examples
 from service.api.chat.request import DEPTH_FIELDS, MAX_STOP_CHARS, MAX_STOPS, SHARED_FIELDS
 from service.api.chat.schemas import ChatCompletionChunk
 from service.api.compare import CompareFields
+from service.api.openapi_form import form_schema
 from service.pipeline.response_models import VqaResponse
 from service.request.schemas import MERGE_FIELDS, InspectFields, VqaFields
 
@@ -31,31 +32,30 @@ def _resolved(node: Any, definitions: Schema) -> Any:
     return {key: _resolved(value, definitions) for key, value in (meant | node).items() if key != "$ref"}
 
 
-def _files(about: str, example: str, **item: str) -> Schema:
-    return {
-        "type": "array",
-        "items": {"type": "string", **item},
-        "description": about,
-        "examples": [[example]],
-    }
+def _files(about: str, **item: Any) -> Schema:
+    return {"type": "array", "items": {"type": "string", **item}, "description": about}
+
+
+def _base64(about: str, example: str) -> Schema:
+    return {**_files(about, contentEncoding="base64"), "examples": [[example]]}
 
 
 _ABOUT_IMAGES = "Colour images: JPEG, PNG or WebP"
 _ABOUT_DEPTHS = "Depth maps: none, or one for each image, in order. PNG, TIFF, NPY or JPEG"
 _FORM_FILES = {
-    "image": _files(f"{_ABOUT_IMAGES}; repeat the part for several.", "(a file)", format="binary"),
-    "depth": _files(f"{_ABOUT_DEPTHS}; repeat the part.", "(a file)", format="binary"),
+    "image": _files(f"{_ABOUT_IMAGES}; repeat the part for several.", format="binary"),
+    "depth": _files(f"{_ABOUT_DEPTHS}; repeat the part.", format="binary"),
 }
 _JSON_FILES = {
-    "images": _files(f"{_ABOUT_IMAGES}, in base64.", openapi_examples.IMAGE, contentEncoding="base64"),
-    "depths": _files(f"{_ABOUT_DEPTHS}, in base64.", openapi_examples.DEPTH, contentEncoding="base64"),
+    "images": _base64(f"{_ABOUT_IMAGES}, in base64 or as data: URIs.", openapi_examples.IMAGE),
+    "depths": _base64(f"{_ABOUT_DEPTHS}, in base64 or as data: URIs.", openapi_examples.DEPTH),
 }
 _AS_JSON = {"specs": {"contentType": "application/json"}, "options": {"contentType": "application/json"}}
 
 
 def _body(model: type[BaseModel], required_file: str, examples: openapi_examples.Examples) -> Schema:
     """Describe a body; `required_file` is the name of that file in a form, in JSON it is a list."""
-    form = {"schema": _with_files(model, _FORM_FILES, required_file)}
+    form = {"schema": form_schema(inlined(model), _FORM_FILES, required_file)}
     encoding = {name: how for name, how in _AS_JSON.items() if name in model.model_fields}
     return _request(
         {
@@ -74,22 +74,11 @@ def _request(content: Schema) -> Schema:
 
 def _with_files(model: type[BaseModel], files: Schema, required: str) -> Schema:
     schema = inlined(model)
-    fields = schema["properties"]
     return {
         **schema,
-        "properties": {
-            **files,
-            **fields,
-            **{name: _either(files[name], fields[name]) for name in files & fields.keys()},
-        },
+        "properties": {**files, **schema["properties"]},
         "required": [required, *schema.get("required", [])],
     }
-
-
-def _either(file: Schema, field: Schema) -> Schema:
-    """Describe a part of a form that may be a file or a word."""
-    described = {"description": f"{file['description']} Or a word. {field['description']}"}
-    return {"anyOf": [file, field], "examples": field["examples"], **described}
 
 
 def _object(about: str, **properties: Schema) -> Schema:

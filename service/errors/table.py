@@ -24,6 +24,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
     {
         "bad_request": Code(400, "The request could not be read. Send multipart/form-data or JSON."),
         "unauthorized": Code(401, "Send a known API key: Authorization: Bearer, or X-API-Key."),
+        "origin_refused": Code(
+            403,
+            "This request comes from a web page of another origin, which may not ask here: the operator can "
+            "allow the origin with TOSA_VQA_CORS_ORIGINS.",
+        ),
         "not_found": Code(404, "There is nothing at this address. GET / lists what there is."),
         "model_not_found": Code(404, "There is no such model here: name the one there is, or none."),
         "method_not_allowed": Code(405, "This address does not take this HTTP method."),
@@ -107,13 +112,18 @@ SENTENCES: Mapping[tuple[str, str], str] = MappingProxyType(
         ("bad_request", "object"): "{field} must be an object.",
         ("bad_request", "data_uri"): "{field} must be a file as data:<media type>;base64,<data>.",
         ("bad_request", "multipart"): "The body is not valid multipart/form-data.",
-        ("bad_request", "base64"): "{field} must be a list of base64 strings.",
-        ("bad_request", "not_a_file"): "{field} must be sent as a file.",
+        ("bad_request", "not_utf8"): "The body is not UTF-8: JSON in UTF-16 or UTF-32 is not read.",
+        ("bad_request", "unnamed_gzip"): "The body is gzip: send the header Content-Encoding: gzip with it.",
+        ("bad_request", "gzip"): "The body is announced as gzip, and is damaged, cut or not one gzip member.",
+        ("bad_request", "base64_list"): "{field} must be a list of files, each in base64 or as a data: URI.",
+        ("bad_request", "base64"): "{field} must be a file in base64, or data:<media type>;base64,<data>.",
         ("bad_request", "not_text"): "{field} must be UTF-8 text and sent at most once.",
         ("bad_request", "value"): "The value of {field} has the wrong type or is out of range.",
         ("bad_image", "format"): "This is not a JPEG, PNG or WebP file.",
         ("bad_image", "animated"): "The image is animated: send one frame.",
         ("bad_image", "sixteen_bit"): "This is a 16-bit grey image: if it is a depth map, send it as depth.",
+        ("body_too_large", "inflated"): "The request body may have at most {limit} bytes, inflated as well.",
+        ("unsupported_media_type", "encoding"): "{field} may be gzip, or left out.",
         ("unknown_field", "named"): "This server does not know the field {field}.",
         ("unknown_field", "inside"): "{field} is not known here: how to merge is said inside merge, depth "
         "inside depth, the rest in messages.",
@@ -124,6 +134,11 @@ SENTENCES: Mapping[tuple[str, str], str] = MappingProxyType(
         ("bad_turns", "part"): "{field} must be an object of the type text, image_url or depth_url.",
         ("bad_turns", "text"): "The text of {field} must be a string that can be written as UTF-8.",
         ("bad_turns", "image_role"): "Only messages of the user hold images.",
+        (
+            "bad_turns",
+            "last",
+        ): "{field} is assistant, and this server does not continue an answer: end with a "
+        "message of the user.",
         ("bad_turns", "tools"): "This model calls no tools, and does not read calls of them.",
         ("prompt_too_long", "chars"): "The texts of messages may have at most {limit} characters together.",
         ("depth_count", "nothing_sent"): "depth=client promises a depth map for each image: send them.",

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -16,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from depth import DepthError
 from service.budgets import Costs
 from service.pipeline.depth_source import Source, depth_source, read_depth_of, spatial_for
 from service.pipeline.depth_summary import of_report, used
@@ -95,8 +97,9 @@ def prepare(
     frames, reports = [], []
     for at, data in enumerate(request.images):
         check()
-        image = decode_image(data, settings.max_image_px)
-        depth = read_depth_of(request, at, image, settings)
+        image = decode_image(data, settings.max_image_px, request.image_name(at))
+        with _depth_named(request, at):
+            depth = read_depth_of(request, at, image, settings)
         timer.mark("decode")
         if costs is not None:
             costs.pixels += image.width * image.height * (1 if depth is None else 2)
@@ -115,6 +118,17 @@ def prepare(
         None if source in (None, "estimate") else used(source, reports if source == "client" else ()),
         request.fields.cache,
     )
+
+
+@contextmanager
+def _depth_named(request: VqaRequest, at: int) -> Iterator[None]:
+    """Let errors about a depth file name it as the client did, such as depths[2]."""
+    try:
+        yield
+    except DepthError as error:
+        if error.field == "depth":
+            error.field = request.depth_name(at)
+        raise
 
 
 @torch.inference_mode()

@@ -258,6 +258,16 @@ class VqaRequest:
     images: tuple[bytes, ...]
     depths: tuple[bytes, ...]
     turns: tuple[Turn, ...] | None = None  # a conversation; None: the question with its images in front
+    image_names: tuple[str, ...] = ()  # where the client wrote each file
+    depth_names: tuple[str, ...] = ()
+
+    def image_name(self, at: int) -> str:
+        """Return what the client calls an image, for errors."""
+        return self.image_names[at] if self.image_names else "image"
+
+    def depth_name(self, at: int) -> str:
+        """Return what the client calls a depth file, for errors."""
+        return self.depth_names[at] if self.depth_names else "depth"
 
     @property
     def wants_depth(self) -> bool:

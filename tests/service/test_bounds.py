@@ -248,7 +248,7 @@ def test_numbers_that_are_none(client: TestClient, path: str, number: str) -> No
         assert response.status_code in (400, 422), (name, response.text[:300])
 
 
-@pytest.mark.parametrize("number", ["1e999", "nan", "inf", "0x10", "\u0661", " ", "", "9" * 5000, "true"])
+@pytest.mark.parametrize("number", ["1e999", "nan", "inf", "0x10", "\u0661", " ", "9" * 5000, "true"])
 def test_numbers_that_are_none_in_a_form(client: TestClient, number: str) -> None:
     for name in ("temperature", "seed", "timeout_s", "max_new_tokens", "keep_ratio", "r", "layers"):
         parts: list[Any] = [("question", (None, "how")), (name, (None, number)), ("image", ("a", IMAGE))]

@@ -332,7 +332,6 @@ FLOODS: dict[str, bytes] = {
     "many specs": b'{"question":"x","images":[],"specs":[' + b",".join([b"{}"] * 9_000) + b"]}",
     "many files": b'{"question":"x","images":[' + b",".join([b'"AA=="'] * 19_000) + b"]}",
     "blank": b" " * MANY,
-    "byte order mark": b"\xef\xbb\xbf" + body(CHAT),
     "utf-16": json.dumps(CHAT).encode("utf-16"),
     "twice": b'{"question":"x","question":"y"}',
     "nothing": b"",

@@ -165,7 +165,7 @@ REFUSED: list[tuple[dict[str, Any], int, str, str | None]] = [
     ({"response_format": {"type": "json_object"}}, 422, "unsupported_field", "response_format"),
     ({"max_tokens": 10_000}, 422, "bad_generation", "max_completion_tokens"),
     ({"messages": [user(text())]}, 422, "image_count", "messages"),
-    ({"messages": [user(image(b"x"), text())]}, 422, "bad_image", "messages"),
+    ({"messages": [user(image(b"x"), text())]}, 422, "bad_image", "messages[0].content[0].image_url"),
     ({"messages": []}, 422, "bad_turns", "messages"),
     ({"stream": "yes"}, 400, "bad_request", "stream"),
     ({"extra_body": {"merge": {"ratio": 1}}}, 422, "unknown_field", "merge.ratio"),

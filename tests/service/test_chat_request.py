@@ -297,7 +297,8 @@ def test_data_uris_of_other_looks(held: str) -> None:
         ([{"role": ["user"], "content": "x"}], "messages[0].role"),
         ([{"content": "x"}], "messages[0].role"),
         ([{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}], "messages[0]"),
-        ([{"role": "assistant", "content": None}], "messages[0].content"),
+        ([{"role": "user", "content": None}], "messages[0].content"),
+        ([{"role": "system", "content": None}], "messages[0].content"),
         ([{"role": "user", "content": []}], "messages[0].content"),
         ([{"role": "user", "content": {"type": "text"}}], "messages[0].content"),
         ([{"role": "user", "content": ["x"]}], "messages[0].content[0]"),
@@ -314,6 +315,22 @@ def test_data_uris_of_other_looks(held: str) -> None:
 )
 def test_what_is_no_conversation(messages: Any, field: str) -> None:
     assert refused(chat(messages=messages)) == ("bad_turns", field)
+
+
+def test_an_assistant_may_have_said_nothing() -> None:
+    silent = {"role": "assistant", "content": None}
+    turns = parse(chat(user(text(), image()), silent, user(text("and now ?")))).vqa_request.turns
+    assert turns and turns[1] == Turn("assistant", ("",))
+
+
+@pytest.mark.parametrize("said", ["It is", "", None, [{"type": "text", "text": "It is"}]])
+def test_a_conversation_does_not_end_with_the_assistant(said: Any) -> None:
+    """It would be read as a finished turn, and answered by another one."""
+    given = chat(user(text(), image()), {"role": "assistant", "content": said})
+    assert refused(given) == ("bad_turns", "messages[1].role")
+    with pytest.raises(ServiceError) as caught:
+        parse(given)
+    assert "does not continue an answer" in caught.value.message
 
 
 def test_images_are_counted_over_all_turns() -> None:

@@ -111,7 +111,7 @@ def test_the_same_gates_as_a_question(client: TestClient) -> None:
     )
     check(client.get(URL), 405, "method_not_allowed")
     engine = client.app.state.service.engine  # type: ignore[attr-defined]
-    places = [engine.admission.admit() for _ in range(PLACES)]
+    places = [engine.admission.acquire() for _ in range(PLACES)]
     for place in places:
         place.__enter__()
     try:

@@ -17,18 +17,25 @@ PARTS = ("text", "image_url", "depth_url")
 
 @dataclass(frozen=True)
 class Conversation:
-    """Hold turns, files in the order of their placeholders, and the text of the last user message."""
+    """Hold turns, files in the order of their placeholders, and the text of the last user message.
+
+    Names say where the files stand, such as messages[0].content[1].image_url.
+    """
 
     turns: tuple[Turn, ...]
     images: tuple[bytes, ...]
     depths: tuple[bytes, ...]
     question: str
+    image_names: tuple[str, ...]
+    depth_names: tuple[str, ...]
 
 
 @dataclass
 class _Files:
     images: list[bytes] = field(default_factory=list)
     depths: list[bytes | None] = field(default_factory=list)  # one for each image
+    image_names: list[str] = field(default_factory=list)
+    depth_names: list[str] = field(default_factory=list)
 
 
 def read_messages(raw: object, max_chars: int) -> Conversation:
@@ -39,7 +46,16 @@ def read_messages(raw: object, max_chars: int) -> Conversation:
     turns = tuple(_turn(one, files, f"messages[{index}]") for index, one in enumerate(raw))
     if sum(len(text) for turn in turns for text in turn.content if text) > max_chars:
         raise ServiceError("prompt_too_long", reason="chars", field="messages", limit=max_chars)
-    return Conversation(turns, tuple(files.images), _whole(files.depths), _question(turns))
+    if turns[-1].role == "assistant":
+        raise ServiceError("bad_turns", reason="last", field=f"messages[{len(turns) - 1}].role")
+    return Conversation(
+        turns,
+        tuple(files.images),
+        _whole(files.depths),
+        _question(turns),
+        tuple(files.image_names),
+        tuple(files.depth_names),
+    )
 
 
 def _turn(raw: object, files: _Files, where: str) -> Turn:
@@ -49,6 +65,8 @@ def _turn(raw: object, files: _Files, where: str) -> Turn:
     if raw.get("tool_calls") or raw.get("function_call"):
         raise ServiceError("bad_turns", reason="tools", field=where)
     content = raw.get("content")
+    if content is None and ROLES[role] == "assistant":
+        content = ""  # as OpenAI writes a message that holds nothing but calls of tools
     if isinstance(content, str):
         return Turn(ROLES[role], (_text(content, f"{where}.content"),))
     if not isinstance(content, list) or not content:
@@ -66,10 +84,12 @@ def _parts(raw: list[Any], role: Role, files: _Files, where: str) -> Iterator[st
             yield _text(part.get("text"), at)
         elif kind == "image_url" and role == "user":
             files.images.append(_file(part, kind, at))
+            files.image_names.append(f"{at}.{kind}")
             files.depths.append(None)
             yield None
         elif kind == "depth_url" and before == "image_url":
             files.depths[-1] = _file(part, kind, at)
+            files.depth_names.append(f"{at}.{kind}")
         else:
             raise _misplaced(kind, at)
         before = kind

@@ -88,7 +88,14 @@ def parse_chat(body: bytes, settings: Settings) -> ChatRequest:
     # The turns hold the whole text; the question is what logs show, in no more than its own bound.
     question = conversation.question[: settings.max_question_chars]
     fields = check_fields({"question": question, **_fields(raw, settings)}, settings, strict=True)
-    vqa_request = VqaRequest(fields, conversation.images, conversation.depths, conversation.turns)
+    vqa_request = VqaRequest(
+        fields,
+        conversation.images,
+        conversation.depths,
+        conversation.turns,
+        conversation.image_names,
+        conversation.depth_names,
+    )
     check_counts(vqa_request, settings)
     stop, include_usage = _stop(raw.get("stop")), _include_usage(raw.get("stream_options"))
     return ChatRequest(vqa_request, fields.stream, include_usage, model, stop)
