@@ -150,10 +150,10 @@ def test_the_deadline_holds_while_images_are_decoded(
     decoded: list[int] = []
     answered = threading.Event()
 
-    def slow(data: bytes, max_px: int) -> object:
+    def slow(data: bytes, max_px: int, field: str) -> object:
         decoded.append(1)
         assert answered.wait(PATIENCE_S)
-        return decode_image(data, max_px)
+        return decode_image(data, max_px, field)
 
     monkeypatch.setattr("service.pipeline.prepare.decode_image", slow)
     many = question.but(images=question.images * 3, depths=(), method="none")
