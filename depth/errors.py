@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from depth.presets import KINDS, NAMES, PRESET_NAMES
 
@@ -145,3 +146,7 @@ class DepthError(ValueError):
         self.limit = _LIMITS.get(reason, limit)
         self.choices = _CHOICES.get(reason)
         super().__init__(sentence.format(limit=self.limit))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default the class is called with the sentence alone.
+        return type(self).__new__, (type(self), *self.args), self.__dict__

@@ -6,7 +6,7 @@ Nothing in this package writes to the model after loading.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -44,6 +44,10 @@ class VlmError(Exception):
     ) -> None:
         super().__init__(message)
         self.code, self.rows, self.field, self.limit = code, rows, field, limit
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default the class is called with the sentence alone.
+        return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 @dataclass(frozen=True)

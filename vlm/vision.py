@@ -53,7 +53,7 @@ def encode(
     if not isinstance(adapter, ViTAdapter):
         adapter = adapt(adapter, image_size=(pixel_values.shape[-2], pixel_values.shape[-1]))
     _require_fit(adapter, plan)
-    _require_spatial(adapter, plan, len(pixel_values), spatial)
+    _require_spatial(adapter, plan, pixel_values.shape[0], spatial)
     method = method or METHODS[plan.method]
     scattered = plan.order == "raster" and not method.keeps_grid and plan.tokens_out < plan.tokens_in
     tokens = _start(adapter, pixel_values, spatial, track_source or scattered)

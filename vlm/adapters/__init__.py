@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from torch import nn
+
 from vlm.adapters.adapter import Block, ViTAdapter, count_layers, first_layers
 from vlm.model import VlmError
 
@@ -32,17 +34,42 @@ def adapt(model: Any, feature_layer: int = -1, image_size: tuple[int, int] | Non
     Raises VlmError: unsupported_tower for a model that no adapter knows or an option that none supports,
     wrong_image_size for images the model cannot take, unsupported_model for a layer it does not have.
     """
+    image_size = _whole_size(image_size)
+    entry = _entry(model)
+    if entry is None:
+        raise _unknown(model)
+    module, function = entry
+    adapt_model = getattr(import_module(f"vlm.adapters.{module}"), function)
+    adapter: ViTAdapter = adapt_model(model, image_size)
+    return first_layers(adapter, count_layers(adapter.shape.num_layers, feature_layer))
+
+
+def _entry(model: Any) -> tuple[str, str] | None:
     for kind in type(model).__mro__:
         entry = ADAPTERS.get((kind.__module__.partition(".")[0], kind.__name__))
         if entry is not None:
-            module, function = entry
-            adapt_model = getattr(import_module(f"vlm.adapters.{module}"), function)
-            adapter: ViTAdapter = adapt_model(model, image_size)
-            return first_layers(adapter, count_layers(adapter.shape.num_layers, feature_layer))
-    supported = ", ".join(f"{library} {name}" for library, name in ADAPTERS)
-    kind = type(model)
+            return entry
+    return None
+
+
+def _unknown(model: Any) -> VlmError:
+    """Refuse a model; where it wraps one that is supported, say where that stands."""
+    kind, supported = type(model), ", ".join(f"{library} {name}" for library, name in ADAPTERS)
     message = f"{kind.__module__}.{kind.__qualname__} is not supported; supported are {supported}"
-    raise VlmError("unsupported_tower", message)
+    for name, part in model.named_modules() if isinstance(model, nn.Module) else ():
+        if _entry(part) is not None:
+            message += f". It holds a {type(part).__name__}: give its .{name} instead"
+            break
+    return VlmError("unsupported_tower", message)
+
+
+def _whole_size(image_size: Any) -> tuple[int, int] | None:
+    """Check (height, width) and make a tuple of a list."""
+    if image_size is None:
+        return None
+    if not isinstance(image_size, list | tuple) or len(image_size) != 2 or min(image_size) < 1:
+        raise VlmError("wrong_image_size", f"image_size must be (height, width) in px, got {image_size}")
+    return image_size[0], image_size[1]
 
 
 __all__ = ["ADAPTERS", "Block", "ViTAdapter", "adapt"]

@@ -32,7 +32,7 @@ def adapt_eva(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
         grid=grid,
         num_prefix=model.num_prefix_tokens,
         hidden_size=model.embed_dim,
-        mlp_size=timm_parts.mlp_size(model.blocks[0].mlp),
+        mlp_size=timm_parts.mlp_size(model),
         name=type(model).__name__,
         rotary=places is not None,
     )

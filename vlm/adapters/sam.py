@@ -31,7 +31,7 @@ def adapt_sam(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
         num_layers=len(layers),
         grid=grid,
         hidden_size=model.embed_dim,
-        mlp_size=timm_parts.mlp_size(model.blocks[0].mlp),
+        mlp_size=timm_parts.mlp_size(model),
         name=type(model).__name__,
         window=_window(layers),
         global_layers=tuple(index for index, layer in enumerate(layers) if layer.window_size == 0),

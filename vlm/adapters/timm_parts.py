@@ -67,7 +67,14 @@ def mlp_branch(mlp: TensorMap, scale: TensorMap, drop_path: TensorMap, x: Tensor
     return drop_path(scale(mlp(x)))
 
 
-def mlp_size(mlp: Any) -> int:
-    """Return the width of the plain MLP that costs as much: a gated one has two input projections."""
-    first = mlp.fc1.out_features if hasattr(mlp, "fc1") else mlp.fc1_g.out_features + mlp.fc1_x.out_features
-    return (first + mlp.fc2.in_features) // 2
+def mlp_size(model: Any) -> int:
+    """Return the width of the plain MLP that costs as much: a gated one has two input projections.
+
+    Raises VlmError for another MLP than those of timm.layers, such as ViTamin's.
+    """
+    mlp = model.blocks[0].mlp
+    if hasattr(mlp, "fc1") and hasattr(mlp, "fc2"):
+        return (mlp.fc1.out_features + mlp.fc2.in_features) // 2
+    if hasattr(mlp, "fc1_g") and hasattr(mlp, "fc1_x") and hasattr(mlp, "fc2"):
+        return (mlp.fc1_g.out_features + mlp.fc1_x.out_features + mlp.fc2.in_features) // 2
+    raise unsupported(type(model).__name__, f"its MLP is {type(mlp).__name__}")

@@ -29,7 +29,7 @@ def adapt_vit(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
         grid=grid,
         num_prefix=model.num_prefix_tokens,
         hidden_size=model.embed_dim,
-        mlp_size=timm_parts.mlp_size(model.blocks[0].mlp),
+        mlp_size=timm_parts.mlp_size(model),
         name=type(model).__name__,
     )
     return ViTAdapter(shape, partial(_embed, model, grid), blocks, model.norm)
