@@ -114,6 +114,9 @@ def _assign(survivor: Tensor, merged: Tensor, merged_dest: Tensor) -> Assignment
 
 def _best_partner(score: Tensor, tie_break: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Best score [B, A], its column (the first of equals) and its tie_break value."""
+    if score.shape[-1] == 0:  # the only patch has no partner, so that it cannot be chosen
+        best = score.new_zeros(score.shape[:-1])
+        return best, best.long(), None
     best, partner = score.max(dim=-1)
     if tie_break is None:
         return best, partner, None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from tosa.exporters import require_exporter
 from tosa.matching import Assignment
 from tosa.precision import upcast
 from tosa.tokens import Tokens, flat_rows, take
@@ -71,8 +72,9 @@ def group_sum(values: Tensor, assignment: Assignment) -> Tensor:
 def apply(tokens: Tokens, assignment: Assignment, reduction: Reduction) -> Tokens:
     """Reduce x and the spatial tokens, add up sizes, and follow every patch to its new token.
 
-    The grid is gone afterwards; the inputs are not modified.
+    The grid is gone afterwards; the inputs are not modified. Raises UnsupportedExporter.
     """
+    require_exporter()
     spatial, position = tokens.spatial, tokens.position
     return replace(
         tokens,
@@ -89,8 +91,9 @@ def apply(tokens: Tokens, assignment: Assignment, reduction: Reduction) -> Token
 def drop(tokens: Tokens, assignment: Assignment) -> Tokens:
     """Keep the survivors as they are; the patches of all other tokens are dropped (source -1).
 
-    The grid is gone afterwards; the inputs are not modified.
+    The grid is gone afterwards; the inputs are not modified. Raises UnsupportedExporter.
     """
+    require_exporter()
     survivor = assignment.survivor
     return replace(
         tokens,

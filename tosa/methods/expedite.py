@@ -57,10 +57,12 @@ def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
     `Tokens.blend`, is made when the source is tracked: the top_k tokens nearest to a patch (of its window),
     weighted by exp(-temperature * distance). The weights sum to 1; the release divides them by their L2
     norm instead, so that flat regions come back longer, which only a following layer norm hides.
-    The metric is not read. Raises ValueError without a grid.
+    The metric is not read. A step that removes nothing returns the tokens. Raises ValueError without a grid.
     """
     options = options_of(step, ExpediteOptions)
     windows = step_windows(tokens, step)
+    if step.r_hw == (0, 0):
+        return tokens
     carried = [tokens.x] if tokens.spatial is None else [tokens.x, tokens.spatial]
     with torch.autocast(tokens.x.device.type, enabled=False):
         nearest, index, weight, *means = _cluster_windows(tokens, carried, windows, options)

@@ -9,7 +9,9 @@ from importlib import import_module
 from typing import Any
 
 from torch import nn
+from torch.compiler import assume_constant_result
 
+import vlm.adapters
 from vlm.adapters.adapter import Block, ViTAdapter, count_layers, first_layers
 from vlm.model import VlmError
 
@@ -39,9 +41,16 @@ def adapt(model: Any, feature_layer: int = -1, image_size: tuple[int, int] | Non
     if entry is None:
         raise _unknown(model)
     module, function = entry
-    adapt_model = getattr(import_module(f"vlm.adapters.{module}"), function)
+    _load(module)
+    adapt_model = getattr(getattr(vlm.adapters, module), function)
     adapter: ViTAdapter = adapt_model(model, image_size)
     return first_layers(adapter, count_layers(adapter.shape.num_layers, feature_layer))
+
+
+@assume_constant_result  # torch.compile runs it, and does not trace the import
+def _load(module: str) -> bool:
+    import_module(f"vlm.adapters.{module}")
+    return True
 
 
 def _entry(model: Any) -> tuple[str, str] | None:

@@ -1,0 +1,18 @@
+"""Which exporters may trace a merge."""
+
+from __future__ import annotations
+
+import torch
+
+
+class UnsupportedExporter(RuntimeError):
+    """The exporter that is running would write a graph with other numbers. `code` is unsupported_exporter."""
+
+    code = "unsupported_exporter"
+
+
+def require_exporter() -> None:
+    """Raise UnsupportedExporter in the exporter to ONNX by TorchScript, which loses writes into tensors."""
+    if torch.jit.is_tracing() and torch.onnx.is_in_onnx_export():
+        message = "torch.onnx.export(dynamo=False) cannot export merging: use dynamo=True, which is the default"
+        raise UnsupportedExporter(message)
