@@ -104,7 +104,7 @@ def test_a_refusal_in_a_pool_reaches_the_caller() -> None:
     """Neither broken nor waiting for ever: the others' answers come too."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        with pytest.raises(PlanError, match="keep_ratio 0.01 leaves") as error:
+        with pytest.raises(PlanError, match=r"keep_ratio 0\.01 leaves") as error:
             pool.map_async(tokens_kept, (0.5, 0.01)).get(timeout=120)
         assert error.value.code == "keep_ratio_too_small"
         assert error.value.limit == 0.2492

@@ -14,5 +14,5 @@ class UnsupportedExporter(RuntimeError):
 def require_exporter() -> None:
     """Raise UnsupportedExporter in the exporter to ONNX by TorchScript, which loses writes into tensors."""
     if torch.jit.is_tracing() and torch.onnx.is_in_onnx_export():
-        message = "torch.onnx.export(dynamo=False) cannot export merging: use dynamo=True, which is the default"
+        message = "torch.onnx.export(dynamo=False) cannot export merging: use dynamo=True, the default"
         raise UnsupportedExporter(message)

@@ -1,4 +1,4 @@
-"""The precision that sums and similarities are computed in: float32, or float64 for values that are float64."""
+"""The precision of sums and similarities: float32, or float64 where values are float64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every method as ONNX: onnxruntime computes the same for batches of every size; the old exporter is refused."""
+"""Every method as ONNX: onnxruntime computes the same for every batch; the old exporter is refused."""
 
 from __future__ import annotations
 

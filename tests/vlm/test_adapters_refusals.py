@@ -1,4 +1,4 @@
-"""What a user meets at the border: wrapped models, sizes as lists, unknown parts, nothing to encode, float64."""
+"""At the border: wrapped models, sizes as lists, unknown parts, empty batches, float64."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_grid_may_be_a_list() -> None:
     assert make_plan(MergeSpec("tome", keep_ratio=0.5), shape).tokens_out == 18
 
 
-# timm reshapes the embeddings of models of any size in a way that no empty batch survives, in its own forward too.
+# timm reshapes the embeddings of models of any size so that no empty batch survives, in its own forward too.
 OWN_LIMIT = "dinov3 by name"
 
 

@@ -64,7 +64,8 @@ def count_layers(total: int, feature_layer: int) -> int:
     """
     layers = feature_layer if feature_layer >= 0 else total + 1 + feature_layer
     if not 1 <= layers <= total:
-        message = f"feature layer {feature_layer} does not exist in {total} layers: give 1 to {total}, or -{total} to -1"
+        known = f"give 1 to {total}, or -{total} to -1"
+        message = f"feature layer {feature_layer} does not exist in {total} layers: {known}"
         raise VlmError("unsupported_model", message)
     return layers
 
