@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.jit import is_tracing  # pyright: ignore[reportPrivateImportUsage]
 
 
 class UnsupportedExporter(RuntimeError):
@@ -13,6 +14,6 @@ class UnsupportedExporter(RuntimeError):
 
 def require_exporter() -> None:
     """Raise UnsupportedExporter in the exporter to ONNX by TorchScript, which loses writes into tensors."""
-    if torch.jit.is_tracing() and torch.onnx.is_in_onnx_export():
+    if is_tracing() and torch.onnx.is_in_onnx_export():
         message = "torch.onnx.export(dynamo=False) cannot export merging: use dynamo=True, the default"
         raise UnsupportedExporter(message)

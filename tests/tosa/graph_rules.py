@@ -64,7 +64,7 @@ def rule_an_encoder_traces(case: Case) -> None:
     encoder = Encoder(case)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch's own, about numbers of the plan that become constants
-        program = torch.jit.trace(encoder, (images(3, 1), scene(3)), check_trace=False)
+        program: Any = torch.jit.trace(encoder, (images(3, 1), scene(3)), check_trace=False)
         for size in BATCHES:
             assert_same(program, encoder, size)
 
