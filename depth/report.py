@@ -11,7 +11,7 @@ from depth.depth_map import DepthMap
 from depth.errors import DepthError
 from depth.presets import Kind
 
-MEDIAN_SAMPLE = 1 << 16
+MEDIAN_SAMPLE = 1 << 14
 FEW_VALID = 0.1
 LARGEST_UINT16 = 65_535
 

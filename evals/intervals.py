@@ -22,8 +22,8 @@ def interval(scores: Scores, confidence: float = 0.95, seed: int = 0) -> tuple[f
     if counts.sum() == 0:
         raise ValueError("no scores")
     drawn = _drawn(len(scores), seed)
-    asked = drawn @ counts
-    means = (drawn @ totals)[asked > 0] / asked[asked > 0]
+    drawn_counts = drawn @ counts
+    means = (drawn @ totals)[drawn_counts > 0] / drawn_counts[drawn_counts > 0]
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 

@@ -45,11 +45,11 @@ def describe_machine() -> dict[str, str | int]:
 
 
 def _commit() -> str:
-    asked = subprocess.run(
+    described = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         capture_output=True,
         text=True,
         check=False,
         cwd=Path(__file__).parent,
     )
-    return asked.stdout.strip() or "unknown"
+    return described.stdout.strip() or "unknown"

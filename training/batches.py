@@ -88,7 +88,7 @@ class RoomBatches(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         recipe, step = self.recipe, self.steps[index]
         first = recipe.first_seed + step * recipe.scenes
-        symbols, pixels, z, asked = [], [], [], []
+        symbols, pixels, z, chosen = [], [], [], []
         for seed in range(first, first + recipe.scenes):
             scene = make_plain_scene(seed) if recipe.plain else make_scene(seed)
             frame = render(scene, recipe.size)
@@ -98,12 +98,12 @@ class RoomBatches(Dataset[Batch]):
                 depth_m = frame.depth if recipe.plain or seed % 2 else sensed_depth(frame.depth, seed)
                 z.append(depth_codes(metric_depth(depth_m), (recipe.grid, recipe.grid), recipe.grid))
             if recipe.per_scene:
-                asked.append(questions(scene, frame, seed, recipe.per_scene, recipe.types))
+                chosen.append(questions(scene, frame, seed, recipe.per_scene, recipe.types))
         return Batch(
             torch.from_numpy(np.stack(symbols)),
             torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2) if pixels else None,
             torch.stack(z) if z else None,
-            pack(asked, self.tokenizer) if asked else None,
+            pack(chosen, self.tokenizer) if chosen else None,
         )
 
 
@@ -129,10 +129,10 @@ def two_phases(
     return batches
 
 
-def pack(asked: Sequence[Sequence[Question]], tokenizer: PreTrainedTokenizerFast) -> Packed:
+def pack(scenes: Sequence[Sequence[Question]], tokenizer: PreTrainedTokenizerFast) -> Packed:
     """Concatenate each scene's questions; each is its own segment, with positions counted from 0."""
     start, end = (int(tokenizer.vocab[token]) for token in (START, END))
-    rows = [[_encode(question, tokenizer, start, end) for question in scene] for scene in asked]
+    rows = [[_encode(question, tokenizer, start, end) for question in scene] for scene in scenes]
     length = max(sum(len(ids) for ids, _ in row) for row in rows)
     shape = (len(rows), length)
     ids, labels = np.full(shape, end), np.full(shape, IGNORE)
@@ -151,9 +151,9 @@ def _encode(
     question: Question, tokenizer: PreTrainedTokenizerFast, start: int, end: int
 ) -> tuple[list[int], list[int]]:
     """Tokens of question and answer, and their labels (only the answer and the end are predicted)."""
-    asked = tokenizer.encode(question.question, add_special_tokens=False)
+    prompt = tokenizer.encode(question.question, add_special_tokens=False)
     answer = tokenizer.encode(question.answer, add_special_tokens=False)
-    return [*asked, start, *answer], [*[IGNORE] * len(asked), *answer, end]
+    return [*prompt, start, *answer], [*[IGNORE] * len(prompt), *answer, end]
 
 
 def thin(symbols: Tensor, keep: int, generator: torch.Generator) -> Tensor:

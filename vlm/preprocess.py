@@ -30,9 +30,10 @@ def pixel_values(vlm: Vlm, images: Sequence[Image.Image], device: torch.device |
     """
     settings = vlm.image_processor
     views = torch.empty(len(images), 3, settings.size_px, settings.size_px)
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (settings.mean, settings.std))
+    # One step less, as the processor does: rescaling is part of the normalisation.
+    mean, std = (torch.tensor(v).view(3, 1, 1).div_(settings.rescale) for v in (settings.mean, settings.std))
     for view, image in zip(views, images, strict=True):
-        view.copy_(_resized(image, settings)).mul_(settings.rescale).sub_(mean).div_(std)
+        view.copy_(_resized(image, settings)).sub_(mean).div_(std)
     return views.to(device=vlm.device if device is None else device, dtype=vlm.dtype)
 
 

@@ -58,10 +58,10 @@ def chat_ids(vlm: Vlm, turns: Sequence[Turn], tokens_per_image: Sequence[int]) -
     marked = _render(vlm, turns, marks)
     if any(mark not in marked for mark in marks):
         raise _unsupported("leaves out a text of these turns")
-    ids = _tokenize(vlm, _render(vlm, turns, defuse(vlm, texts)))
+    ids, marked_ids = _tokenize(vlm, [_render(vlm, turns, defuse(vlm, texts)), marked])
     if ids.count(vlm.image_token_id) != images:
         raise _unsupported("does not place each image of these turns once")
-    if special_ids(vlm, ids) != special_ids(vlm, _tokenize(vlm, marked)):
+    if special_ids(vlm, ids) != special_ids(vlm, marked_ids):
         raise _unsupported("makes special tokens out of the texts of these turns")
     return torch.tensor([list(_expand(ids, vlm.image_token_id, tokens_per_image))], device=vlm.device)
 
@@ -99,8 +99,8 @@ def _render(vlm: Vlm, turns: Sequence[Turn], texts: Sequence[str]) -> str:
     return str(rendered)
 
 
-def _tokenize(vlm: Vlm, text: str) -> list[int]:
-    return vlm.tokenizer(text, add_special_tokens=False)["input_ids"]
+def _tokenize(vlm: Vlm, texts: list[str]) -> list[list[int]]:
+    return vlm.tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
 def _unsupported(what: str) -> VlmError:

@@ -21,10 +21,10 @@ def is_right(answer: str, truth: str) -> bool:
     return normalise(answer) == normalise(truth)
 
 
-def accuracy_by_type(asked: Sequence[Question], answers: Sequence[str]) -> dict[str, float]:
+def accuracy_by_type(questions: Sequence[Question], answers: Sequence[str]) -> dict[str, float]:
     """Share of right answers for every type, and `overall`."""
     right: dict[str, list[bool]] = defaultdict(list)
-    for question, answer in zip(asked, answers, strict=True):
+    for question, answer in zip(questions, answers, strict=True):
         right[question.type].append(is_right(answer, question.answer))
     everything = [value for values in right.values() for value in values]
     return {kind: sum(values) / len(values) for kind, values in sorted(right.items())} | {
@@ -32,10 +32,10 @@ def accuracy_by_type(asked: Sequence[Question], answers: Sequence[str]) -> dict[
     }
 
 
-def blind_guess(asked: Sequence[Question]) -> dict[str, float]:
+def blind_guess(questions: Sequence[Question]) -> dict[str, float]:
     """The score without looking: the most frequent answer of each type, or even odds between two."""
     answers: dict[str, Counter[str]] = defaultdict(Counter)
-    for question in asked:
+    for question in questions:
         answers[question.type][question.answer] += 1
     best = {}
     for kind, counter in sorted(answers.items()):

@@ -26,7 +26,7 @@ FROZEN = {
 
 @dataclass(frozen=True)
 class Example:
-    """One scene, its frame and the questions asked of it."""
+    """One scene, its frame and the questions chosen of it."""
 
     scene: Scene
     frame: Frame
@@ -35,18 +35,18 @@ class Example:
 
 def examples(seeds: range, n_questions: int, size: int = 384) -> Iterator[Example]:
     """Yield scenes in order, four questions each, the rarest types first, until `n_questions` are asked."""
-    asked: Counter[str] = Counter({kind: 0 for kind in TYPES})
+    chosen: Counter[str] = Counter({kind: 0 for kind in TYPES})
     for seed in seeds:
         scene = make_scene(seed)
         frame = render(scene, size)
         offered = {question.type: question for question in questions(scene, frame, seed, len(TYPES))}
-        rarest = sorted(offered, key=lambda kind: (asked[kind], kind))[
-            : min(PER_SCENE, n_questions - asked.total())
+        rarest = sorted(offered, key=lambda kind: (chosen[kind], kind))[
+            : min(PER_SCENE, n_questions - chosen.total())
         ]
-        asked.update(rarest)
+        chosen.update(rarest)
         if rarest:
             yield Example(scene, frame, tuple(offered[kind] for kind in rarest))
-        if asked.total() >= n_questions:
+        if chosen.total() >= n_questions:
             return
 
 

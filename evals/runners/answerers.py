@@ -88,10 +88,10 @@ class EngineAnswerer:
 
     def _job(self, item: Item, timer: StageTimer) -> Job:
         fields = check_fields(fields_of(item, self._spec), self._process, strict=True)
-        asked = VqaRequest(fields, *files_of(item, self._spec))
-        check_counts(asked, self._process)
+        request = VqaRequest(fields, *files_of(item, self._spec))
+        check_counts(request, self._process)
         timer.skip()
-        return Job(prepare(self._models, asked, self._process, timer), timer)
+        return Job(prepare(self._models, request, self._process, timer), timer)
 
 
 class _NoTelemetry:

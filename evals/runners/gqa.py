@@ -90,19 +90,19 @@ def load(
 
 def score(entries: Sequence[Entry[Question]], texts: Sequence[str]) -> Scores:
     """Return the official accuracy in percent: overall, by type, by number of steps and of words."""
-    asked = [entry.truth for entry in entries]
-    pairs = list(zip(asked, texts, strict=True))
+    questions = [entry.truth for entry in entries]
+    pairs = list(zip(questions, texts, strict=True))
     values = [float(prediction(text) == one.answer) for one, text in pairs]
     kinds = {
-        "binary_open": ["open" if one.types.structural == "query" else "binary" for one in asked],
-        "structural": [one.types.structural for one in asked],
-        "semantic": [one.types.semantic for one in asked],
-        "detailed": [one.types.detailed for one in asked],
-        "steps": [f"{steps(one):02d}" for one in asked],
-        "words": [f"{len(one.question.split()):02d}" for one in asked],
+        "binary_open": ["open" if one.types.structural == "query" else "binary" for one in questions],
+        "structural": [one.types.structural for one in questions],
+        "semantic": [one.types.semantic for one in questions],
+        "detailed": [one.types.detailed for one in questions],
+        "steps": [f"{steps(one):02d}" for one in questions],
+        "words": [f"{len(one.question.split()):02d}" for one in questions],
     }
     table = {
-        "distribution": distribution(asked, texts),
+        "distribution": distribution(questions, texts),
         "as_tosa_counts": round(100 * fmean(is_right_for_tosa(text, one.answer) for one, text in pairs), 2),
         **{name: percents(of, values) for name, of in kinds.items()},
     }
@@ -133,14 +133,14 @@ def steps(question: Question) -> int:
     return sum(not any(excluded in one for excluded in NO_STEP) for one in operations)
 
 
-def distribution(asked: Sequence[Question], texts: Sequence[str]) -> float | None:
+def distribution(questions: Sequence[Question], texts: Sequence[str]) -> float | None:
     """Compare how often each answer comes in its group with the truth: mean chi square / 100.
 
     Lower is better; None if no question is in a group.
     """
     true: dict[str, Counter[str]] = defaultdict(Counter)
     predicted: dict[str, Counter[str]] = defaultdict(Counter)
-    for one, text in zip(asked, texts, strict=True):
+    for one, text in zip(questions, texts, strict=True):
         group = one.groups.get("global")
         if group is not None:
             true[group][one.answer] += 1

@@ -46,8 +46,8 @@ class Judge:
 
     def body(self, message: str) -> dict[str, Any]:
         """Return the request: one message of the user, as the official script sends it."""
-        asked = {"model": self.model, "messages": [{"role": "user", "content": message}], **self.options}
-        return {name: value for name, value in asked.items() if value is not None}
+        body = {"model": self.model, "messages": [{"role": "user", "content": message}], **self.options}
+        return {name: value for name, value in body.items() if value is not None}
 
     @property
     def address(self) -> str:
@@ -115,8 +115,8 @@ def _verdicts(judge: Judge, todo: Mapping[str, str]) -> Iterator[Iterator[Verdic
     pool = ThreadPoolExecutor(judge.concurrency)
     with httpx.Client(headers=headers, timeout=judge.timeout_s) as client:
         try:
-            asked = [pool.submit(_ask, client, judge, key, message, stop) for key, message in todo.items()]
-            yield map(Future.result, as_completed(asked))
+            futures = [pool.submit(_ask, client, judge, key, message, stop) for key, message in todo.items()]
+            yield map(Future.result, as_completed(futures))
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)

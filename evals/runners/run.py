@@ -29,8 +29,8 @@ def answers(items: Sequence[Item], answerer: Answerer, out: Path) -> dict[str, A
     Raises RunError if `out` holds answers to other questions, or of another model or setting; if the answerer
     is gone; or if everything is refused. DatasetError for a file that cannot be read.
     """
-    asked = {"settings": dict(answerer.settings), "dataset": digest(items)}
-    known = _resume(out, json.loads(json.dumps(asked)))
+    header = {"settings": dict(answerer.settings), "dataset": digest(items)}
+    known = _resume(out, json.loads(json.dumps(header)))
     known = {item.id: known[item.id] for item in items if item.id in known}
     todo = [item for item in items if item.id not in known]
     refused = 0
@@ -93,7 +93,7 @@ def _small(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return {sys.intern(name): value for name, value in pairs}
 
 
-def _resume(out: Path, asked: Mapping[str, Any]) -> dict[str, Answer]:
+def _resume(out: Path, header: Mapping[str, Any]) -> dict[str, Answer]:
     """Return the saved answers; create the file if missing, and remove an incomplete last line."""
     whole = 0
     if out.exists():
@@ -102,11 +102,11 @@ def _resume(out: Path, asked: Mapping[str, Any]) -> dict[str, Answer]:
             file.truncate(whole)
     if not whole:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(asked) + "\n")
+        out.write_text(json.dumps(header) + "\n")
         return {}
     head, known = read_answers(out)
-    if head != asked:
-        other = ", ".join(name for name in _differences(head, asked))
+    if head != header:
+        other = ", ".join(name for name in _differences(head, header))
         raise RunError(f"{out} holds answers to other questions or settings ({other}): choose another --out")
     return {id_: answer for id_, answer in known.items() if answer.code is None}
 

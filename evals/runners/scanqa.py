@@ -63,9 +63,9 @@ def question_type(question: str) -> str:
 
 def score(entries: Sequence[Entry[Question]], texts: Sequence[str], match: Match = "exact") -> Scores:
     """Compute EM@1 in percent, overall and by type. Official is `exact`: the string is one of the answers."""
-    asked = [entry.truth for entry in entries]
+    questions = [entry.truth for entry in entries]
     return match_scores(
-        texts, [one.answers for one in asked], [question_type(one.question) for one in asked], match
+        texts, [one.answers for one in questions], [question_type(one.question) for one in questions], match
     )
 
 

@@ -59,9 +59,9 @@ class Annotation(BaseModel):
 
 def load(data: Path, images: Path | None = None, depths: Path | None = None) -> list[Entry[Annotation]]:
     """Read the official questions and annotations of val2014, which lie in `data`. Raises DatasetError."""
-    asked = questions_and_annotations(data)
+    pairs = questions_and_annotations(data)
     paths = {
-        question.image_id: coco_image(images or data / IMAGES, question.image_id) for question, _ in asked
+        question.image_id: coco_image(images or data / IMAGES, question.image_id) for question, _ in pairs
     }
     maps = depths_of(paths.values(), depths)
     return [
@@ -74,7 +74,7 @@ def load(data: Path, images: Path | None = None, depths: Path | None = None) -> 
             ),
             truth,
         )
-        for question, truth in asked
+        for question, truth in pairs
     ]
 
 

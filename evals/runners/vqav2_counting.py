@@ -61,10 +61,10 @@ def chosen(data: Path) -> dict[str, Count]:
     answer is taken to be the official multiple_choice_answer, the most frequent one.
     """
     return {
-        str(asked.question_id): Count(
-            image_id=asked.image_id, question=asked.question, answer=truth.multiple_choice_answer
+        str(question.question_id): Count(
+            image_id=question.image_id, question=question.question, answer=truth.multiple_choice_answer
         )
-        for asked, truth in questions_and_annotations(data)
+        for question, truth in questions_and_annotations(data)
         if truth.question_type.startswith("how many") and truth.answer_type == "number"
     }
 

@@ -56,7 +56,9 @@ def task_means(types: Sequence[str], values: Sequence[float]) -> tuple[dict[str,
     """Return the mean score of every task that was asked, and the mean of those, the overall, in [0, 1]."""
     sums, counts = _totals([(kind, value, None) for kind, value in zip(types, values, strict=True)])
     means, there = _tasks(sums[0], counts[0])
-    by_task = {task: float(mean) for task, mean, asked in zip(TASKS, means, there, strict=True) if asked}
+    by_task = {
+        task: float(mean) for task, mean, is_there in zip(TASKS, means, there, strict=True) if is_there
+    }
     return by_task, float(_mean(means, there))
 
 

@@ -44,7 +44,8 @@ class ModelThread:
         self._runner: BatchRunner | None = None
         self._changed = Condition()
         self._tasks: deque[tuple[Future[Any], Callable[[], None]]] = deque()
-        self._running: deque[tuple[list[Job], Iterator[None]]] = deque()
+        self._running: deque[tuple[list[Job], Iterator[None]]] = deque()  # but the one that is in its step
+        self._started = self._ended = 0
         self._is_closing = False
         self._last_heartbeat = perf_counter()
         # `close` joins the thread; it is a daemon so that a process that must exit now does not wait for it.
@@ -70,8 +71,8 @@ class ModelThread:
 
     @property
     def running(self) -> int:
-        """Count the batches that run."""
-        return len(self._running)
+        """Count the batches that run, the one in its step among them."""
+        return self._started - self._ended
 
     def use(self, runner: BatchRunner) -> None:
         """Answer jobs with this runner."""
@@ -151,6 +152,7 @@ class ModelThread:
             return False
         if jobs:
             assert self._runner is not None, "jobs come when the models are loaded"
+            self._started += 1
             self._running.append((jobs, self._runner.run(jobs)))
         for _ in range(STEPS_BETWEEN_BATCHES):
             if not self._running:
@@ -165,12 +167,14 @@ class ModelThread:
         try:
             next(batch)
         except StopIteration:
+            self._ended += 1
             return
         except FatalDeviceError:
             self._running.append((jobs, batch))
             raise
         except Exception as error:
             log.error("a batch failed outside of its models", exc_info=error)
+            self._ended += 1
             _fail(jobs, ServiceError("internal"))
             return
         self._running.append((jobs, batch))

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -65,19 +66,15 @@ def frame_key(
     """
     if plan.needs_spatial and depth is None:
         raise ValueError("a plan that needs spatial tokens needs to say what they are made of")
-    values = {
-        "pixels": image if isinstance(image, bytes) else pixels_digest(image),
-        "plan": _what_is_computed(plan),
-        "spatial_kernel": plan.spec.spatial_kernel if plan.needs_spatial else None,
-        "depth": depth if plan.needs_spatial else None,
-        "vlm_id": vlm_id,
-        "revision": revision,
-        "image_settings": image_settings,
-        "dtype": str(dtype),
-        "device_type": device_type,
-        "tenant": tenant,
-    }
-    return hashlib.sha256(written([SCHEMA, *values.items()])).digest()
+    content = (
+        written(SCHEMA),
+        written(("pixels", image if isinstance(image, bytes) else pixels_digest(image))),
+        _written_plan(plan),
+        written(("depth", depth if plan.needs_spatial else None)),
+        _written_model(vlm_id, revision, image_settings, dtype, device_type),
+        written(("tenant", tenant)),
+    )
+    return hashlib.sha256(_block(b"l", b"".join(content))).digest()
 
 
 def pixels_digest(image: Image.Image) -> bytes:
@@ -132,6 +129,26 @@ def written(value: Any) -> bytes:
     raise TypeError(f"{type(value).__name__} has no place in a frame key")
 
 
+@lru_cache(maxsize=1024)
+def _written_plan(plan: MergePlan) -> bytes:
+    kernel = plan.spec.spatial_kernel if plan.needs_spatial else None
+    return written(("plan", _what_is_computed(plan))) + written(("spatial_kernel", kernel))
+
+
+@lru_cache(maxsize=16)
+def _written_model(
+    vlm_id: str, revision: str, image_settings: ImageSettings, dtype: torch.dtype, device_type: str
+) -> bytes:
+    values = {
+        "vlm_id": vlm_id,
+        "revision": revision,
+        "image_settings": image_settings,
+        "dtype": str(dtype),
+        "device_type": device_type,
+    }
+    return b"".join(map(written, values.items()))
+
+
 def _what_is_computed(plan: MergePlan) -> tuple[tuple[str, Any], ...]:
     """Take all of a plan but the words of the request; new fields of a plan come in by themselves."""
     return tuple((name, value) for name, value in _named_fields(plan) if name != "spec")
@@ -144,6 +161,9 @@ def _named_fields(value: Any) -> Iterable[tuple[str, Any]]:
 def _strips(image: Image.Image) -> Iterator[bytes]:
     """Cut an image into bands of whole rows: a copy of all its bytes takes longer, and their memory again."""
     rows = max(1, STRIP_PX // image.width)
+    if rows >= image.height:
+        yield image.tobytes()
+        return
     for top in range(0, image.height, rows):
         yield image.crop((0, top, image.width, min(top + rows, image.height))).tobytes()
 

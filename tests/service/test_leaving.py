@@ -108,6 +108,7 @@ def test_leaving_while_tokens_come(
         with served.connect() as connection:
             connection.sendall(long)
             wait_for(lambda: len(steps) == 2)
+            assert served.state.engine.model_thread.running == 1, "also in the middle of a step"
         wait_for(lambda: served.in_flight == 0)
         is_free.set()
         wait_for(lambda: served.state.engine.model_thread.running == 0)

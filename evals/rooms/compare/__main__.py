@@ -75,10 +75,10 @@ def compare(given: argparse.Namespace) -> None:
 
 def ask(job: Job, planned: Planned, store: ResultStore, processes: int) -> dict[Variant, VariantResult]:
     """Evaluate the variants that are not stored, and store them; return the results of all."""
-    asked = [variant for variant in planned.plans if variant not in planned.same_as]
-    todo = [variant for variant in asked if variant.name not in store]
+    evaluated = [variant for variant in planned.plans if variant not in planned.same_as]
+    todo = [variant for variant in evaluated if variant.name not in store]
     began = time.monotonic()
-    with tqdm(total=len(asked), initial=len(asked) - len(todo), unit="variant") as bar:
+    with tqdm(total=len(evaluated), initial=len(evaluated) - len(todo), unit="variant") as bar:
         results = evaluate_in_processes(job, todo, processes) if todo else ()
         for variant, result in zip(todo, results, strict=True):
             store.append(variant.name, asdict(result))
@@ -119,7 +119,7 @@ def found(
     tested = [variant for variant in variants if variant in right]
     front = report.pareto(compared_rows, timed["depth_ms"]) if times else []
     return {
-        "blind_guess": blind_guess([asked for example in split for asked in example.questions]),
+        "blind_guess": blind_guess([question for example in split for question in example.questions]),
         "compared": [row["name"] for row in compared_rows],
         "settings": rows,
         "refused": report.refused_rows(planned),

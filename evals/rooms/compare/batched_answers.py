@@ -28,13 +28,13 @@ def answer_frames(
     if len(features) != len(questions) or not all(questions):
         raise ValueError(f"give questions about each of {len(features)} frames")
     merged_counts = [features.shape[2] - 1] * features.shape[1]
-    prompts = [prompt_ids(vlm, question, merged_counts)[0] for asked in questions for question in asked]
+    prompts = [prompt_ids(vlm, question, merged_counts)[0] for own in questions for question in own]
     shared = int((prompts[0] == vlm.image_token_id).nonzero()[-1]) + 1
     if any(not torch.equal(prompt[:shared], prompts[0][:shared]) for prompt in prompts):
         raise ValueError("the chat template puts the question before the images")
     cache = new_cache(vlm)
     next_logits(vlm, embed(vlm, prompts[0][:shared].expand(len(features), -1), features), cache)
-    frame = [number for number, asked in enumerate(questions) for _ in asked]
+    frame = [number for number, own in enumerate(questions) for _ in own]
     cache.batch_select_indices(torch.tensor(frame, device=vlm.device))
 
     inputs, real = left_pad([embed(vlm, prompt[None, shared:]) for prompt in prompts])
@@ -49,7 +49,7 @@ def answer_frames(
         if all(vlm.eos_token_ids.intersection(answer) for answer in answers.tolist()):
             break
     texts = iter(_text(vlm, answer) for answer in answers.tolist())
-    return [[next(texts) for _ in asked] for asked in questions]
+    return [[next(texts) for _ in own] for own in questions]
 
 
 def _text(vlm: Vlm, answer: list[int]) -> str:

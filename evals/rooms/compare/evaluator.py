@@ -66,7 +66,7 @@ class Evaluator:
             tokens = encode(frame.adapter, frame.pixels, plan, spatial)
             read.append(features(self._vlm, tokens))
             result.purity.append(purity(tokens.source[0].numpy(), frame.ids.numpy()))
-        questions = [[asked.question for asked in frame.example.questions] for frame in batch]
+        questions = [[question.question for question in frame.example.questions] for frame in batch]
         result.answers = answer_frames(self._vlm, torch.stack(read), questions, MAX_NEW_TOKENS)
         return result
 

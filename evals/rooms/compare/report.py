@@ -23,17 +23,22 @@ TOSA = ("tosa", "true")
 def rights(split: Sequence[Example], result: VariantResult) -> Right:
     """Mark every answer."""
     return [
-        [is_right(answer, asked.answer) for answer, asked in zip(answers, example.questions, strict=True)]
+        [
+            is_right(answer, question.answer)
+            for answer, question in zip(answers, example.questions, strict=True)
+        ]
         for answers, example in zip(result.answers, split, strict=True)
     ]
 
 
 def question_types(split: Sequence[Example]) -> dict[str, Any]:
     """Give the type and the frame of each question, so that the bits of a variant can be read."""
-    types = sorted({asked.type for example in split for asked in example.questions})
+    types = sorted({question.type for example in split for question in example.questions})
     return {
         "types": types,
-        "type_of_question": [types.index(asked.type) for example in split for asked in example.questions],
+        "type_of_question": [
+            types.index(question.type) for example in split for question in example.questions
+        ],
         "questions_of_frame": [len(example.questions) for example in split],
     }
 
@@ -81,14 +86,14 @@ def refused_rows(planned: Planned) -> list[dict[str, Any]]:
 
 def by_type(split: Sequence[Example], right: Right) -> dict[str, list[float]]:
     """Return the accuracy with its 95 % interval for every type of question, and overall."""
-    kinds = sorted({asked.type for example in split for asked in example.questions})
+    kinds = sorted({question.type for example in split for question in example.questions})
     found = {kind: with_interval(_only(split, right, kind)) for kind in kinds}
     return found | {"overall": with_interval(right)}
 
 
 def _only(split: Sequence[Example], right: Right, kind: str) -> Scores:
     return [
-        [mark for mark, asked in zip(marks, example.questions, strict=True) if asked.type == kind]
+        [mark for mark, question in zip(marks, example.questions, strict=True) if question.type == kind]
         for marks, example in zip(right, split, strict=True)
     ]
 
