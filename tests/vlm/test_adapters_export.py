@@ -69,7 +69,8 @@ def test_an_encoder_in_onnxruntime_is_the_same(name: str, method: str) -> None:
         torch.testing.assert_close(run(pixels)[0], encoder(pixels), rtol=1e-4, atol=1e-4)
 
 
-ONE_GRAPH = [("deit", method) for method in METHODS if method not in ("none", "tosa")]  # without spatial tokens
+# Without spatial tokens.
+ONE_GRAPH = [("deit", method) for method in METHODS if method not in ("none", "tosa")]
 ONE_GRAPH += [("dinov3", "cubist"), ("siglip", "tome"), ("sam, cut windows", "cubist")]
 
 
