@@ -12,11 +12,9 @@ FROM build AS wheel
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY tosa tosa
-COPY checkpoints checkpoints
 COPY vlm vlm
 COPY depth depth
 COPY service service
-COPY evals evals
 RUN python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 
 # torch for CPUs is not among the hashed: it has an index of its own, which uv knows by the name "cpu".
@@ -74,6 +72,7 @@ CMD ["tosa-vqa", "serve", "--engine", "ray", "--replicas", "2", "--host", "0.0.0
 
 FROM runtime AS load
 COPY --from=build-load /opt/tosa-vqa /opt/tosa-vqa
+COPY evals /app/evals
 COPY bench /app/bench
 WORKDIR /app
 HEALTHCHECK NONE

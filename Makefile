@@ -10,7 +10,7 @@ PYTEST := -m pytest --numprocesses $(WORKERS) --dist loadfile
 # uv installs no bytecode: without it, every process that a test starts compiles torch and transformers again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install lock demo serve test test-ray test-load test-newest test-oldest check docs fix fuzz soak bench load peers train eval
+.PHONY: install lock demo serve test test-ray test-load test-wheel test-long test-newest test-oldest check docs fix fuzz soak bench load peers train eval
 
 install: .venv/.installed
 
@@ -56,6 +56,14 @@ test-ray: .venv-ray/.installed
 
 test-load: .venv-load/.installed
 	.venv-load/bin/python -m pytest tests/bench
+
+# What `make test` leaves out to stay short: about 3 minutes.
+test-long: install
+	LONG_TESTS=1 $(BIN)/python $(PYTEST) -m long
+
+# The wheel with each extra, installed from a package index into environments of their own.
+test-wheel: install
+	LONG_TESTS=1 WHEEL_FROM_INDEX=1 $(BIN)/python -m pytest tests/wheel
 
 # The suite with other versions than the lock's, resolved now: the newest of everything that pyproject.toml
 # allows, and the lowest of what it names.

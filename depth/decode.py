@@ -1,63 +1,62 @@
 """Decode the bytes of a depth file to a DepthMap, and report how they were read."""
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from dataclasses import replace
 from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from depth.depth_format import FormatOptions, choose_format
+from depth.depth_format import DepthFormat, FormatOptions, choose_format
 from depth.depth_map import DepthMap, masked_depth
-from depth.errors import DepthError
-from depth.formats import jpeg, npy, png, tiff
-from depth.formats.grey import read_grey
-from depth.formats.npy import read_npy
-from depth.formats.tiff_blocks import read_tiff
-from depth.polarity import growing_with_distance
+from depth.doubts import doubts
+from depth.eight_bits import check_saturation, hole_values
+from depth.formats.containers import read_file
+from depth.notes import note
+from depth.polarity import WHITE, growing_with_distance
 from depth.report import DepthReport, check_sanity, make_report
 
 MAX_PIXELS = 16_777_216
-_Read = Callable[[bytes, int], NDArray[np.generic]]
-_SIGNATURES: Mapping[bytes, tuple[str, _Read]] = MappingProxyType(
-    {
-        png.SIGNATURE: ("png", read_grey),
-        jpeg.SIGNATURE: ("jpeg", read_grey),
-        npy.MAGIC: ("npy", read_npy),
-        **{signature: ("tiff", read_tiff) for signature in tiff.SIGNATURES},
-    }
-)
-_REFUSED: Mapping[bytes, str] = MappingProxyType(
-    {b"\x76\x2f\x31\x01": "exr", b"PK\x03\x04": "npz", b"PK\x05\x06": "npz"}
-)
 
 
 def read_depth(
     data: bytes, *, max_pixels: int = MAX_PIXELS, **options: Unpack[FormatOptions]
 ) -> tuple[DepthMap, DepthReport]:
-    """Decode a PNG, JPEG, TIFF or NPY file; return the depth and a report of how it was read.
+    """Decode a depth file of any format in `formats/containers.py`; return the depth and how it was read.
 
-    Options: `preset`, or `scale` (units per metre) and `kind`; `invalid`. What is not given is guessed from
-    the number type: 8 bits are relative depth, other integers millimetres, floats metres. Size is taken from
-    the header and bounded by `max_pixels` before anything is allocated. Raises DepthError.
+    Options: `preset`, or `scale` (units per metre) and `kind`; `invalid`; `key` of an NPZ or OpenEXR; `shape`
+    of numbers without a header. What is not given is guessed: 8 bits are relative depth, other integers
+    millimetres, floats metres; the pixels of 8 bits say whether 0 is a hole. Size is taken from the header
+    and bounded by `max_pixels` before anything is allocated. Raises DepthError.
     """
-    container, pixels = _read_pixels(data, max_pixels)
+    container, pixels, assumed = read_file(
+        data, max_pixels, options.get("preset"), options.get("key"), options.get("shape")
+    )
     reading = choose_format(pixels.dtype, **options)
+    reading, codes = _with_holes(pixels, reading, container, said=options.get("invalid") is not None)
     depth = masked_depth(pixels, reading.kind, reading.units_per_metre, reading.invalid)
-    assumptions = reading.assumptions
-    if depth.kind == "relative" and assumptions:
-        depth, assumption = growing_with_distance(depth)
+    if pixels.dtype.itemsize == 1:
+        check_saturation(pixels, depth.valid)
+    assumptions, is_turned = (*assumed, *reading.assumptions), False
+    if depth.kind == "relative" and reading.assumptions:
+        depth, is_turned, assumption = growing_with_distance(depth)
         assumptions += (assumption,)
-    report = make_report(container, pixels.dtype, depth, reading, assumptions)
+    report = make_report(container, pixels.dtype, depth, reading, assumptions, WHITE if is_turned else None)
     check_sanity(report)
-    return depth, report
+    notes = (*codes, *doubts(pixels, reading, depth, report, options))
+    return depth, replace(report, notes=tuple(map(note, notes)))
 
 
-def _read_pixels(data: bytes, max_pixels: int) -> tuple[str, NDArray[np.generic]]:
-    for signature, (container, read) in _SIGNATURES.items():
-        if data.startswith(signature):
-            return container, read(data, max_pixels)
-    for signature, reason in _REFUSED.items():
-        if data.startswith(signature):
-            raise DepthError(reason)
-    raise DepthError("format")
+def _with_holes(
+    pixels: NDArray[np.generic], reading: DepthFormat, container: str, *, said: bool
+) -> tuple[DepthFormat, tuple[str, ...]]:
+    """Decide what 0 means in 8 bits that are not metric; return the reading and the code of a note.
+
+    Only where nobody said which numbers are holes.
+    """
+    if pixels.dtype.itemsize > 1 or reading.kind == "metric" or said:
+        return reading, ()
+    holes = hole_values(pixels, is_lossy=container == "jpeg")
+    if holes is None:
+        return reading, ()
+    invalid = reading.invalid + tuple(map(float, holes))
+    return replace(reading, invalid=invalid), ("zeros_are_holes" if holes else "zeros_are_depth",)

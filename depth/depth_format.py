@@ -8,6 +8,7 @@ from typing import TypedDict
 import numpy as np
 
 from depth.errors import MAX_INVALID, DepthError
+from depth.formats.raw import parse_shape
 from depth.presets import KINDS, Kind, Preset, find_preset
 
 AUTO = "auto"
@@ -41,13 +42,17 @@ class FormatOptions(TypedDict, total=False):
     """The options of a caller about a file; all are optional.
 
     `preset`: a row of PRESETS, or "auto" for none. `scale`: units per metre. `kind`: metric, inverse or
-    relative. `invalid`: values of the file that are holes.
+    relative. `invalid`: values of the file that are holes; none given is not the same as an empty list, which
+    says that 0 is no hole in 8 bits. `key`: the array of an NPZ or the channel of an OpenEXR file. `shape`:
+    "WxH" of numbers without a header.
     """
 
     preset: str | None
     scale: float | None
     kind: str | None
-    invalid: Sequence[float]
+    invalid: Sequence[float] | None
+    key: str | None
+    shape: str | None
 
 
 def choose_format(
@@ -56,13 +61,18 @@ def choose_format(
     preset: str | None = None,
     scale: float | None = None,
     kind: str | None = None,
-    invalid: Sequence[float] = (),
+    invalid: Sequence[float] | None = None,
+    key: str | None = None,
+    shape: str | None = None,
 ) -> DepthFormat:
     """Decide what values of `dtype` mean; what is not given is assumed and listed in the result.
 
-    Raises DepthError for options that are impossible, or do not fit together or the type.
+    `key` and `shape` are only checked: they matter before there are values. Raises DepthError for
+    options that are impossible, or do not fit together or the type.
     """
-    holes = _check_invalid(invalid)
+    holes = _check_invalid(invalid or ())
+    if shape is not None:
+        parse_shape(shape)
     if scale is not None and not _is_above_zero(scale):
         raise DepthError("scale")
     if kind is not None and kind not in KINDS:
@@ -77,7 +87,7 @@ def choose_format(
 
 
 def _from_preset(preset: Preset, dtype: np.dtype[np.generic], holes: tuple[float, ...]) -> DepthFormat:
-    if dtype.itemsize == 1:
+    if dtype.itemsize == 1 and preset.file != "8-bit":
         raise DepthError("preset_eight_bit")
     return DepthFormat(preset.kind, preset.units_per_metre, preset.invalid + holes, preset.name)
 

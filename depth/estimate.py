@@ -1,7 +1,7 @@
 """Depth from an image alone: the protocol of estimators, and the conversion of their output to DepthMaps."""
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,10 @@ class EstimatorError(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default the class is called with the sentence alone.
+        return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 class DepthEstimator(Protocol):

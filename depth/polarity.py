@@ -11,19 +11,20 @@ from depth.depth_map import DepthMap
 WHITE = 255
 
 
-def growing_with_distance(depth: DepthMap) -> tuple[DepthMap, Assumption]:
+def growing_with_distance(depth: DepthMap) -> tuple[DepthMap, bool, Assumption]:
     """Return relative depth of 8 bits so that it grows with distance: what stands lower in a view is nearer.
 
-    An image and its negative give the same map.
+    The second value says whether the numbers were turned, v to 255 - v. An image and its negative give the
+    same map.
     """
     bright_is_near = _lower_is_brighter(depth)
     ends = "bright was taken as near" if bright_is_near else "dark was taken as near"
     sentence = f"By the brightness of the lower half {ends}; merging is the same either way."
     assumption = Assumption("polarity", sentence)
     if not bright_is_near:
-        return depth, assumption
+        return depth, False, assumption
     values = np.where(depth.valid, WHITE - depth.values, 0).astype(np.float32)
-    return DepthMap(values, depth.kind, depth.unit, depth.valid), assumption
+    return DepthMap(values, depth.kind, depth.unit, depth.valid), True, assumption
 
 
 def _lower_is_brighter(depth: DepthMap) -> bool:

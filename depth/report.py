@@ -1,19 +1,17 @@
 """The report on how a depth file was read, in plain values that can be returned to the sender."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from depth.depth_format import MILLIMETRES, Assumption, DepthFormat
+from depth.depth_format import Assumption, DepthFormat
 from depth.depth_map import DepthMap
 from depth.errors import DepthError
+from depth.notes import Note
 from depth.presets import Kind
 
 MEDIAN_SAMPLE = 1 << 14
-FEW_VALID = 0.1
-LARGEST_UINT16 = 65_535
 
 
 @dataclass(frozen=True)
@@ -21,9 +19,10 @@ class DepthReport:
     """How a depth file was read.
 
     `scale` is units per metre (of inverse depth, per 1/m), None without a unit. `nearest`, `farthest` and
-    `median` are of valid pixels, in `unit` or else in the file's own numbers; of inverse depth the nearest
-    is the largest number. The median of a large map is that of every n-th valid pixel. `assumptions` name
-    what was not given: kind, scale, polarity. `notes` are doubts that are no reason to refuse.
+    `median` are of valid pixels, in `unit` or else in the file's own numbers; where those fall with distance,
+    as of inverse depth or of 8 bits whose bright end is near, the nearest is the largest number. The median
+    of a large map is that of every n-th valid pixel. `assumptions` name what was not given: kind, scale,
+    polarity, dtype. `notes` are doubts that are no reason to refuse, and what 0 was taken for.
     """
 
     format: str
@@ -39,7 +38,7 @@ class DepthReport:
     median: float
     valid_ratio: float
     assumptions: tuple[Assumption, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     @property
     def guessed(self) -> tuple[str, ...]:
@@ -53,11 +52,18 @@ def make_report(
     depth: DepthMap,
     reading: DepthFormat,
     assumptions: tuple[Assumption, ...],
+    turned_from: int | None = None,
 ) -> DepthReport:
-    """Describe a decoded map that has at least one valid pixel."""
+    """Describe a decoded map that has at least one valid pixel.
+
+    turned_from: what the numbers of the file were subtracted from, None if they were not.
+    """
     values = depth.valid_values
     nearest, farthest = _ends(values, depth.kind)
-    report = DepthReport(
+    median = float(np.median(values[:: -(-values.size // MEDIAN_SAMPLE)]))
+    if turned_from is not None:
+        nearest, farthest, median = (turned_from - value for value in (nearest, farthest, median))
+    return DepthReport(
         format=container,
         dtype=dtype.name,
         height=depth.shape[0],
@@ -68,11 +74,10 @@ def make_report(
         scale=reading.units_per_metre,
         nearest=nearest,
         farthest=farthest,
-        median=float(np.median(values[:: -(-values.size // MEDIAN_SAMPLE)])),
+        median=median,
         valid_ratio=depth.valid_ratio,
         assumptions=assumptions,
     )
-    return replace(report, notes=tuple(_notes(report)))
 
 
 def nearest_and_farthest(depth: DepthMap) -> tuple[float, float]:
@@ -85,36 +90,23 @@ def _ends(values: NDArray[np.float32], kind: Kind) -> tuple[float, float]:
     return (high, low) if kind == "inverse" else (low, high)
 
 
-def _notes(report: DepthReport) -> Iterator[str]:
-    if report.format == "jpeg":
-        yield "JPEG is lossy: it smears the edges of things and of holes."
-    if report.valid_ratio < FEW_VALID:
-        yield "Less than a tenth of the pixels are valid."
-    if report.kind != "metric" or "scale" not in report.guessed:
-        return
-    if report.dtype.startswith("float") and report.farthest <= 1:
-        yield "No value is above 1: if they are normalised, send depth_preset=habitat or depth_kind."
-    if report.dtype == "uint16" and round(report.farthest * MILLIMETRES) == LARGEST_UINT16:
-        yield (
-            "The largest value is 65535: if it means no reading, name it in depth_invalid; if the values are "
-            "normalised, send depth_preset=openeqa-hm3d or depth_kind."
-        )
-
-
 NEAREST_M = 0.01
 """All pixels nearer than 1 cm, closer than any depth camera measures: metres read as millimetres."""
 FARTHEST_MEDIAN_M = 1000.0
 """Half of the pixels beyond 1 km, although the unit was given: beyond the range of any depth sensor."""
 FARTHEST_GUESSED_MEDIAN_M = 100.0
 """The same bound in metres if the unit was guessed: a table in millimetres starts at 300."""
-_LIKE_MILLIMETRES = (100.0, 65_535.0)
+_TOO_FAR = (100.0, 65_535.0)
+_SURELY_CENTIMETRES, _SURELY_MILLIMETRES = 300.0, 2000.0
+"""Medians of numbers: half of a view nearer than 0.3 m or farther than 20 m is no room and no street."""
 _LIKE_METRES = (0.1, 100.0)
 
 
 def check_sanity(report: DepthReport) -> None:
     """Check that a map is not constant, and that metric depth is plausible for a view.
 
-    Raises DepthError: constant, looks_like_millimetres, looks_like_metres or implausible.
+    Raises DepthError: constant, looks_like_millimetres, looks_like_centimetres, looks_like_either,
+    looks_like_metres or implausible.
     """
     if report.nearest == report.farthest:
         raise DepthError("constant")
@@ -123,9 +115,16 @@ def check_sanity(report: DepthReport) -> None:
     limit = FARTHEST_GUESSED_MEDIAN_M if "scale" in report.guessed else FARTHEST_MEDIAN_M
     number = report.median * report.scale
     if report.median > limit:
-        raise DepthError("looks_like_millimetres" if _in(number, _LIKE_MILLIMETRES) else "implausible")
+        raise DepthError(_smaller_unit(number) if _in(number, _TOO_FAR) else "implausible")
     if np.float32(report.farthest) < np.float32(NEAREST_M):  # 10 mm in float32 is not below 10 mm
         raise DepthError("looks_like_metres" if _in(number, _LIKE_METRES) else "implausible")
+
+
+def _smaller_unit(median: float) -> str:
+    """Name the unit in which half of the view lies within a few metres."""
+    if median < _SURELY_CENTIMETRES:
+        return "looks_like_centimetres"
+    return "looks_like_millimetres" if median > _SURELY_MILLIMETRES else "looks_like_either"
 
 
 def _in(number: float, limits: tuple[float, float]) -> bool:

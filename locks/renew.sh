@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Resolve everything once, to the newest versions allowed, and write one file with hashes for each use:
-# runtime (images), tools (what installs), and dev, ray, load, peers (runtime and that extra).
+# runtime (the extra serve, for images), tools (what installs), and dev, ray, load, peers (each an extra that has serve in it).
 # All hold the same versions, for Python 3.11 and newer on every platform; none names an index.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,7 +16,7 @@ compile() {
 printf 'uv\nhatchling\neditables\n' >"$work/tools.in"
 compile pyproject.toml "$work/tools.in" --all-extras --output-file "$work/all.txt"
 compile "$work/tools.in" --constraints "$work/all.txt" --output-file "$work/tools.txt"
-compile pyproject.toml --constraints "$work/all.txt" --output-file "$work/runtime.txt"
+compile pyproject.toml --extra serve --constraints "$work/all.txt" --output-file "$work/runtime.txt"
 for extra in dev ray load peers; do
   compile pyproject.toml --extra "$extra" --constraints "$work/all.txt" --output-file "$work/$extra.txt"
 done

@@ -11,11 +11,15 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from depth.estimate import EstimatorError
+from service.api.addresses import Addresses
 from service.api.chat.routes import router as chat_router
 from service.api.errors import error_body, headers_of, status_of
 from service.api.middleware import RequestId
+from service.api.openapi_document import Documented
+from service.api.origins import add_cors
 from service.api.routes import router
 from service.api.state import ServiceState
+from service.api.swagger import router as swagger_router
 from service.errors import ServiceError
 from service.errors.translation import LIBRARY_ERRORS, to_service_error
 from service.settings import Settings
@@ -41,11 +45,18 @@ def create_app(
             task.cancel()
         await asyncio.to_thread(state.close)
 
-    app = FastAPI(title="tosa-vqa", lifespan=lifespan, redirect_slashes=False, redoc_url=None)
+    app = Documented(
+        title="tosa-vqa", lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
+    )
+    app.needs_key = bool(state.keys.names)
     app.state.service = state
     app.include_router(router)
     app.include_router(chat_router)
+    app.include_router(swagger_router)
+    app.add_middleware(Addresses)
     app.add_middleware(RequestId)
+    if state.settings.origins:
+        add_cors(app, state.settings.origins)
     for kind in (ServiceError, *LIBRARY_ERRORS, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _refuse)
     return app

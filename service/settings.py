@@ -5,6 +5,7 @@ torch is imported lazily, since processes that load no model read the settings t
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 if TYPE_CHECKING:
     import torch
 
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@,*]+")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -62,16 +64,34 @@ class Settings(BaseSettings):
     body_timeout_s: float = Field(
         default=15, gt=0, description="Longest time a client may take to send its body."
     )
+    max_arriving: int = Field(
+        default=256,
+        ge=1,
+        description="Most request bodies that may be arriving at a time; they hold no place in the queue.",
+    )
+    max_arriving_mib: float = Field(
+        default=256,
+        gt=0,
+        description="Memory for the bodies that are arriving; one of the largest size always fits.",
+    )
     max_images: int = Field(default=8, ge=1, description="Most images in one question.")
     max_image_px: int = Field(default=16_777_216, ge=1, description="Most pixels of one image or depth map.")
     max_question_chars: int = Field(default=2000, ge=1, description="Longest question.")
-    max_answer_tokens: int = Field(default=256, ge=1, description="Upper limit of max_new_tokens.")
+    max_answer_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="Longest answer in tokens, whatever a request says; if not set, the model's context.",
+    )
     max_compared: int = Field(default=12, ge=1, description="Most settings in one comparison.")
     api_keys: SecretStr | None = Field(
         default=None,
         description="API keys as name=secret,name=sha256:<hex>. Without keys, every client is served.",
     )
     api_keys_file: Path | None = Field(default=None, description="File with one such key per line.")
+    cors_origins: str | None = Field(
+        default=None,
+        description="Web origins whose pages may ask: https://a.example,http://localhost:5173, or * for all.",
+    )
     key_max_in_flight: int | None = Field(
         default=None, ge=1, description="Most requests of one key in flight."
     )
@@ -126,10 +146,30 @@ class Settings(BaseSettings):
             raise ValueError("device must be one that torch knows, such as cpu or cuda") from None
         return value
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _known_origins(cls, value: str | None) -> str | None:
+        for origin in _split(value):
+            if origin != "*" and not ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    "an origin is scheme://host or scheme://host:port without a path, such as https://a.example"
+                )
+        return value
+
     @property
     def max_body_bytes(self) -> int:
         """Return the body limit in bytes."""
         return int(self.max_body_mib * 2**20)
+
+    @property
+    def max_arriving_bytes(self) -> int:
+        """Return the memory for arriving bodies in bytes, at least one body."""
+        return max(self.max_body_bytes, int(self.max_arriving_mib * 2**20))
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Return the web origins whose pages may ask."""
+        return _split(self.cors_origins)
 
     @property
     def depth_cache_bytes(self) -> int:
@@ -152,3 +192,7 @@ class Settings(BaseSettings):
         import torch
 
         return getattr(torch, self.dtype)
+
+
+def _split(origins: str | None) -> tuple[str, ...]:
+    return tuple(one.strip().lower() for one in (origins or "").split(",") if one.strip())

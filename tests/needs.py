@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -46,7 +47,11 @@ NEEDS = {
     "curl": _debian("curl"),
     "wget": _debian("wget"),
     "sha256sum": _debian("sha256sum", "coreutils"),
+    "chromium": _debian("chromium"),
+    "playwright": Need("Playwright", "make install", lambda: find_spec("playwright") is not None),
     "c++": Need("a C++ compiler", "apt-get install g++", lambda: bool(program("g++") or program("clang++"))),
+    "onnx": Need("ONNX", "make install", lambda: all(map(find_spec, ("onnx", "onnxruntime", "onnxscript")))),
+    "long": Need("more time", "make test-long", lambda: os.environ.get("LONG_TESTS") == "1"),
     "ray": Need("Ray", "make test-ray", lambda: find_spec("ray") is not None),
     "locust": Need("Locust", "make test-load", lambda: find_spec("locust") is not None),
     "docker": Need("a Docker engine", "install and start Docker", lambda: program("docker") is not None),

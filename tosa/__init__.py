@@ -5,6 +5,7 @@ Imports only torch: no model, no HTTP, no depth map.
 """
 
 from tosa.attention import attention, attention_by_channel
+from tosa.exporters import UnsupportedExporter
 from tosa.matching import Assignment, bipartite, cosine
 from tosa.methods import METHODS, MergeMethod
 from tosa.methods.options import Setting, settings_of
@@ -31,6 +32,7 @@ __all__ = [
     "Setting",
     "Tokens",
     "UnknownMethod",
+    "UnsupportedExporter",
     "alpha_schedule",
     "apply",
     "attention",

@@ -12,12 +12,13 @@ from torch import Tensor
 from tosa.grid import AxisWindows, remaining
 from tosa.layout import after_prefix
 from tosa.matching import Assignment
+from tosa.sorting import argsort
 
 
 def join_neighbours(similarity: Tensor, windows: AxisWindows) -> Tensor:
     """Return the token of its line that every token joins: itself when it stays, else the one beside it.
 
-    similarity [B, L, n-1] float32: of each token of a line of n with the next one. Returns int64 [B, L, n].
+    similarity [B, L, n-1]: of each token of a line of n with the next one. Returns int64 [B, L, n].
     In each stretch (length, removed <= length / 2) every second token offers to join the more similar of its
     neighbours, and the `removed` best offers are taken; equals go to the left, then by index.
     """
@@ -37,7 +38,7 @@ def line_assignment(target: Tensor, windows: AxisWindows, num_prefix: int, along
     kept = remaining(windows)
     here = torch.arange(n, device=target.device)
     stays = target == here
-    order = (~stays).int().argsort(dim=-1, stable=True)  # those that stay first, both in their order
+    order = argsort((~stays).int())  # those that stay first, both in their order
     survivor, gone = order[..., :kept], order[..., kept:]
     dest = (stays.cumsum(-1) - 1).gather(-1, target)
     # A token that no other joins is listed again, so that every group has three members.
@@ -46,7 +47,7 @@ def line_assignment(target: Tensor, windows: AxisWindows, num_prefix: int, along
     members = (survivor, from_left.gather(-1, survivor), from_right.gather(-1, survivor))
 
     def all_tokens(place: Tensor, length: int) -> Tensor:
-        return after_prefix(_row_major(place, length, along), num_prefix, len(target))
+        return after_prefix(_row_major(place, length, along), num_prefix, target.shape[0])
 
     return Assignment(
         dest=all_tokens(dest, kept),
@@ -73,7 +74,7 @@ def _join_in_stretch(similarity: Tensor, removed: int) -> Tensor:
     left_edge, right_edge = similarity[..., 0::2], similarity[..., 1::2]
     right_edge = F.pad(right_edge, (0, left_edge.shape[-1] - right_edge.shape[-1]), value=-torch.inf)
     best = torch.maximum(left_edge, right_edge)
-    taken = best.argsort(dim=-1, descending=True, stable=True)[..., :removed]
+    taken = argsort(best, descending=True)[..., :removed]
     side = torch.where(right_edge > left_edge, 1, -1)
     shift = torch.zeros_like(side).scatter(-1, taken, side.gather(-1, taken))
     target[..., 1::2] += shift

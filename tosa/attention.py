@@ -9,13 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tosa.precision import upcast
 
-def attention(q: Tensor, k: Tensor, v: Tensor, size: Tensor | None = None) -> Tensor:
-    """Attend with log(size) added on the key axis: softmax(q k^T / sqrt(D) + log size) v.
 
-    q, k, v [B, H, N, D]; size [B, N] or None for plain attention; returns [B, H, N, D].
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, size: Tensor | None = None, bias: Tensor | None = None
+) -> Tensor:
+    """Attend with log(size) added on the key axis: softmax(q k^T / sqrt(D) + bias + log size) v.
+
+    q, k, v [B, H, N, D]; size [B, N] or None for plain attention; bias [B or 1, H, N, N], such as one of
+    relative positions, or None; returns [B, H, N, D].
     """
-    mask = None if size is None else size.log().to(q.dtype)[:, None, None, :]
+    mask = None if size is None else log_size(size, q)[:, None, None, :]
+    if bias is not None:
+        mask = bias if mask is None else bias + mask
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
@@ -27,7 +34,12 @@ def attention_by_channel(q: Tensor, k: Tensor, v: Tensor, size: Tensor) -> Tenso
     """
     dim = q.shape[-1]
     pad = 8 - dim % 8
-    log_size = size.log().to(k.dtype)[:, None, :, None].expand(*k.shape[:-1], 1)
-    q = F.pad(torch.cat([q, torch.full_like(log_size, dim**0.5)], dim=-1), (0, pad - 1))
-    k = F.pad(torch.cat([k, log_size], dim=-1), (0, pad - 1))
+    weight = log_size(size, k)[:, None, :, None].expand(*k.shape[:-1], 1)
+    q = F.pad(torch.cat([q, torch.full_like(weight, dim**0.5)], dim=-1), (0, pad - 1))
+    k = F.pad(torch.cat([k, weight], dim=-1), (0, pad - 1))
     return F.scaled_dot_product_attention(q, k, F.pad(v, (0, pad)), scale=dim**-0.5)[..., :dim]
+
+
+def log_size(size: Tensor, like: Tensor) -> Tensor:
+    """Return log(size) in the dtype of `like`, computed in float32 or better."""
+    return upcast(size, like=like).log().to(like.dtype)

@@ -1,6 +1,6 @@
 """Soft clustering of features on a grid around a coarser grid of centroids (Expedite, arXiv 2210.01035).
 
-Works on plain float32 tensors, with windows of one size at a time.
+Works on plain tensors of float32 or float64, with windows of one size at a time.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from torch import Tensor
 from tosa.grid import Grid
 
 _REFERENCE_WIDTH = 1280  # channels of the encoder whose distances the paper's temperature was set for (SAM-H)
-_NOTHING = 1e-30  # float32 weight below which a centroid keeps its previous value
+_NOTHING = 1e-30  # weight below which a centroid keeps its previous value
 
 
 @dataclass(frozen=True)
 class Clusters:
     """W windows of P places and M centroids. A centroid is the mean of all places under its shares."""
 
-    share: Tensor  # [W, M, P] float32, every row sums to 1
-    logits: Tensor  # [W, P, M] float32, minus scaled squared distance, up to a constant per place
+    share: Tensor  # [W, M, P] in the dtype of x, every row sums to 1
+    logits: Tensor  # [W, P, M] in the dtype of x, minus scaled squared distance, up to a constant per place
     nearest: Tensor  # [W, P] int64, the nearest centroid of the neighbourhood
 
 
 def cluster(
     x: Tensor, size: Tensor, grid: Grid, kept: Grid, iterations: int, temperature: float, neighbourhood: int
 ) -> Clusters:
-    """Cluster x [W, P, C] float32 of the grid (h, w) around kept = (h', w') centroids.
+    """Cluster x [W, P, C] of the grid (h, w) around kept = (h', w') centroids.
 
     Centroids begin as adaptive average pooling. In every iteration each place spreads itself by softmax of
     -temperature * |x - centroid|^2 * 1280 / C over the centroids within a neighbourhood (odd number of rows
@@ -37,7 +37,7 @@ def cluster(
     centred = x - x.mean(dim=1, keepdim=True)  # distances stay, large common channels no longer cost digits
     allowed = _allowed(grid, kept, neighbourhood, x.device)
     scale = temperature * _REFERENCE_WIDTH / x.shape[-1]
-    share = _pooling(grid, kept, x.device).expand(len(x), -1, -1)
+    share = _pooling(grid, kept, x.device).to(x.dtype).expand(x.shape[0], -1, -1)
     for _ in range(iterations):
         logits = _logits(centred, share @ centred, scale)
         affinity = logits.masked_fill(~allowed, -torch.inf).softmax(dim=-1)

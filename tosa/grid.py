@@ -61,7 +61,11 @@ def nearest_grid(grid: Grid, window: Grid | None, target: int, least: Grid) -> G
         (h, w), _ = shrink(grid, window, (height - size[0], width - size[1]))
         return abs(h * w - target), abs(size[0] / height - size[1] / width), size
 
-    sizes = (
-        (rows, columns) for rows in range(least[0], height + 1) for columns in range(least[1], width + 1)
-    )
-    return min(misses(size) for size in sizes if abs(size[0] / height - size[1] / width) <= tolerance)[2]
+    best = None
+    for rows in range(least[0], height + 1):
+        for columns in range(least[1], width + 1):
+            if abs(rows / height - columns / width) <= tolerance:
+                found = misses((rows, columns))
+                best = found if best is None or found < best else best
+    assert best is not None
+    return best[2]

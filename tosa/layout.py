@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tosa.grid import AxisWindows, grid_windows, shrink
 from tosa.matching import Assignment
+from tosa.sorting import argsort
 from tosa.spec import MergeStep
 from tosa.tokens import Tokens
 
@@ -62,13 +63,13 @@ def centres(windows: AxisWindows, device: torch.device) -> Tensor:
 def cell_assignment(tokens: Tokens, rows: AxisWindows, columns: AxisWindows) -> Assignment:
     """Group the patch tokens by the cells of both axes; the token in the middle of a cell leads it."""
     assert tokens.grid is not None
-    device, prefix, batch = tokens.x.device, tokens.num_prefix, len(tokens.x)
+    device, prefix, batch = tokens.x.device, tokens.num_prefix, tokens.x.shape[0]
     row_centres, column_centres = centres(rows, device), centres(columns, device)
     width = len(column_centres)
     dest = (cells(rows, device)[:, None] * width + cells(columns, device)).flatten()
     survivor = (row_centres[:, None] * tokens.grid[1] + column_centres).flatten()
     joins = survivor[dest] != torch.arange(len(dest), device=device)
-    merged = joins.int().argsort(stable=True)[len(survivor) :]  # those that lead come first
+    merged = argsort(joins.int())[len(survivor) :]  # those that lead come first
     return Assignment(
         dest=after_prefix(dest, prefix, batch),
         num_out=prefix + len(survivor),

@@ -6,9 +6,11 @@ A plan needs only the shape of the encoder and what the method declares.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+
+import torch
 
 from tosa.counts import LayerCounts, count_tokens
 from tosa.grid import Grid
@@ -118,7 +120,8 @@ def make_plan(spec: MergeSpec, shape: EncoderShape) -> MergePlan:
     _check_pair(method, shape)
     require_kinds(spec)
     _check_words(spec)
-    return _plan(spec, shape, method, _options(spec, method))
+    plan = _plan.__wrapped__ if torch.compiler.is_compiling() else _plan  # a graph takes no cache
+    return plan(spec, shape, method, _options(spec, method))
 
 
 # The checks run before the cache, in which 1, 1.0 and True are the same key.
@@ -181,7 +184,7 @@ def _check_words(spec: MergeSpec) -> None:
 def _options(spec: MergeSpec, method: MergeMethod) -> object | None:
     """Build the method's options from the request's, with defaults for the others."""
     given = dict(spec.options)
-    known = [field.name for field in fields(method.options)] if method.options else []
+    known = list(method.options.__dataclass_fields__) if method.options else []  # fields() is not traceable
     for name in given:
         if name not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"

@@ -8,36 +8,45 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from tosa.exporters import require_exporter
 from tosa.matching import Assignment
+from tosa.precision import upcast
 from tosa.tokens import Tokens, flat_rows, take
 
 # values [B, N, C], size [B, N], assignment -> [B, num_out, C] in the dtype of values
 Reduction = Callable[[Tensor, Tensor, Assignment], Tensor]
 
+_LARGE = 2.0**40  # its square, summed over any number of channels, is far from the end of float32
+
 
 def weighted_mean(values: Tensor, size: Tensor, assignment: Assignment) -> Tensor:
     """Average the tokens of each group, each weighted by the patches it stands for (ToMe).
 
-    Sums in float32; a token that is alone in its group comes out bit-equal.
+    Sums in float32 (of float64 in float64); a token that is alone in its group comes out bit-equal.
     """
-    joins = _joins(size, assignment)
-    survivors, joining = take(values, joins.survivor).float(), take(values, joins.token).float()
+    joins = _joins(upcast(size, like=values), assignment)
+    survivors, joining = upcast(take(values, joins.survivor)), upcast(take(values, joins.token))
     return _put(values, assignment, joins.dest, _mean(survivors, joining, joins))
 
 
 def mlerp(values: Tensor, size: Tensor, assignment: Assignment) -> Tensor:
     """Take the direction of the weighted mean and the norm of the longest token of the group (ToFu).
 
-    Computed in float32; a token that is alone in its group comes out bit-equal. Opposite tokens whose mean
-    is zero stay zero.
+    Computed in float32 (of float64 in float64); a token that is alone in its group comes out bit-equal.
+    A mean that is zero, or so short that only rounding gives it a direction, becomes zero.
     """
-    joins = _joins(size, assignment)
-    survivors, joining = take(values, joins.survivor).float(), take(values, joins.token).float()
-    longest = survivors.norm(dim=-1).scatter_reduce(1, joins.slot, joining.norm(dim=-1), "amax")
+    joins = _joins(upcast(size, like=values), assignment)
+    survivors, joining = upcast(take(values, joins.survivor)), upcast(take(values, joins.token))
+    scale = _longest(survivors.detach(), joining.detach(), joins, torch.inf)
+    scale = torch.where(scale > _LARGE, scale / _LARGE, 1)  # 1 leaves every bit as it is
+    survivors, joining = survivors / scale[..., None], joining / scale[..., None]
+    longest = _longest(survivors, joining, joins, 2)
     mean = _mean(survivors, joining, joins)
     length = mean.norm(dim=-1)
-    stretch = longest.gather(1, joins.slot) / torch.where(length > 0, length, 1)
-    return _put(values, assignment, joins.dest, mean * stretch[..., None])
+    # A mean of up to r + 1 tokens has an error of r + 2 roundings of the longest one.
+    is_zero = length <= (joins.token.shape[1] + 2) * torch.finfo(mean.dtype).eps * longest
+    stretch = torch.where(is_zero, 0, longest / torch.where(is_zero, 1, length))
+    return _put(values, assignment, joins.dest, mean * (stretch * scale)[..., None])
 
 
 def max_magnitude(values: Tensor, size: Tensor, assignment: Assignment) -> Tensor:
@@ -63,8 +72,9 @@ def group_sum(values: Tensor, assignment: Assignment) -> Tensor:
 def apply(tokens: Tokens, assignment: Assignment, reduction: Reduction) -> Tokens:
     """Reduce x and the spatial tokens, add up sizes, and follow every patch to its new token.
 
-    The grid is gone afterwards; the inputs are not modified.
+    The grid is gone afterwards; the inputs are not modified. Raises UnsupportedExporter.
     """
+    require_exporter()
     spatial, position = tokens.spatial, tokens.position
     return replace(
         tokens,
@@ -81,8 +91,9 @@ def apply(tokens: Tokens, assignment: Assignment, reduction: Reduction) -> Token
 def drop(tokens: Tokens, assignment: Assignment) -> Tokens:
     """Keep the survivors as they are; the patches of all other tokens are dropped (source -1).
 
-    The grid is gone afterwards; the inputs are not modified.
+    The grid is gone afterwards; the inputs are not modified. Raises UnsupportedExporter.
     """
+    require_exporter()
     survivor = assignment.survivor
     return replace(
         tokens,
@@ -129,8 +140,14 @@ def _slots(dest: Tensor, assignment: Assignment) -> Tensor:
     return torch.zeros_like(assignment.survivor).scatter(1, dest, entry).gather(1, dest)
 
 
+def _longest(survivors: Tensor, joining: Tensor, joins: _Joins, ord: float) -> Tensor:
+    """Return the largest norm of the group of every entry: [B, r]."""
+    own, others = (torch.linalg.vector_norm(rows, ord, dim=-1) for rows in (survivors, joining))
+    return own.scatter_reduce(1, joins.slot, others, "amax").gather(1, joins.slot)
+
+
 def _mean(survivors: Tensor, joining: Tensor, joins: _Joins) -> Tensor:
-    """Return the weighted mean of the group of every entry: float32 rows [B, r, C]."""
+    """Return the weighted mean of the group of every entry: rows [B, r, C]."""
     sums = survivors * joins.survivor_share[..., None]
     return take(_add_rows(sums, joins.slot, joining * joins.token_share[..., None]), joins.slot)
 

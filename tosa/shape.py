@@ -27,6 +27,11 @@ class EncoderShape:
     rotary: bool = False
     requires_grid: bool = False
 
+    def __post_init__(self) -> None:
+        for field in ("grid", "window", "global_layers"):  # lists are not hashable, and equal no tuple
+            value = getattr(self, field)
+            object.__setattr__(self, field, tuple(value) if isinstance(value, list) else value)
+
     @property
     def patches(self) -> int:
         """Patch tokens before any merging."""

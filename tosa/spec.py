@@ -102,6 +102,10 @@ class PlanError(ValueError):
         self.code, self.field, self.limit = code, field, limit
         self.choices = None if choices is None else tuple(choices)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default the class is called with the sentence alone.
+        return type(self).__new__, (type(self), *self.args), self.__dict__
+
 
 class UnknownMethod(PlanError):
     """A method name that METHODS does not hold."""

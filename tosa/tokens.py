@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from tosa.precision import upcast
+from tosa.sorting import argsort
+
 
 @dataclass(frozen=True)
 class Blend:
@@ -57,7 +60,8 @@ class Tokens:
         encoders that need to know where a merged token stands. Raises ValueError when counts do not agree.
         """
         batch, n, _ = x.shape
-        patches = grid[0] * grid[1]
+        rows, columns = grid
+        grid, patches = (rows, columns), rows * columns
         if n != num_prefix + patches:
             raise ValueError(f"{n} tokens do not fit {num_prefix} prefix tokens and a grid of {grid}")
         if spatial is not None:
@@ -96,8 +100,9 @@ def recover(tokens: Tokens) -> Tensor:
     """
     if tokens.blend is not None:
         index, weight = tokens.blend.index, tokens.blend.weight
-        mix = weight.new_zeros(*index.shape[:2], tokens.x.shape[1]).scatter_add(2, index, weight)
-        return (mix @ tokens.x.float()).to(tokens.x.dtype)
+        x, weight = upcast(tokens.x), upcast(weight, like=tokens.x)
+        mix = weight.new_zeros(*index.shape[:2], x.shape[1]).scatter_add(2, index, weight)
+        return (mix @ x).to(tokens.x.dtype)
     source = _tracked(tokens)
     if tokens.has_holes:
         assert tokens.entry_grid is not None
@@ -120,7 +125,7 @@ def raster_order(tokens: Tokens) -> Tokens:
     first = torch.full((batch, n + 1), patches, dtype=torch.int64, device=device)
     first = first.scatter_reduce(1, index, patch, "amin")[:, :n]
     prefix = torch.arange(n, device=device) < tokens.num_prefix
-    order = torch.where(prefix, -1, first).argsort(dim=1, stable=True)
+    order = argsort(torch.where(prefix, -1, first))
     rank = order.argsort(dim=1)
     return replace(
         tokens,
@@ -134,9 +139,9 @@ def raster_order(tokens: Tokens) -> Tokens:
 
 def take(values: Tensor, index: Tensor) -> Tensor:
     """Pick rows: values [B, N, C], index [B, M] -> [B, M, C]."""
-    batch, n, channels = values.shape
+    _, n, channels = values.shape
     # Whole rows of the flattened batch: several times faster on the CPU than a gather along dim 1.
-    return values.flatten(0, 1).index_select(0, flat_rows(index, n)).view(batch, -1, channels)
+    return values.flatten(0, 1).index_select(0, flat_rows(index, n)).view(*index.shape, channels)
 
 
 def flat_rows(index: Tensor, n: int) -> Tensor:
@@ -167,8 +172,8 @@ def _squared_distances(side: int, device: torch.device) -> Tensor:
 
 
 def _with_prefix(spatial: Tensor, batch: int, patches: int, num_prefix: int) -> Tensor:
-    if spatial.shape[:2] == (batch, patches + num_prefix):
+    if spatial.ndim == 3 and spatial.shape[:2] == (batch, patches + num_prefix):
         return spatial
-    if spatial.shape[:2] != (batch, patches):
-        raise ValueError(f"spatial tokens {tuple(spatial.shape)} do not fit {batch} x {patches} patches")
+    if spatial.ndim != 3 or spatial.shape[:2] != (batch, patches):
+        raise ValueError(f"spatial tokens {tuple(spatial.shape)} do not fit: give [{batch}, {patches}, S]")
     return torch.cat([spatial.new_zeros(batch, num_prefix, spatial.shape[-1]), spatial], dim=1)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from transformers import GenerationConfig, LlavaOnevisionImageProcessor
 
-from checkpoints import write_manifest
 from training.loop import saved
 from training.model import END, IMAGE_PX, PAD, build_config, build_model, build_tokenizer
+from vlm.checkpoint_files import write_manifest
 
 
 def main() -> None:

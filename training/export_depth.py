@@ -9,9 +9,9 @@ import argparse
 import json
 from pathlib import Path
 
-from checkpoints import write_manifest
 from training.depth_model import build_model, build_processor
 from training.loop import saved
+from vlm.checkpoint_files import write_manifest
 
 
 def main() -> None:

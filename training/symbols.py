@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from evals.rooms.questions import AHEAD_M, VISIBLE_SHARE, World, in_the_way
-from evals.rooms.render import CEILING, FLOOR, Frame
-from evals.rooms.scene import COLOURS, SHAPES, Scene
+from service.roomqa.questions import AHEAD_M, VISIBLE_SHARE, World, in_the_way
+from service.roomqa.render import CEILING, FLOOR, Frame
+from service.roomqa.scene import COLOURS, SHAPES, Scene
 
 BACKGROUND = slice(0, 3)  # shares of floor, wall and ceiling in the patch
 THING = slice(3, 4)  # 1 where the patch belongs to a thing

@@ -5,18 +5,31 @@ Every function takes the loaded `Vlm` and values, and returns a value; nothing i
 model serves any number of threads with different plans. Depth arrives as ready-made spatial tokens.
 """
 
+from importlib.util import find_spec
+
+_NEEDED = ("huggingface_hub", "llguidance", "numpy", "PIL", "safetensors", "torchvision", "transformers")
+_missing = [name for name in _NEEDED if find_spec(name) is None]
+if _missing:  # said once and here, before something deep inside fails
+    raise ModuleNotFoundError(
+        f"vlm needs {', '.join(_missing)}: pip install 'tosa-vqa[vlm]'", name=_missing[0]
+    )
+
 from vlm.adapters import Block, ViTAdapter, adapt
-from vlm.decoding import Decoding, FinishReason, GeneratedSequence, require_room
+from vlm.classify import classify
+from vlm.decoding import Decoding, FinishReason, GeneratedSequence, require_room, unspellable
 from vlm.detokenize import IncrementalDetokenizer
 from vlm.generate import Generation, features, generate
 from vlm.load import load_shape, load_vlm
 from vlm.model import ImageSettings, Vlm, VlmError, synchronize
+from vlm.patch import Patch, patch
 from vlm.preprocess import pixel_values
 from vlm.prompt import Role, Turn, answer_text, chat_ids, prompt_ids
-from vlm.sampling import GenerationParams
+from vlm.sampling import MAX_TOP_LOGPROBS, GenerationParams, TokenLogprob
+from vlm.throughput import Throughput, benchmark
 from vlm.vision import encode, encoder_shape, feature_map, tosa_encode
 
 __all__ = [
+    "MAX_TOP_LOGPROBS",
     "Block",
     "Decoding",
     "FinishReason",
@@ -25,14 +38,19 @@ __all__ = [
     "GenerationParams",
     "ImageSettings",
     "IncrementalDetokenizer",
+    "Patch",
     "Role",
+    "Throughput",
+    "TokenLogprob",
     "Turn",
     "ViTAdapter",
     "Vlm",
     "VlmError",
     "adapt",
     "answer_text",
+    "benchmark",
     "chat_ids",
+    "classify",
     "encode",
     "encoder_shape",
     "feature_map",
@@ -40,9 +58,11 @@ __all__ = [
     "generate",
     "load_shape",
     "load_vlm",
+    "patch",
     "pixel_values",
     "prompt_ids",
     "require_room",
     "synchronize",
     "tosa_encode",
+    "unspellable",
 ]

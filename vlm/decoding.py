@@ -15,31 +15,35 @@ from torch.nn.functional import pad
 
 from vlm.language import embed, new_cache, next_logits
 from vlm.model import Vlm, VlmError
-from vlm.sampling import GenerationParams, Sampler, choose
+from vlm.sampling import Ended, GenerationParams, Sampler, TokenLogprob, choose
 
-FinishReason = Literal["stop", "length", "cancelled", "non_finite"]
+FinishReason = Literal["stop", "length", "cancelled", "non_finite", "unspellable"]
 
 
 @dataclass
 class GeneratedSequence:
     """One answer of a `Decoding`, so far.
 
-    `index`: its place among the prompts. `token_ids`: without the stop token. `finish_reason`: None while it
+    `index`: its place among the answers. `token_ids`: without the stop token. `finish_reason`: None while it
     runs; "length": it reached its own limit or the model's; "cancelled": dropped; "non_finite": the model
-    gave NaN or infinity instead of the next token.
+    gave NaN or infinity instead of the next token; "unspellable": no token fits its grammar. `guided_text`:
+    the text so far of an answer with a grammar. `logprobs`: of every token, if they were asked for.
     """
 
     index: int
     prompt_tokens: int
     token_ids: list[int] = field(default_factory=list)
     finish_reason: FinishReason | None = None
+    guided_text: str | None = None
+    logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
 class Decoding:
     """Read several prompts and decode their answers together, each with its own parameters and limits.
 
     prompts: ids [1, T] each, T may differ. features: [n, M, D] of each prompt's n images, for its
-    placeholders in order; n may differ, and be 0. The constructor runs the prompts; `step` the rest. Rows
+    placeholders in order; n may differ, and be 0. prompt_of: the prompt of every answer, one each if not
+    given; a prompt is read once for all its answers. The constructor runs the prompts; `step` the rest. Rows
     that end leave the batch and its cache at once. For one thread at a time; unusable after the model
     has raised an exception. One prompt alone, or prompts of one length, run without a padding mask.
     In float32 the tokens are those of each prompt alone; coarser types may round near-equal ones either way.
@@ -54,11 +58,13 @@ class Decoding:
         prompts: Sequence[Tensor],
         features: Sequence[Tensor],
         params: Sequence[GenerationParams],
+        prompt_of: Sequence[int] | None = None,
     ) -> None:
-        if not 0 < len(prompts) == len(features) == len(params):
+        prompt_of = range(len(prompts)) if prompt_of is None else prompt_of
+        if not 0 < len(prompts) == len(features) or len(prompt_of) != len(params):
             raise ValueError("give at least one prompt, and the features and parameters of each")
         require_room(vlm, prompts)
-        self.rows = tuple(GeneratedSequence(i, prompt.shape[1]) for i, prompt in enumerate(prompts))
+        self.rows = tuple(GeneratedSequence(i, prompts[of].shape[1]) for i, of in enumerate(prompt_of))
         self._vlm = vlm
         self._active = self.rows
         self._samplers = [Sampler.start(own) for own in params]
@@ -66,6 +72,8 @@ class Decoding:
         batch, self._attended = left_pad(embeds)  # attended [B, tokens in the cache], None without padding
         self._cache = new_cache(vlm)
         self._logits = self._forward(batch)
+        if list(prompt_of) != list(range(len(prompts))):
+            self._select(prompt_of)
 
     @property
     def active(self) -> tuple[int, ...]:
@@ -83,8 +91,11 @@ class Decoding:
         logits = self._next_logits() if self._logits is None else self._logits
         self._logits = None
         stepped = list(self._active)
-        for row, token in zip(stepped, choose(logits, [self._samplers[i] for i in self.active]), strict=True):
-            self._append(row, token)
+        samplers = [self._samplers[i] for i in self.active]
+        for row, token, sampler, own in zip(stepped, choose(logits, samplers), samplers, logits, strict=True):
+            self._append(row, token, sampler)
+            if sampler.params.top_logprobs is not None and len(row.logprobs) < len(row.token_ids):
+                row.logprobs.append(sampler.logprob(own, row.token_ids[-1]))
         self._evict_finished()
         return stepped
 
@@ -109,16 +120,20 @@ class Decoding:
         positions = (self._attended.cumsum(dim=1) - 1).clamp(min=0)[:, -embeds.shape[1] :]
         return next_logits(self._vlm, embeds, self._cache, self._attended, positions)
 
-    def _append(self, row: GeneratedSequence, token: int | None) -> None:
+    def _append(self, row: GeneratedSequence, token: int | Ended, sampler: Sampler) -> None:
         room = self._vlm.max_tokens - row.prompt_tokens
-        if token is None:
-            row.finish_reason = "non_finite"
+        if isinstance(token, str):
+            row.finish_reason = token
         elif token in self._vlm.eos_token_ids:
             row.finish_reason = "stop"
         else:
             row.token_ids.append(token)
-            if len(row.token_ids) == min(self._samplers[row.index].params.max_new_tokens, room):
+            if sampler.guide is not None and sampler.guide.is_complete:
+                row.finish_reason = "stop"
+            elif len(row.token_ids) == min(sampler.params.max_new_tokens, room):
                 row.finish_reason = "length"
+        if sampler.guide is not None:
+            row.guided_text = sampler.guide.text
 
     def _evict_finished(self) -> None:
         """Remove the rows that have ended from everything that has one entry per active row."""
@@ -129,7 +144,11 @@ class Decoding:
         if not stay:  # free the memory now: nothing is read again
             self._cache, self._attended, self._logits = new_cache(self._vlm), None, None
             return
-        at = torch.tensor(stay, device=self._vlm.device)
+        self._select(stay)
+
+    def _select(self, rows: Sequence[int]) -> None:
+        """Keep these rows of everything that has one entry per active row, in this order; they may repeat."""
+        at = torch.tensor(rows, device=self._vlm.device)
         self._cache.batch_select_indices(at)
         self._attended = None if self._attended is None else self._attended[at]
         self._logits = None if self._logits is None else self._logits[at]
@@ -157,3 +176,9 @@ def left_pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         return batch, None
     starts = torch.tensor([width - row.shape[1] for row in rows], device=batch.device)
     return batch, (torch.arange(width, device=batch.device) >= starts[:, None]).long()
+
+
+def unspellable() -> VlmError:
+    """Return the error for an answer that no token of the model can continue as its grammar asks."""
+    message = "the schema asks for what this model has no words for, or is too complex to follow."
+    return VlmError("invalid_schema", message, field="schema")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tosa import Tokens
-from vlm.decoding import Decoding
+from vlm.decoding import Decoding, unspellable
 from vlm.model import Vlm, VlmError
 from vlm.prompt import answer_text
 from vlm.sampling import GenerationParams
@@ -46,8 +46,8 @@ def generate(
     """Answer one prompt [1, T] with the features [n, M, D] at its placeholders, in order.
 
     `should_stop` is called after every token but the last; True ends the answer as "cancelled".
-    Raises VlmError: prompt_too_long, or non_finite if the model gives NaN or infinity. `Decoding` does this
-    for several prompts at once.
+    Raises VlmError: prompt_too_long, non_finite if the model gives NaN or infinity, or invalid_schema if no
+    token of the model fits the grammar. `Decoding` does this for several prompts at once.
     """
     decoding = Decoding(vlm, [input_ids], [features], [params or GenerationParams()])
     while decoding.active:
@@ -57,5 +57,8 @@ def generate(
     (row,) = decoding.rows
     if row.finish_reason == "non_finite":
         raise VlmError("non_finite", f"{vlm.id} gave NaN or infinity instead of the next token")
+    if row.finish_reason == "unspellable":
+        raise unspellable()
     assert row.finish_reason is not None, "an inactive row has ended"
-    return Generation(answer_text(vlm, row.token_ids), tuple(row.token_ids), row.finish_reason)
+    text = answer_text(vlm, row.token_ids) if row.guided_text is None else row.guided_text
+    return Generation(text, tuple(row.token_ids), row.finish_reason)

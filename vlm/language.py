@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from functools import cache as cached
 from inspect import signature
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
-from transformers import DynamicCache
 
 from vlm.model import Vlm
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache
 
 
 def new_cache(vlm: Vlm) -> DynamicCache:
     """Make an empty cache for one call."""
+    from transformers import DynamicCache
+
     return DynamicCache(config=vlm.text_config)
 
 

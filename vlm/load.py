@@ -1,6 +1,7 @@
 """Load a `Vlm` by name: the embedded checkpoint, a folder, or a Hugging Face hub id.
 
 Only safetensors weights are loaded, with code of the installed transformers; no code of a checkpoint is run.
+transformers takes seconds to import, so that is left to the functions that need it.
 """
 
 from __future__ import annotations
@@ -8,22 +9,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from transformers import (
-    AutoTokenizer,
-    LlavaOnevisionConfig,
-    LlavaOnevisionForConditionalGeneration,
-    PreTrainedConfig,
-    PreTrainedTokenizerFast,
-)
 
-from checkpoints import CheckpointReader, available_device, three
 from tosa import EncoderShape
+from vlm.checkpoint_files import CheckpointReader, available_device, three
 from vlm.model import ImageSettings, Vlm, VlmError
 from vlm.prompt import prompt_ids
 from vlm.vision import encoder_shape
+
+if TYPE_CHECKING:
+    from transformers import (
+        LlavaOnevisionConfig,
+        LlavaOnevisionForConditionalGeneration,
+        PreTrainedConfig,
+        PreTrainedTokenizerFast,
+    )
 
 EMBEDDED = {"room-tiny": Path(__file__).parent / "checkpoints" / "room-tiny"}
 READER = CheckpointReader(EMBEDDED, ("*.json", "*.jinja", "*.txt"), VlmError)
@@ -48,9 +50,7 @@ def load_vlm(
     shape = READER.or_broken(source, lambda: encoder_shape(config))
     image_processor = _read_image_settings(source, folder, config)
     revision = READER.fetch_weights(source, folder, commit)
-    tokenizer = READER.or_broken(
-        source, lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    )
+    tokenizer = _load_tokenizer(source, folder)
     model = _load_model(source, folder, config, dtype)
     vlm = Vlm(
         id=source,
@@ -76,12 +76,14 @@ def load_shape(id_or_path: str | Path) -> EncoderShape:
 
 
 def _read_config(source: str, folder: Path) -> LlavaOnevisionConfig:
+    from transformers import LlavaOnevisionConfig
+
     raw = READER.read_json(source, folder / "config.json")
     if raw.get("model_type") != "llava_onevision":
         kind = raw.get("model_type", "of unknown type")
         raise VlmError("unsupported_model", f"{source} is {kind}; only llava_onevision models can be loaded")
     config = READER.or_broken(source, lambda: LlavaOnevisionConfig.from_dict(raw))
-    tower = cast(PreTrainedConfig, config.vision_config).model_type
+    tower = cast("PreTrainedConfig", config.vision_config).model_type
     if tower != "siglip_vision_model":
         raise VlmError(
             "unsupported_tower", f"the vision tower of {source} is {tower}; only SigLIP is supported"
@@ -95,7 +97,7 @@ def _read_config(source: str, folder: Path) -> LlavaOnevisionConfig:
 
 def _read_image_settings(source: str, folder: Path, config: LlavaOnevisionConfig) -> ImageSettings:
     raw = READER.read_json(source, folder / "preprocessor_config.json")
-    size_px = cast(PreTrainedConfig, config.vision_config).image_size
+    size_px = cast("PreTrainedConfig", config.vision_config).image_size
     size = raw.get("size", {})
     if not isinstance(size, dict) or any(side != size_px for side in size.values()):
         raise READER.broken(source, f"preprocessor_config.json says size {size} for a tower of {size_px} px")
@@ -111,9 +113,17 @@ def _read_image_settings(source: str, folder: Path, config: LlavaOnevisionConfig
     )
 
 
+def _load_tokenizer(source: str, folder: Path) -> PreTrainedTokenizerFast:
+    from transformers import AutoTokenizer
+
+    return READER.or_broken(source, lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
+
+
 def _load_model(
     source: str, folder: Path, config: LlavaOnevisionConfig, dtype: torch.dtype
 ) -> LlavaOnevisionForConditionalGeneration:
+    from transformers import LlavaOnevisionForConditionalGeneration
+
     from_pretrained: Callable[..., Any] = LlavaOnevisionForConditionalGeneration.from_pretrained
     model, report = READER.or_broken(
         source,

@@ -6,17 +6,22 @@ Nothing in this package writes to the model after loading.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from transformers import (
-    LlavaOnevisionForConditionalGeneration,
-    PreTrainedConfig,
-    PreTrainedTokenizerFast,
-    SiglipVisionModel,
-)
 
 from tosa import EncoderShape
+
+if TYPE_CHECKING:
+    from transformers import (
+        LlavaOnevisionForConditionalGeneration,
+        PreTrainedConfig,
+        PreTrainedTokenizerFast,
+        SiglipVisionModel,
+    )
+
+    from vlm.vocabulary import Vocabulary
 
 
 class VlmError(Exception):
@@ -24,11 +29,12 @@ class VlmError(Exception):
 
     `code` is stable and machine readable: model_not_found, unsupported_model, unsupported_tower,
     no_safetensors, broken_checkpoint, device_unavailable, prompt_too_long, invalid_generation,
-    unsupported_turns, non_finite, wrong_image_size, wrong_plan, wrong_feature_layer, missing_spatial,
-    wrong_spatial.
+    unsupported_turns, invalid_schema, non_finite, wrong_image_size, wrong_plan, wrong_feature_layer,
+    missing_spatial, wrong_spatial, unsupported_hook, no_head, already_patched, patched_elsewhere,
+    unsupported_argument.
     `rows`: of several prompts given together, the indices of those it is about. `field` is the parameter at
     fault and `limit` the bound that was passed, where there are any. Only the sentences of
-    prompt_too_long, invalid_generation and unsupported_turns are free of names and paths.
+    prompt_too_long, invalid_generation, unsupported_turns and invalid_schema are free of names and paths.
     """
 
     choices: tuple[str, ...] | None = None
@@ -44,6 +50,10 @@ class VlmError(Exception):
     ) -> None:
         super().__init__(message)
         self.code, self.rows, self.field, self.limit = code, rows, field, limit
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default the class is called with the sentence alone.
+        return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 @dataclass(frozen=True)
@@ -91,12 +101,19 @@ class Vlm:
 
     @property
     def text_config(self) -> PreTrainedConfig:
-        return cast(PreTrainedConfig, self.model.config.text_config)
+        return cast("PreTrainedConfig", self.model.config.text_config)
 
     @property
     def max_tokens(self) -> int:
         """Longest sequence, prompt and answer together, the language model was built for."""
         return self.text_config.max_position_embeddings
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """What the tokens spell; reading it takes a second for a large vocabulary, when first needed."""
+        from vlm.vocabulary import read_vocabulary
+
+        return read_vocabulary(self.tokenizer, self.text_config.vocab_size, min(self.eos_token_ids))
 
 
 def synchronize(device: torch.device) -> None:

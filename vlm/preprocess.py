@@ -13,14 +13,10 @@ from collections.abc import Sequence
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from vlm.model import ImageSettings, Vlm
 
-_KERNELS = {
-    Image.Resampling.BILINEAR: InterpolationMode.BILINEAR,
-    Image.Resampling.BICUBIC: InterpolationMode.BICUBIC,
-}
+_KERNELS = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic"}
 
 
 def pixel_values(vlm: Vlm, images: Sequence[Image.Image], device: torch.device | str | None = None) -> Tensor:
@@ -41,10 +37,15 @@ def _resized(image: Image.Image, settings: ImageSettings) -> Tensor:
     """Return [3, S, S] uint8, resized by the image processor's own kernel, or Pillow's for rare ones."""
     side, resample = settings.size_px, Image.Resampling(settings.resample)
     rgb = image if image.mode == "RGB" else image.convert("RGB")
-    if rgb.size != (side, side) and resample not in _KERNELS:
-        rgb = rgb.resize((side, side), resample)
+    square = rgb.size == (side, side)
+    if not square and resample not in _KERNELS:
+        rgb, square = rgb.resize((side, side), resample), True
     pixels = torch.frombuffer(bytearray(rgb.tobytes()), dtype=torch.uint8).view(rgb.height, rgb.width, 3)
     view = pixels.permute(2, 0, 1)
-    return (
-        view if rgb.size == (side, side) else resize(view, [side, side], _KERNELS[resample], antialias=True)
-    )
+    return view if square else _resized_view(view, side, _KERNELS[resample])
+
+
+def _resized_view(view: Tensor, side: int, kernel: str) -> Tensor:
+    from torchvision.transforms.v2.functional import InterpolationMode, resize  # takes a second to import
+
+    return resize(view, [side, side], InterpolationMode(kernel), antialias=True)

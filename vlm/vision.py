@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
-from transformers import LlavaOnevisionConfig, PreTrainedConfig
 
 from tosa import (
     METHODS,
@@ -18,14 +18,19 @@ from tosa import (
     MergeMethod,
     MergePlan,
     MergeSpec,
+    MergeStep,
     Tokens,
     make_plan,
     raster_order,
     recover,
 )
-from vlm.adapters import ViTAdapter, adapt
+from vlm.adapters import Block, ViTAdapter, adapt
 from vlm.adapters.adapter import count_layers
+from vlm.adapters.hooks import call, require_untouched
 from vlm.model import VlmError
+
+if TYPE_CHECKING:
+    from transformers import LlavaOnevisionConfig, PreTrainedConfig
 
 
 def encode(
@@ -52,8 +57,9 @@ def encode(
     """
     if not isinstance(adapter, ViTAdapter):
         adapter = adapt(adapter, image_size=(pixel_values.shape[-2], pixel_values.shape[-1]))
+    require_untouched(adapter.passed_by)
     _require_fit(adapter, plan)
-    _require_spatial(adapter, plan, len(pixel_values), spatial)
+    _require_spatial(adapter, plan, pixel_values.shape[0], spatial)
     method = method or METHODS[plan.method]
     scattered = plan.order == "raster" and not method.keeps_grid and plan.tokens_out < plan.tokens_in
     tokens = _start(adapter, pixel_values, spatial, track_source or scattered)
@@ -62,15 +68,45 @@ def encode(
             between_layers()
         if step is not None and method.site == "before_block":
             tokens = method.merge(tokens, tokens.x, step)
-        size = tokens.size if plan.prop_attn and tokens.is_weighted else None
-        attended, keys = block.attend(block.norm1(tokens.x), tokens, size)
-        tokens = replace(tokens, x=tokens.x + attended)
-        if step is not None and method.site == "before_mlp":
-            tokens = method.merge(tokens, keys.mean(dim=1), step)
-        tokens = replace(tokens, x=tokens.x + block.mlp(block.norm2(tokens.x)))
+        tokens = _run_layer(block, tokens, step, method, plan.prop_attn)
         if trace is not None:
             trace.append(tokens)
     return raster_order(tokens) if plan.order == "raster" else tokens
+
+
+def _run_layer(
+    block: Block, tokens: Tokens, step: MergeStep | None, method: MergeMethod, prop_attn: bool
+) -> Tokens:
+    """Run one layer on x, with the hooks of the library's own layer around it."""
+    forward = partial(_run_parts, block, tokens, step, method, prop_attn)
+    site = block.layer
+    if site is None:
+        return forward(tokens.x)[1]
+    if not site.on_grid:
+        x, left = call(site, forward, tokens.x)
+        return left if x is left.x else replace(left, x=x)
+    grid = tokens.grid
+    assert grid is not None, "this layer needs tokens on a grid"
+
+    def on_grid(x: Tensor) -> tuple[Tensor, Tokens]:
+        left = forward(x.flatten(1, 2))[1]
+        return left.x.unflatten(1, grid), left
+
+    x, left = call(site, on_grid, tokens.x.unflatten(1, grid))
+    return replace(left, x=x.flatten(1, 2))
+
+
+def _run_parts(
+    block: Block, tokens: Tokens, step: MergeStep | None, method: MergeMethod, prop_attn: bool, x: Tensor
+) -> tuple[Tensor, Tokens]:
+    """Run the four parts of a layer on x, and merge between its branches; return x and the tokens."""
+    size = tokens.size if prop_attn and tokens.is_weighted else None
+    attended, keys = block.attend(block.norm1(x), tokens, size)
+    tokens = replace(tokens, x=x + attended)
+    if step is not None and method.site == "before_mlp":
+        tokens = method.merge(tokens, keys.mean(dim=1), step)
+    tokens = replace(tokens, x=tokens.x + block.mlp(block.norm2(tokens.x)))
+    return tokens.x, tokens
 
 
 def tosa_encode(
@@ -110,7 +146,7 @@ def feature_map(
 
 def encoder_shape(config: LlavaOnevisionConfig) -> EncoderShape:
     """Describe the layers of the SigLIP tower that run, as `vision_feature_layer` selects them."""
-    vision, selected = cast(PreTrainedConfig, config.vision_config), config.vision_feature_layer
+    vision, selected = cast("PreTrainedConfig", config.vision_config), config.vision_feature_layer
     if not isinstance(selected, int):
         raise VlmError("unsupported_model", "visual features of several layers (a list) are not supported")
     side = vision.image_size // vision.patch_size
@@ -140,7 +176,7 @@ def _start(adapter: ViTAdapter, pixel_values: Tensor, spatial: Tensor | None, tr
         spatial,
         window=shape.window,
         track_source=track_source,
-        track_position=shape.rotary,
+        track_position=shape.rotary or adapter.relative,
     )
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from bench.load.requests import Request, form
 from evals.rooms import TEST, make_scene
-from evals.rooms.questions import TYPES, questions
-from evals.rooms.render import render
+from service.roomqa.questions import TYPES, questions
+from service.roomqa.render import render
 
 JPEG_QUALITY = 90
 MM_PER_M = 1000

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 
 from bench.tables.markdown import prose, table
-from depth import PRESETS
+from depth import NOTES, PRESETS
+from depth.errors import REASONS
+from depth.formats.containers import CONTAINERS, RAW
+from depth.formats.unread import UNREAD
 from service.settings import Settings
+from tests.depth.proofs import PROOFS
 from tosa import METHODS, MergeMethod
 from tosa.methods.options import settings_of
 
@@ -56,13 +60,31 @@ def presets() -> str:
     rows = [
         [
             f"`{preset.name}`",
-            f"{preset.units_per_metre:g}",
+            "no unit" if preset.units_per_metre is None else f"{preset.units_per_metre:g}",
             ", ".join(f"{value:g}" for value in (0, *preset.invalid)),
             prose(preset.source),
         ]
         for preset in PRESETS.values()
     ]
     return table(["`depth_preset`", "units per metre", "holes", "source"], rows, right=False)
+
+
+def depth_notes() -> str:
+    """Every note on a depth file, by its code."""
+    rows = [[f"`{code}`", prose(sentence)] for code, sentence in NOTES.items()]
+    return table(["code", "sentence"], rows, right=False)
+
+
+def depth_formats() -> str:
+    """Every format of depth files that is read, or refused by its name, and the test that proves it."""
+    rows = [[one.title, prose(one.about), _proof(one.name)] for one in (*CONTAINERS, RAW)]
+    rows += [[title, f"nothing: {prose(REASONS[reason][1])}", _proof(reason)] for reason, title, _ in UNREAD]
+    return table(["format", "what is read", "proved by"], rows, right=False)
+
+
+def _proof(name: str) -> str:
+    path, _, test = PROOFS[name].partition("::")
+    return f"`{test}` in `{path}`"
 
 
 def settings() -> str:

@@ -9,7 +9,7 @@ from service.cli.main import app
 
 
 def cli() -> str:
-    """Every command with its arguments and options, those of other packages included."""
+    """Every command with its arguments and options."""
     context = click.Context(app)
     commands = {name: app.get_command(context, name) for name in app.list_commands(context)}
     return "\n\n".join(_section(name, command) for name, command in commands.items() if command)

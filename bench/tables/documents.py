@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.tables import ablations, code, commands, comparison, http, large, measured, observe, overhead
 from bench.tables.markdown import ROOT
-from checkpoints import MANIFEST, write_manifest
+from vlm.checkpoint_files import MANIFEST, write_manifest
 
 DOCUMENTS = (
     "README.md",
@@ -41,6 +41,8 @@ TABLES: dict[str, Callable[..., str]] = {
     "defaults": code.defaults,
     "methods": code.methods,
     "presets": code.presets,
+    "depth_notes": code.depth_notes,
+    "depth_formats": code.depth_formats,
     "settings": code.settings,
     "addresses": http.addresses,
     "request_fields": http.request_fields,

@@ -43,11 +43,15 @@ def request_fields(path: str) -> str:
     """The fields of the body of an address, of the multipart form where there is one."""
     content = document()["paths"][path]["post"]["requestBody"]["content"]
     schema = content.get("multipart/form-data", content["application/json"])["schema"]
+    typed = content["application/json"]["schema"]["properties"]  # a form has texts where JSON has types
     required = schema.get("required", [])
-    rows = [
-        [f"`{name}`", kind(field), _default(field, name in required), prose(field["description"])]
-        for name, field in schema["properties"].items()
-    ]
+    rows = []
+    for name, field in schema["properties"].items():
+        meant = typed.get(name, field)
+        is_file = kind(field) == "file"
+        said = field if is_file else meant  # without the examples that are for pages
+        shown = f"file or {kind(meant)}" if is_file and meant is not field else kind(meant)
+        rows.append([f"`{name}`", shown, _default(field, name in required), prose(said["description"])])
     return table(["field", "type", "default", "meaning"], rows, right=False)
 
 

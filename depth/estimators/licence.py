@@ -9,8 +9,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.repocard import metadata_load
-
 NON_COMMERCIAL = re.compile(r"(?<![a-z])nc(?![a-z])|non[-_ ]?commercial|research|academic|amlr", re.I)
 # Published as CC-BY-NC-4.0, and as Apple's research licence; cards of copies and of the metric models differ.
 KNOWN_NON_COMMERCIAL = re.compile(
@@ -20,6 +18,8 @@ KNOWN_NON_COMMERCIAL = re.compile(
 
 def read_card(folder: Path) -> dict[str, Any]:
     """Return the YAML front matter of README.md, empty where there is none that can be read."""
+    from huggingface_hub.repocard import metadata_load
+
     try:
         return metadata_load(folder / "README.md") or {}
     except Exception:  # no file, no text or no YAML: the card gives no licence

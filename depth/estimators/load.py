@@ -1,6 +1,7 @@
 """Load an estimator by name: the embedded checkpoint, a folder, or a Hugging Face hub id.
 
 Only safetensors weights are loaded, with code of the installed transformers; no code of a checkpoint is run.
+transformers takes seconds to import, so that is left to the functions that need it.
 """
 
 from __future__ import annotations
@@ -9,18 +10,20 @@ import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
-from transformers import AutoConfig, AutoModelForDepthEstimation, PreTrainedConfig, PreTrainedModel
 
-from checkpoints import CheckpointReader, available_device, three
 from depth.estimate import EstimatorError, estimate
 from depth.estimators.families import FAMILIES, REFUSED, Family
 from depth.estimators.licence import licence_of, read_card, why_non_commercial
 from depth.estimators.model import LoadedEstimator
 from depth.estimators.preprocess import ImageSettings
+from vlm.checkpoint_files import CheckpointReader, available_device, three
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 EMBEDDED = {"room-depth-tiny": Path(__file__).parent.parent / "checkpoints" / "room-depth-tiny"}
 READER = CheckpointReader(EMBEDDED, ("*.json", "README.md"), EstimatorError)
@@ -74,6 +77,8 @@ def load_depth_estimator(
 
 
 def _read_config(source: str, folder: Path) -> tuple[PreTrainedConfig, Family]:
+    from transformers import AutoConfig
+
     raw = READER.read_json(source, folder / "config.json")
     kind = raw.pop("model_type", None)
     if kind in REFUSED:
@@ -122,6 +127,8 @@ def _read_image_settings(source: str, folder: Path, family: Family) -> ImageSett
 
 
 def _load_model(source: str, folder: Path, config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    from transformers import AutoModelForDepthEstimation
+
     from_pretrained: Callable[..., Any] = AutoModelForDepthEstimation.from_pretrained
     model, report = READER.or_broken(
         source,

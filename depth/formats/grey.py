@@ -7,6 +7,7 @@ from depth.errors import DepthError
 from depth.formats.errors import AnimatedImage, ImageFileError, ImageTooLarge
 from depth.formats.image_file import Header, decode, read_header
 from depth.formats.jpeg import JpegLayout
+from depth.formats.packed import packings_like
 from depth.formats.png import PngHeader
 
 _GREY, _PALETTE = 0, 3
@@ -51,7 +52,8 @@ def _grey(pixels: NDArray[np.generic]) -> NDArray[np.generic]:
     colours, alpha = (pixels, None) if pixels.shape[2] == 3 else (pixels[..., :-1], pixels[..., -1])
     grey = colours[..., 0]
     if any((colours[..., channel] != grey).any() for channel in range(1, colours.shape[2])):
-        raise DepthError("colour_mapped")
+        likely = packings_like(pixels)
+        raise DepthError("packed", choices=likely) if likely else DepthError("colour_mapped")
     if alpha is not None and (alpha != _OPAQUE).any():
         raise DepthError("channels")
     return grey

@@ -1,7 +1,9 @@
 """Read an NPY array from bytes: numpy parses the header, within bounds checked here; pickle is refused."""
 
 import io
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -14,6 +16,7 @@ from depth.errors import DepthError
 MAGIC = npy.MAGIC_PREFIX
 MAX_HEADER_BYTES = 2048
 _LONGEST_START = npy.MAGIC_LEN + 4  # bytes before the header: the magic number, the version and a length
+LONGEST_HEAD = _LONGEST_START + MAX_HEADER_BYTES
 _READERS: Mapping[tuple[int, int], Callable[..., Any]] = MappingProxyType(
     {
         (1, 0): npy.read_array_header_1_0,
@@ -21,42 +24,67 @@ _READERS: Mapping[tuple[int, int], Callable[..., Any]] = MappingProxyType(
         (3, 0): npy.read_array_header_2_0,  # differs in names of fields only, which are refused
     }
 )
-_DTYPES = ("<f2", "<f4", "<f8", ">f2", ">f4", ">f8", "<u2", ">u2", "<i4", ">i4", "|u1")
+_SIZES = ("f2", "f4", "f8", "u2", "i2", "u4", "i4", "i8")
+_DTYPES = (*(order + size for size in _SIZES for order in "<>"), "|u1")
+
+
+@dataclass(frozen=True)
+class NpyLayout:
+    """Where the [height, width] values of an array are, and of which type."""
+
+    height: int
+    width: int
+    is_fortran: bool
+    dtype: np.dtype[np.generic]
+    start: int
+
+    @property
+    def file_bytes(self) -> int:
+        """Return the length of the whole file."""
+        return self.start + self.height * self.width * self.dtype.itemsize
 
 
 def read_npy(data: bytes, max_pixels: int) -> NDArray[np.generic]:
     """Return the [H, W] array that `data` holds, as a read-only view of `data`.
 
-    Accepts f2 f4 f8 u2 i4 of either byte order and u1, in C or Fortran order, as [H, W], [H, W, 1] (Habitat)
-    or [1, H, W]. Raises DepthError.
+    Accepts floats of 2 to 8 bytes, integers of 2 to 8 of either byte order (not uint64) and uint8, in C or
+    Fortran order, as [H, W] or with further axes of length 1: [H, W, 1], [1, H, W], [1, 1, H, W]. Raises
+    DepthError.
     """
-    shape, is_fortran, dtype, start = _read_header(data)
-    height, width = _image_shape(shape)
-    if height * width > max_pixels:
-        raise DepthError("too_large", limit=max_pixels)
-    if len(data) - start != height * width * dtype.itemsize:
-        raise DepthError("truncated")
-    order = "F" if is_fortran else "C"
-    return np.frombuffer(data, dtype, offset=start).reshape((height, width), order=order)
+    return array_from(data, read_npy_header(data[:LONGEST_HEAD], max_pixels))
 
 
-def _read_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.generic], int]:
-    """Return shape, whether in Fortran order, type, and where the numbers start."""
-    file = io.BytesIO(data[: _LONGEST_START + MAX_HEADER_BYTES])
+def read_npy_header(head: bytes, max_pixels: int) -> NpyLayout:
+    """Read the header from the first LONGEST_HEAD bytes, and check it. Raises DepthError."""
+    file = io.BytesIO(head)
     try:
         shape, is_fortran, dtype = _READERS[npy.read_magic(file)](file, MAX_HEADER_BYTES)
     except Exception:  # numpy raises many exceptions on damaged headers; a caller treats all alike
         raise DepthError("npy_header") from None
-    is_image = all(type(side) is int and side > 0 for side in shape) and len(_image_shape(shape)) == 2
-    if dtype.names or not is_image:
+    if not all(type(side) is int and side > 0 for side in shape) or dtype.names:
+        raise DepthError("npy_header")
+    image = _image_shape(shape)
+    if len(image) != 2:
         raise DepthError("npy_header")
     if dtype.str not in _DTYPES:
         raise DepthError("dtype")
-    return shape, is_fortran, dtype, file.tell()
+    if math.prod(image) > max_pixels:
+        raise DepthError("too_large", limit=max_pixels)
+    return NpyLayout(*image, is_fortran, dtype, file.tell())
+
+
+def array_from(data: bytes, layout: NpyLayout) -> NDArray[np.generic]:
+    """Return the values as a read-only view of the whole file. Raises DepthError if any is missing."""
+    if len(data) != layout.file_bytes:
+        raise DepthError("truncated")
+    order = "F" if layout.is_fortran else "C"
+    values = np.frombuffer(data, layout.dtype, offset=layout.start)
+    return values.reshape((layout.height, layout.width), order=order)
 
 
 def _image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Drop a channel axis of length 1, last or first."""
-    if len(shape) == 3 and shape[2] == 1:
-        return shape[:2]
-    return shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
+    """Drop axes of length 1 until two are left: the last one first, then those in front."""
+    while len(shape) > 2 and 1 in shape:
+        at = len(shape) - 1 if shape[-1] == 1 else shape.index(1)
+        shape = shape[:at] + shape[at + 1 :]
+    return shape

@@ -1,10 +1,10 @@
-"""RoomQA: ray-cast rooms with RGB, exact metric depth, and questions answered from what is visible."""
+"""RoomQA: the rooms of `service.roomqa`, its frozen splits, and what measures answers about them."""
 
-from evals.rooms.arrange import make_plain_scene, make_scene
-from evals.rooms.questions import TYPES, Question, questions
-from evals.rooms.render import Frame, render
-from evals.rooms.scene import Room, Scene, Thing
 from evals.rooms.splits import TEST, TRAIN, VALIDATION, Example, digest, examples
+from service.roomqa.arrange import make_plain_scene, make_scene
+from service.roomqa.questions import TYPES, Question, questions
+from service.roomqa.render import Frame, render
+from service.roomqa.scene import Room, Scene, Thing
 
 __all__ = [
     "TEST",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from evals.rooms.render import Frame
+from service.roomqa.render import Frame
 
 
 def patch_ids(frame: Frame, grid: tuple[int, int]) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from evals.rooms.questions import Question
+from service.roomqa.questions import Question
 
 EVEN_ODDS = ("left/right", "above/below", "nearer/farther", "size", "existence", "free path")
 

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 
-from evals.rooms.arrange import make_scene
-from evals.rooms.questions import TYPES, Question, questions
-from evals.rooms.render import Frame, render
-from evals.rooms.scene import Scene
+from service.roomqa.arrange import make_scene
+from service.roomqa.questions import TYPES, Question, questions
+from service.roomqa.render import Frame, render
+from service.roomqa.scene import Scene
 
 TRAIN = range(0, 10_000_000)
 VALIDATION = range(10_000_000, 10_100_000)

@@ -9,8 +9,9 @@ from fastapi import Request
 from pydantic import BaseModel
 from python_multipart.multipart import parse_options_header
 
-from service.api.json_body import decode_base64, read_object
-from service.api.multipart import parse_multipart
+from service.api.arrivals import Arrival
+from service.api.json_body import decode_file, read_object
+from service.api.multipart import Part, parse_multipart
 from service.errors import ServiceError
 from service.request.schemas import InspectFields, InspectRequest, VqaFields, VqaRequest
 from service.request.validation import FORM_FILES, check_counts, check_fields, unknown_field, validated
@@ -37,7 +38,7 @@ def content_type(request: Request) -> tuple[bytes, bytes]:
     raise ServiceError("unsupported_media_type")
 
 
-async def receive_body(request: Request, settings: Settings) -> bytes:
+async def receive_body(request: Request, settings: Settings, arrival: Arrival) -> bytes:
     """Read the body, counting while it arrives. Raises ServiceError if it is too large or too slow."""
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > settings.max_body_bytes:
@@ -49,6 +50,7 @@ async def receive_body(request: Request, settings: Settings) -> bytes:
                 body += chunk
                 if len(body) > settings.max_body_bytes:
                     raise _too_large(settings)
+                arrival.add(len(chunk))
     except TimeoutError:
         raise ServiceError("request_timeout") from None
     return bytes(body)
@@ -67,12 +69,22 @@ class Form:
     fields: Mapping[str, Any]
     is_typed: bool
 
+    def asked(self, fields: VqaFields) -> VqaRequest:
+        """Return a question with these files, and how its sender named them."""
+        plural = "s" if self.is_typed else ""
+        return VqaRequest(
+            fields,
+            self.images,
+            self.depths,
+            image_names=_names("image", plural, len(self.images)),
+            depth_names=_names("depth", plural, len(self.depths)),
+        )
+
 
 def parse_question(kind: bytes, boundary: bytes, body: bytes, settings: Settings) -> VqaRequest:
     """Parse a body of a type that `content_type` let through. Raises ServiceError, DepthError."""
     form = read_form(kind, boundary, body, VqaFields)
-    fields = check_fields(form.fields, settings, strict=form.is_typed)
-    request = VqaRequest(fields, form.images, form.depths)
+    request = form.asked(check_fields(form.fields, settings, strict=form.is_typed))
     check_counts(request, settings)
     return request
 
@@ -95,31 +107,54 @@ def read_form(kind: bytes, boundary: bytes, body: bytes, model: type[BaseModel])
 
 
 def _from_multipart(body: bytes, boundary: bytes, model: type[BaseModel]) -> Form:
-    files: dict[str, list[bytes]] = {name: [] for name in FORM_FILES}
+    """Read a form; empty parts mean "not sent", but an unknown field stays an error."""
+    files: dict[str, list[Part]] = {name: [] for name in FORM_FILES}
     texts: dict[str, str] = {}
     for part in parse_multipart(body, boundary):
-        if part.name in files and (part.is_file or part.name not in model.model_fields):
-            files[part.name].append(_file(part.name, part.is_file, part.data))
-        elif part.name in texts or part.is_file:
+        if part.is_empty and (part.name in FORM_FILES or part.name in model.model_fields):
+            continue
+        if part.name in FORM_FILES and _is_file(part, model):
+            files[part.name].append(part)
+        elif part.name in texts:
             raise _not_text(part.name, model)
         else:
-            texts[part.name] = _text(part.name, part.data, model)
-    return Form(tuple(files["image"]), tuple(files["depth"]), texts, is_typed=False)
+            texts[part.name] = _text(part, model)
+    images, depths = (tuple(map(_file, files[name], _names(name, "", len(files[name])))) for name in files)
+    return Form(images, depths, texts, is_typed=False)
 
 
-def _file(name: str, is_file: bool, data: bytearray) -> bytes:
-    if not is_file:
-        raise ServiceError("bad_request", reason="not_a_file", field=name)
-    return bytes(data)
-
-
-def _text(name: str, data: bytearray, model: type[BaseModel]) -> str:
+def _is_file(part: Part, model: type[BaseModel]) -> bool:
+    """Return whether a part is a file; only a short text without a filename is the word of a field."""
+    if part.filename is not None or part.name not in model.model_fields or _is_address(part.data):
+        return True
     try:
-        return data.decode("utf-8")
+        return not part.data.decode("utf-8").isprintable()
     except UnicodeDecodeError:
-        if name in FORM_FILES:
-            raise ServiceError("bad_request", reason="not_a_file", field=name) from None
-        raise _not_text(name, model) from None
+        return True
+
+
+def _file(part: Part, name: str) -> bytes:
+    """Return the bytes of a file; a data URI, as scripts of pages send it, is decoded."""
+    if _is_address(part.data):
+        return decode_file(part.data.decode("latin-1"), name)
+    return bytes(part.data)
+
+
+def _is_address(data: bytearray) -> bool:
+    return data[:8].lower().startswith((b"data:", b"http://", b"https://"))
+
+
+def _names(kind: str, plural: str, number: int) -> tuple[str, ...]:
+    """Name the files of a request for errors: by their place where there are several."""
+    return (kind,) if number == 1 else tuple(f"{kind}{plural}[{at}]" for at in range(number))
+
+
+def _text(part: Part, model: type[BaseModel]) -> str:
+    """Return the text of a field, which some clients send as a file."""
+    try:
+        return part.data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise _not_text(part.name, model) from None
 
 
 def _not_text(name: str, model: type[BaseModel]) -> ServiceError:
@@ -142,9 +177,7 @@ def _base64_files(raw: dict[str, Any], name: str) -> tuple[bytes, ...]:
     files = raw.pop(name, None)
     if files is None:
         return ()
-    try:
-        if isinstance(files, list):
-            return tuple(map(decode_base64, files))
-    except ValueError:
-        pass
-    raise ServiceError("bad_request", reason="base64", field=name)
+    if not isinstance(files, list):
+        raise ServiceError("bad_request", reason="base64_list", field=name)
+    names = [name] if len(files) == 1 else [f"{name}[{at}]" for at in range(len(files))]
+    return tuple(map(decode_file, files, names))

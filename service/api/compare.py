@@ -34,7 +34,10 @@ MAX_SPECS_CHARS = 65_536
 class CompareFields(AskFields):
     """Hold the fields of a comparison beside its files."""
 
-    specs: list[MergeFields] = Field(description="Merge settings to answer the question with, in order.")
+    specs: list[MergeFields] = Field(
+        description="Merge settings to answer the question with, in order.",
+        examples=[[{"method": "none"}, {"method": "tosa", "keep_ratio": 0.25}]],
+    )
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def parse_comparison(kind: bytes, boundary: bytes, body: bytes, settings: Settin
     _refuse_outside(form)
     shared = {name: value for name, value in form.fields.items() if name != "specs"}
     # Check what all questions share first, so that an error there is not attributed to the first spec.
-    base = VqaRequest(check_fields(shared, settings, strict=form.is_typed), form.images, form.depths)
+    base = form.asked(check_fields(shared, settings, strict=form.is_typed))
     check_counts(base, settings)
     given = base.fields.model_dump(exclude_unset=True)
     specs = _specs(form, settings)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from service.errors import ServiceError
+from service.errors.naming import named, names_field
 from service.errors.table import CODES
 from service.request.schemas import MERGE_FIELDS
 
@@ -13,7 +15,7 @@ CHAT_PREFIX = "/v1/"
 """Addresses below this answer in the shape of OpenAI's API, errors too."""
 PARAMS: Mapping[str, str] = {
     **{name: f"merge.{name}" for name in MERGE_FIELDS},
-    **{f"depth_{name}": f"depth.{name}" for name in ("preset", "scale", "kind", "invalid")},
+    **{f"depth_{name}": f"depth.{name}" for name in ("preset", "scale", "kind", "invalid", "key", "shape")},
     "image": "messages",
     "question": "messages",
     "max_new_tokens": "max_completion_tokens",
@@ -39,14 +41,22 @@ def error_body(refusal: ServiceError, request_id: str, path: str) -> dict[str, A
         return body
     error = body["error"]
     field = error.pop("field", None)
+    param = field if refusal.code == "unknown_field" else PARAMS.get(field, field)
     return {
         "error": {
-            "message": error.pop("message"),
+            "message": _renamed(error.pop("message"), field, param),
             "type": _type(status_of(refusal)),
-            "param": field if refusal.code == "unknown_field" else PARAMS.get(field, field),
+            "param": param,
             **error,
         }
     }
+
+
+def _renamed(message: str, field: str | None, param: str | None) -> str:
+    """Name the parameter that was sent, where a sentence names our own field."""
+    if field is not None and param is not None and not names_field(message, param):
+        message = re.sub(rf"\b{re.escape(field)}\b", param, message) if "_" in field else message
+    return named(message, param, None)
 
 
 def _type(status: int) -> str:

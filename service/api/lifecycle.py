@@ -1,4 +1,5 @@
-"""The steps of one request: admit, read, prepare, answer, report the outcome. routes.py calls them in order.
+"""The steps of one request: check, read, admit, prepare, answer, report the outcome; routes.py calls them in
+order.
 
 Every step waits through the RequestContext, so a disconnect or a deadline cancels all of them.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TypeVar
 
@@ -17,12 +19,13 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from service.api.body import receive_body
+from service.api.encodings import inflate, is_gzip
 from service.api.errors import status_of
 from service.api.request_context import RequestContext
 from service.api.serialise import json_response
 from service.api.state import ServiceState
 from service.budgets import Costs
-from service.engine.jobs import Job
+from service.engine.jobs import Job, Piece
 from service.errors.translation import to_service_error
 from service.pipeline.prepare import Inferred, prepare
 from service.pipeline.response import respond
@@ -37,11 +40,19 @@ CLIENT_LEFT = 499  # nginx's status for a client that did not wait; it is logged
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Done:
+    """Hold an answer as a response, and what it was made of, where a request may have several answers."""
+
+    response: VqaResponse
+    inferred: Inferred
+
+
 @asynccontextmanager
 async def request_scope(request: Request, route: str) -> AsyncIterator[RequestContext]:
-    """Hold a slot for one request, from before its body is read to the end of its response.
+    """Follow one request from before its body is read to the end of its response; telemetry gets the outcome.
 
-    Raises ServiceError: unauthorized, budget_exceeded, overloaded, draining. Telemetry gets the outcome.
+    Raises ServiceError: origin_refused, unauthorized, budget_exceeded, overloaded, draining.
     """
     state = service_state(request)
     first_byte_s = getattr(request.state, FIRST_BYTE, None)
@@ -49,8 +60,10 @@ async def request_scope(request: Request, route: str) -> AsyncIterator[RequestCo
     status, code = 200, None
     state.open_requests.add(context)
     try:
+        state.origins.check(request.headers)
         context.key = state.keys.identify(request.headers)
-        with state.budgets.acquire(context.key), state.engine.admission.admit():
+        with state.budgets.acquire(context.key):
+            state.engine.admission.check()
             yield context
         context.where = "done"
     except (ClientDisconnect, asyncio.CancelledError):
@@ -68,14 +81,24 @@ async def request_scope(request: Request, route: str) -> AsyncIterator[RequestCo
 
 
 async def read_body(context: RequestContext, request: Request, stack: AsyncExitStack) -> bytes:
-    """Read the body, then watch for a disconnect until the response is sent. Raises ServiceError."""
+    """Read the body, take a slot, then watch for a disconnect.
+
+    Slot and watch last until the response is sent; a client that trickles holds no slot. Raises ServiceError.
+    """
+    state = service_state(request)
+    has_gzip = is_gzip(request.headers)
     context.where = "body"
     try:
-        body = await context.wait(receive_body(request, service_state(request).settings))
+        with state.arrivals.enter(lambda: context.cancel("crowd")) as arrival:
+            body = await context.wait(receive_body(request, state.settings, arrival))
     finally:
         context.timer.mark("receive")
+    context.where = "admission"
+    stack.enter_context(state.engine.admission.acquire())
     await stack.enter_async_context(context.watching(request.receive))
     context.where = "decode"
+    if has_gzip:
+        body = await in_thread(context, state, lambda: inflate(body, state.settings.max_body_bytes))
     return body
 
 
@@ -103,16 +126,21 @@ def make_job(
 
 async def answer(context: RequestContext, state: ServiceState, job: Job) -> VqaResponse:
     """Return the whole answer."""
+    return (await answers(context, state, job)).response
+
+
+async def answers(context: RequestContext, state: ServiceState, job: Job) -> Done:
+    """Return the whole answer, and all answers if the job has several."""
     context.where = "queue"
     return _answered(context, state, job, await context.wait(state.engine.answer(job)))
 
 
 async def stream_answer(
     context: RequestContext, state: ServiceState, job: Job
-) -> AsyncIterator[str | VqaResponse]:
-    """Yield the pieces of an answer's text as they are decoded, then the whole answer."""
-    loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str | None]()
-    job.on_text = lambda text: _call_soon(loop, pieces.put_nowait, text)
+) -> AsyncIterator[Piece | Done]:
+    """Yield the pieces of the answers as they are decoded, then the whole answer."""
+    loop, pieces = asyncio.get_running_loop(), asyncio.Queue[Piece | None]()
+    job.on_piece = lambda piece: _call_soon(loop, pieces.put_nowait, piece)
     context.where = "queue"
     answered = asyncio.ensure_future(state.engine.answer(job))
     answered.add_done_callback(lambda _: pieces.put_nowait(None))
@@ -135,15 +163,15 @@ def service_state(request: Request) -> ServiceState:
     return request.app.state.service
 
 
-def _answered(context: RequestContext, state: ServiceState, job: Job, inferred: Inferred) -> VqaResponse:
-    answer = respond(state.models().vlm, job.prepared, inferred, job.timer, context.request_id)
-    context.answers.append(answer)
-    return answer
+def _answered(context: RequestContext, state: ServiceState, job: Job, inferred: Inferred) -> Done:
+    response = respond(state.models().vlm, job.prepared, inferred, job.timer, context.request_id)
+    context.answers.append(response)
+    return Done(response, inferred)
 
 
-def _call_soon(loop: asyncio.AbstractEventLoop, work: Callable[[str], None], text: str) -> None:
+def _call_soon(loop: asyncio.AbstractEventLoop, work: Callable[[Piece], None], piece: Piece) -> None:
     if not loop.is_closed():
-        loop.call_soon_threadsafe(work, text)
+        loop.call_soon_threadsafe(work, piece)
 
 
 def _outcome(context: RequestContext, request: Request, status: int, code: str | None) -> RequestOutcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,15 +15,22 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 MAX_PARTS = 256
+_EXTENDED_FILENAME = re.compile(rb";\s*filename\*(?:\d+\*?)?\s*=", re.IGNORECASE)
+"""A filename as RFC 5987 writes it, which the parser leaves out: RFC 7578 forbids it, and clients send it."""
 
 
 @dataclass
 class Part:
-    """Hold one part: its name, whether it came as a file, and its bytes."""
+    """Hold one part: its name, its filename (None: sent without one), and its bytes."""
 
     name: str = ""
-    is_file: bool = False
+    filename: str | None = None
     data: bytearray = field(default_factory=bytearray)
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether nothing was sent, as browsers send an input that nobody filled in."""
+        return not self.data and not self.filename
 
 
 def parse_multipart(body: bytes, boundary: bytes) -> list[Part]:
@@ -75,8 +83,11 @@ class _Collector:
         if self._header_name.lower() != b"content-disposition":
             return
         _, options = parse_options_header(self._header_value)
-        self.parts[-1].name = options.get(b"name", b"").decode("utf-8", "replace")
-        self.parts[-1].is_file = b"filename" in options
+        self.parts[-1].name = _text(options.get(b"name", b""))
+        if b"filename" in options:
+            self.parts[-1].filename = _text(options[b"filename"])
+        elif _EXTENDED_FILENAME.search(self._header_value):
+            self.parts[-1].filename = "filename*"
 
     def _headers_finished(self) -> None:
         if not self.parts[-1].name:
@@ -87,6 +98,10 @@ class _Collector:
 
     def _end(self) -> None:
         self.is_complete = True
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
 
 
 def _malformed() -> ServiceError:

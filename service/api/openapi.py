@@ -6,12 +6,17 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from depth.formats.containers import readable
 from service.api import openapi_examples
+from service.api.chat.messages import ROLES
+from service.api.chat.output import MAX_CHOICES, MAX_NAME_CHARS, MAX_TOOLS
 from service.api.chat.request import DEPTH_FIELDS, MAX_STOP_CHARS, MAX_STOPS, SHARED_FIELDS
 from service.api.chat.schemas import ChatCompletionChunk
 from service.api.compare import CompareFields
+from service.api.openapi_form import form_schema
 from service.pipeline.response_models import VqaResponse
 from service.request.schemas import MERGE_FIELDS, InspectFields, VqaFields
+from vlm.sampling import MAX_TOP_LOGPROBS
 
 Schema = dict[str, Any]
 
@@ -31,31 +36,30 @@ def _resolved(node: Any, definitions: Schema) -> Any:
     return {key: _resolved(value, definitions) for key, value in (meant | node).items() if key != "$ref"}
 
 
-def _files(about: str, example: str, **item: str) -> Schema:
-    return {
-        "type": "array",
-        "items": {"type": "string", **item},
-        "description": about,
-        "examples": [[example]],
-    }
+def _files(about: str, **item: Any) -> Schema:
+    return {"type": "array", "items": {"type": "string", **item}, "description": about}
+
+
+def _base64(about: str, example: str) -> Schema:
+    return {**_files(about, contentEncoding="base64"), "examples": [[example]]}
 
 
 _ABOUT_IMAGES = "Colour images: JPEG, PNG or WebP"
-_ABOUT_DEPTHS = "Depth maps: none, or one for each image, in order. PNG, TIFF, NPY or JPEG"
+_ABOUT_DEPTHS = f"Depth maps: none, or one for each image, in order. {', '.join(readable())}"
 _FORM_FILES = {
-    "image": _files(f"{_ABOUT_IMAGES}; repeat the part for several.", "(a file)", format="binary"),
-    "depth": _files(f"{_ABOUT_DEPTHS}; repeat the part.", "(a file)", format="binary"),
+    "image": _files(f"{_ABOUT_IMAGES}; repeat the part for several.", format="binary"),
+    "depth": _files(f"{_ABOUT_DEPTHS}; repeat the part.", format="binary"),
 }
 _JSON_FILES = {
-    "images": _files(f"{_ABOUT_IMAGES}, in base64.", openapi_examples.IMAGE, contentEncoding="base64"),
-    "depths": _files(f"{_ABOUT_DEPTHS}, in base64.", openapi_examples.DEPTH, contentEncoding="base64"),
+    "images": _base64(f"{_ABOUT_IMAGES}, in base64 or as data: URIs.", openapi_examples.IMAGE),
+    "depths": _base64(f"{_ABOUT_DEPTHS}, in base64 or as data: URIs.", openapi_examples.DEPTH),
 }
 _AS_JSON = {"specs": {"contentType": "application/json"}, "options": {"contentType": "application/json"}}
 
 
 def _body(model: type[BaseModel], required_file: str, examples: openapi_examples.Examples) -> Schema:
     """Describe a body; `required_file` is the name of that file in a form, in JSON it is a list."""
-    form = {"schema": _with_files(model, _FORM_FILES, required_file)}
+    form = {"schema": form_schema(inlined(model), _FORM_FILES, required_file)}
     encoding = {name: how for name, how in _AS_JSON.items() if name in model.model_fields}
     return _request(
         {
@@ -74,22 +78,11 @@ def _request(content: Schema) -> Schema:
 
 def _with_files(model: type[BaseModel], files: Schema, required: str) -> Schema:
     schema = inlined(model)
-    fields = schema["properties"]
     return {
         **schema,
-        "properties": {
-            **files,
-            **fields,
-            **{name: _either(files[name], fields[name]) for name in files & fields.keys()},
-        },
+        "properties": {**files, **schema["properties"]},
         "required": [required, *schema.get("required", [])],
     }
-
-
-def _either(file: Schema, field: Schema) -> Schema:
-    """Describe a part of a form that may be a file or a word."""
-    described = {"description": f"{file['description']} Or a word. {field['description']}"}
-    return {"anyOf": [file, field], "examples": field["examples"], **described}
 
 
 def _object(about: str, **properties: Schema) -> Schema:
@@ -101,7 +94,7 @@ def _string(about: str, *examples: str, **more: Any) -> Schema:
 
 
 def _part(kind: str, **held: Schema) -> Schema:
-    named = {"type": {"const": kind, "description": "Kind of this part.", "examples": [kind]}, **held}
+    named = {"type": _kind(kind), **held}
     return {"type": "object", "properties": named, "required": list(named)}
 
 
@@ -122,8 +115,8 @@ def _messages() -> Schema:
         "description": "A text, or texts, images and their depth in order.",
         "examples": ["How many chairs are in the room?"],
     }
-    roles = ["system", "developer", "user", "assistant"]
-    role = _string("Who speaks; developer is read as system.", "user", enum=roles)
+    roles = list(ROLES)
+    role = _string("Who speaks; developer is read as system, tool as user.", "user", enum=roles)
     return {
         "type": "array",
         "items": {**_object("One message.", role=role, content=content), "required": ["role", "content"]},
@@ -131,10 +124,58 @@ def _messages() -> Schema:
     }
 
 
+def _output_schema() -> Schema:
+    """Describe how answers are written: as JSON, as a call, several, with probabilities."""
+    name = _string("Name of the schema or function.", "report", maxLength=MAX_NAME_CHARS)
+    schema = {
+        **_object("A JSON schema; references lead inside it only."),
+        "examples": [openapi_examples.SCHEMA],
+    }
+    strict = {"type": "boolean", "description": "The schema is enforced either way.", "examples": [True]}
+    named = {**_object("A schema.", name=name, schema=schema, strict=strict), "required": ["name", "schema"]}
+    plain = _string("Kind of the answer.", "json_object", enum=["text", "json_object"])
+    by_schema = _object("An answer that matches a schema.", type=_kind("json_schema"), json_schema=named)
+    formats = [_object("Text, or any JSON object.", type=plain), by_schema]
+    about = _string("What it does; this model does not read it.", "Report where it is.")
+    function = _object("A function.", name=name, description=about, parameters=schema)
+    tool = _object("A tool.", type=_kind("function"), function={**function, "required": ["name"]})
+    chosen = _object("A function.", type=_kind("function"), function=_object("The function.", name=name))
+    return {
+        "response_format": {
+            "anyOf": formats,
+            "description": "What the answer is: text by default.",
+            "examples": list(openapi_examples.FORMATS),
+        },
+        "tools": {
+            "type": "array",
+            "maxItems": MAX_TOOLS,
+            "items": tool,
+            "description": "Functions; the answer calls one if tool_choice says so.",
+        },
+        "tool_choice": {
+            "anyOf": [{"type": "string", "enum": ["none", "auto", "required"]}, chosen],
+            "description": "required or a function: the answer calls it. none and auto: the answer is text.",
+            "examples": ["auto"],
+        },
+        "n": _integer("How many answers; each has a seed of its own.", 1, MAX_CHOICES, 2),
+        "logprobs": {"type": "boolean", "description": "Report probabilities of tokens.", "examples": [True]},
+        "top_logprobs": _integer("With logprobs: likeliest tokens to report.", 0, MAX_TOP_LOGPROBS, 0),
+    }
+
+
+def _kind(kind: str) -> Schema:
+    return {"const": kind, "description": "Kind of this object.", "examples": [kind]}
+
+
+def _integer(about: str, least: int, most: int, example: int) -> Schema:
+    bounds = {"minimum": least, "maximum": most}
+    return {"type": "integer", **bounds, "description": about, "examples": [example]}
+
+
 def _chat_schema() -> Schema:
     fields = inlined(VqaFields)["properties"]
     longest = {**fields["max_new_tokens"], "default": None}
-    longest["description"] = "Longest answer in tokens; as long as the server allows if not sent."
+    longest["description"] = "Longest answer in tokens; as long as the context leaves if not sent."
     stop = {
         "anyOf": [{"type": "string"}, {"type": "array", "maxItems": MAX_STOPS, "items": {"type": "string"}}],
         "description": f"Texts of at most {MAX_STOP_CHARS} characters that end the answer before them.",
@@ -154,6 +195,7 @@ def _chat_schema() -> Schema:
         "max_completion_tokens": longest,
         "max_tokens": {**longest, "description": "The older name of max_completion_tokens."},
         "stop": stop,
+        **_output_schema(),
         "stream_options": _object("How to stream.", include_usage=usage),
         **{name: fields[name] for name in SHARED_FIELDS},
         "top_p": {**top_p, "minimum": 0},

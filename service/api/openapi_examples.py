@@ -55,6 +55,17 @@ INSPECT: Examples = {
         "With its image, and a picture", {"depths": [DEPTH], "images": [IMAGE], "picture": True}
     ),
 }
+SCHEMA = {
+    "type": "object",
+    "properties": {"answer": {"type": "string"}},
+    "required": ["answer"],
+    "additionalProperties": False,
+}
+FORMATS = (
+    {"type": "json_object"},
+    {"type": "json_schema", "json_schema": {"name": "report", "strict": True, "schema": SCHEMA}},
+)
+"""Values of response_format."""
 CHAT: Examples = {
     "plain": _example("A question", {"messages": [{"role": "user", "content": [_TEXT_PART, _IMAGE_PART]}]}),
     "depth": _example(
@@ -66,6 +77,14 @@ CHAT: Examples = {
             ],
             "merge": {"method": "tosa", "keep_ratio": 0.5},
             "depth": {"scale": 1000},
+            "max_completion_tokens": 16,
+        },
+    ),
+    "schema": _example(
+        "An answer that matches a JSON schema",
+        {
+            "messages": [{"role": "user", "content": [_TEXT_PART, _IMAGE_PART]}],
+            "response_format": FORMATS[1],
             "max_completion_tokens": 16,
         },
     ),

@@ -21,7 +21,7 @@ from service.pipeline.response_models import VqaResponse
 from service.timing import StageTimer
 
 Where = Literal["admission", "body", "decode", "queue", "model", "stream", "done"]
-CancelReason = Literal["disconnect", "deadline", "shutdown"]
+CancelReason = Literal["disconnect", "deadline", "shutdown", "crowd"]
 
 T = TypeVar("T")
 
@@ -91,7 +91,8 @@ class RequestContext:
     async def wait(self, work: Awaitable[T]) -> T:
         """Wait for work until the request is cancelled or its deadline passes.
 
-        Raises ClientDisconnect, and ServiceError deadline_exceeded or draining; the work is then cancelled.
+        Raises ClientDisconnect, and ServiceError deadline_exceeded, draining or overloaded; the work is then
+        cancelled.
         """
         task = asyncio.ensure_future(work)
         cancelled = asyncio.ensure_future(self._cancelled.wait())
@@ -112,6 +113,8 @@ class RequestContext:
                 return ClientDisconnect()
             case "shutdown":
                 return ServiceError("draining", retry_after_s=1)
+            case "crowd":
+                return ServiceError("overloaded", retry_after_s=1)
             case _:
                 return ServiceError("deadline_exceeded")
 

@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from service.api.body import content_type, parse_inspection, parse_question, refuse_query
 from service.api.compare import CompareFields, Comparison, comparison, parse_comparison
 from service.api.lifecycle import (
+    Done,
     answer,
     in_thread,
     make_job,
@@ -28,7 +29,7 @@ from service.api.serialise import json_response
 from service.api.sse import event, stream, text_event
 from service.api.state import ServiceState
 from service.budgets import Costs
-from service.engine.jobs import Job
+from service.engine.jobs import Job, Piece
 from service.errors import ServiceError
 from service.errors.translation import to_service_error
 from service.pipeline.inspection import image_base64, inspect
@@ -199,9 +200,9 @@ async def _all_answers(
     return list(await asyncio.gather(*map(one, parsed.requests)))
 
 
-async def _vqa_events(pieces: AsyncIterator[str | VqaResponse]) -> AsyncIterator[bytes]:
+async def _vqa_events(pieces: AsyncIterator[Piece | Done]) -> AsyncIterator[bytes]:
     async for piece in pieces:
-        yield text_event(piece) if isinstance(piece, str) else event("answer", piece)
+        yield text_event(piece.text) if isinstance(piece, Piece) else event("answer", piece.response)
 
 
 def _error_event(context: RequestContext) -> Callable[[ServiceError], bytes]:

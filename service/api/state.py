@@ -7,6 +7,8 @@ from time import time
 from typing import Literal
 
 from depth.estimate import EstimatorError
+from service.api.arrivals import Arrivals
+from service.api.origins import Origins
 from service.api.request_context import RequestContext
 from service.budgets import Budgets
 from service.engine.engine import Engine
@@ -39,6 +41,12 @@ class ServiceState:
         self.telemetry = Telemetry(settings)
         self.keys = KeyRing.of(settings)
         self.budgets = Budgets(settings)
+        self.origins = Origins(settings.origins)
+        self.arrivals = Arrivals(settings.max_arriving, settings.max_arriving_bytes)
+        self.telemetry.watch("arriving", "Request bodies that are arriving", lambda: len(self.arrivals))
+        self.telemetry.watch(
+            "arriving_bytes", "Memory of request bodies that are arriving", lambda: self.arrivals.bytes
+        )
         self.engine = Engine(settings, self.telemetry, self._on_death)
         self._status: Literal["loading", "ready", "draining", "failed"] = "loading"
         self._models: Models | None = None

@@ -29,7 +29,11 @@ class CommandError(click.ClickException):
 
 
 class CommandGroup(click.Group):
-    """A group of commands that Ctrl-C ends with exit code 130."""
+    """A group of commands in the order of their definition, which Ctrl-C ends with exit code 130."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name all commands, in that order."""
+        return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command."""

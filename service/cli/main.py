@@ -1,7 +1,6 @@
 """The command line.
 
 Bad input ends with exit code 2 and one sentence; heavy modules are imported by the commands that need them.
-Commands of other packages are found by their entry points, see `service.cli.plugins`.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any
 
 import click
 
-from service.cli.errors import exit_on_errors, fail, os_error_message
+from service.cli.errors import CommandGroup, exit_on_errors, fail, os_error_message
 from service.cli.in_process import load_models_here, load_settings, prepare_here, read_fields, read_request
 from service.cli.options import (
     DEPTH_OPTIONS,
@@ -23,11 +22,12 @@ from service.cli.options import (
     MODEL_OPTIONS,
     with_options,
 )
-from service.cli.plugins import PluginGroup
 from service.cli.render import print_answer, print_inspection
+from service.cli.scene import scene
 
 
-@click.group(cls=PluginGroup, context_settings={"max_content_width": 110, "show_default": True})
+@click.group(cls=CommandGroup, context_settings={"max_content_width": 110, "show_default": True})
+@click.version_option(package_name="tosa-vqa", prog_name="tosa-vqa", message="%(prog)s %(version)s")
 def app() -> None:
     """Ask questions about RGB-D frames; visual tokens are merged inside the vision encoder."""
 
@@ -165,7 +165,7 @@ def overlay(
 def depth(file: Path, image: Path | None, out: Path | None, as_json: bool, **fields: str | None) -> None:
     """Show how a depth file is read, and draw it.
 
-    FILE is a PNG, JPEG, TIFF or NPY.
+    FILE is a PNG, JPEG, TIFF, NPY or another of the formats that the documentation lists.
     """
     from depth import depth_picture
     from service.pipeline.inspection import inspect
@@ -218,7 +218,7 @@ def manifest(folder: Path) -> None:
 
     FOLDER is a checkpoint in Hugging Face format. Its files are checked against SHA256SUMS when it is loaded.
     """
-    from checkpoints import ManifestError, write_manifest
+    from vlm.checkpoint_files import ManifestError, write_manifest
 
     try:
         click.echo(f"wrote {write_manifest(folder)}")
@@ -226,3 +226,6 @@ def manifest(folder: Path) -> None:
         fail(str(error))
     except OSError as error:
         fail(os_error_message(error))
+
+
+app.add_command(scene)

@@ -39,6 +39,8 @@ DEPTH_HELP = {
     "scale": "Depth units per metre; guessed if not given.",
     "kind": "metric, inverse or relative; guessed if not given.",
     "invalid": "Values that mark missing depth: 65535, or 0,65535.",
+    "key": "Array of an NPZ, or channel of an OpenEXR file.",
+    "shape": "Width x height of numbers without a header: 256x192.",
 }
 DEPTH_OPTIONS = (
     click.Option(

@@ -25,6 +25,8 @@ def print_answer(answer: VqaResponse) -> None:
     table.add_row("depth", _depth_summary(answer.depth))
     for guess in () if answer.depth is None else answer.depth.guessed:
         table.add_row("guessed", guess.sentence)
+    for note in () if answer.depth is None else answer.depth.notes:
+        table.add_row("note", note.sentence)
     table.add_row("prompt, answer", f"{used.prompt_tokens}, {used.completion_tokens} tokens")
     for stage, ms in answer.timings_ms:
         table.add_row(stage, "-" if ms is None else f"{ms:.1f} ms")
@@ -43,9 +45,9 @@ def print_inspection(inspection: DepthInspection) -> None:
     for guess in inspection.guessed:
         table.add_row("guessed", guess.sentence)
     for note in inspection.notes:
-        table.add_row("note", note)
-    if inspection.same_view:
-        table.add_row("image", "shows the same view")
+        table.add_row("note", note.sentence)
+    if inspection.same_aspect:
+        table.add_row("image", "has the same proportions")
     _print(table)
 
 

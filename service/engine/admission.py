@@ -1,4 +1,4 @@
-"""Limit the requests in flight, counted from before their bodies are read. Event loop only."""
+"""Limit the requests that the model works for, each from when its body has arrived. Event loop only."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ class Admission:
         self._is_closed = False
         self._service_s = 1.0
 
-    @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Hold one slot for a whole request. Raises ServiceError overloaded or draining."""
-        with self.acquire(1):
-            yield
+    def check(self) -> None:
+        """Refuse a request that has just begun if no slot is free: its body would come in vain.
 
-    @contextmanager
-    def acquire(self, number: int) -> Iterator[None]:
-        """Hold `number` slots, all or none. Raises as `admit`."""
+        What passes holds no slot yet, and may acquire one after `close`. Raises ServiceError overloaded or
+        draining.
+        """
         if self._is_closed:
             raise ServiceError("draining", retry_after_s=1)
-        if self.in_flight + number > self.slots:
-            raise ServiceError("overloaded", retry_after_s=self.retry_after_s())
+        self._require(1)
+
+    @contextmanager
+    def acquire(self, number: int = 1) -> Iterator[None]:
+        """Hold `number` slots, all or none. Raises ServiceError overloaded."""
+        self._require(number)
         self.in_flight += number
         try:
             yield
@@ -39,7 +40,7 @@ class Admission:
             self.in_flight -= number
 
     def close(self) -> None:
-        """Refuse every further request."""
+        """Refuse every request that begins from now on."""
         self._is_closed = True
 
     def served(self, requests: int, seconds: float) -> None:
@@ -49,3 +50,7 @@ class Admission:
     def retry_after_s(self) -> int:
         """Estimate the seconds until the requests in flight are done, with jitter to spread retries."""
         return max(1, math.ceil(self.in_flight * self._service_s * random.uniform(1.0, 1.5)))
+
+    def _require(self, number: int) -> None:
+        if self.in_flight + number > self.slots:
+            raise ServiceError("overloaded", retry_after_s=self.retry_after_s())

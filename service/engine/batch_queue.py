@@ -20,7 +20,10 @@ SUCCESSES_TO_GROW = 32
 
 
 class BatchQueue:
-    """Queue jobs and hand them out in batches of at most `limit` images; a larger job goes alone."""
+    """Queue jobs and hand them out in batches of at most `limit` images, and of as many answers.
+
+    A larger job goes alone.
+    """
 
     def __init__(self, max_images: int, clock: Callable[[], float] = monotonic) -> None:
         self.limit = self._max_images = max_images
@@ -48,15 +51,15 @@ class BatchQueue:
         if not self._waiting:
             return []
         first = self._waiting[0]
-        batch, images = [first], first.images
+        batch, weight = [first], first.weight
         if not self.is_quarantined(first):
             for job in list(self._waiting)[1:]:
                 if job.group != first.group or self.is_quarantined(job):
                     continue
-                if images + job.images > self.limit:
+                if weight + job.weight > self.limit:
                     break
                 batch.append(job)
-                images += job.images
+                weight += job.weight
         taken = set(map(id, batch))
         self._waiting = deque(job for job in self._waiting if id(job) not in taken)
         return batch

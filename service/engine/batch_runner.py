@@ -13,9 +13,9 @@ from typing import Protocol
 import torch
 
 from depth.estimate import EstimatorError
+from service.engine.answer_stream import JobAnswers
 from service.engine.batch_queue import BatchQueue
 from service.engine.jobs import Job, RequestCancelled
-from service.engine.stop_sequences import StopSequences, truncate_at_stop
 from service.engine.vision_stage import BatchObserver, EncodedJob, encode_frames
 from service.errors import ServiceError
 from service.pipeline.depth_summary import used
@@ -23,7 +23,7 @@ from service.pipeline.models import Models
 from service.pipeline.prepare import Inferred, Prepared
 from service.pipeline.response_models import DepthUsed
 from service.timing import StageTimer
-from vlm import Decoding, GeneratedSequence, IncrementalDetokenizer, VlmError, answer_text, synchronize
+from vlm import Decoding, VlmError, synchronize
 
 log = logging.getLogger("tosa_vqa")
 
@@ -109,17 +109,17 @@ class BatchRunner:
         jobs = list(encoded)
         if not jobs:
             return
+        rows = [(job, choice) for job in jobs for choice in range(job.choices)]
         decoding = self._read(jobs, encoded)
-        streams = [AnswerStream(job, IncrementalDetokenizer(self._models.vlm)) for job in jobs]
+        answers = {job: JobAnswers(job, self._models.vlm) for job in jobs}
         while decoding.active:
             yield
-            decoding.cancel([at for at in decoding.active if not jobs[at].is_open])
+            decoding.cancel([at for at in decoding.active if not rows[at][0].is_open])
             for row in decoding.step():
-                costs = jobs[row.index].costs
-                costs.tokens = max(costs.tokens, row.prompt_tokens + len(row.token_ids))
-                has_stopped = streams[row.index].push(row)
-                if has_stopped or row.finish_reason is not None:
-                    self._finish(jobs[row.index], row, encoded[jobs[row.index]], len(jobs))
+                job, choice = rows[row.index]
+                if answers[job].take(choice, row):
+                    decoding.cancel([row.index])
+                self._finish(job, answers[job], row.prompt_tokens, encoded[job], len(jobs))
             self._heartbeat()
 
     def _read(self, jobs: Sequence[Job], encoded: dict[Job, EncodedJob]) -> Decoding:
@@ -128,7 +128,8 @@ class BatchRunner:
             vlm,
             [job.prepared.prompt.to(vlm.device) for job in jobs],
             [encoded[job].features for job in jobs],
-            [job.prepared.params for job in jobs],
+            [params for job in jobs for params in job.prepared.params],
+            [at for at, job in enumerate(jobs) for _ in job.prepared.params],
         )
         synchronize(vlm.device)
         for job in jobs:
@@ -137,19 +138,18 @@ class BatchRunner:
         self._heartbeat()
         return decoding
 
-    def _finish(self, job: Job, row: GeneratedSequence, encoded: EncodedJob, batch_size: int) -> None:
-        job.timer.mark("generate")
-        if row.finish_reason == "non_finite":
-            job.fail(ServiceError("numerical_error"))
+    def _finish(
+        self, job: Job, answers: JobAnswers, prompt_tokens: int, encoded: EncodedJob, batch_size: int
+    ) -> None:
+        """Answer a job, if all its answers are there."""
+        whole = answers.whole
+        if whole is None:
             return
-        text, is_stopped = truncate_at_stop(answer_text(self._models.vlm, row.token_ids), job.stop)
-        job.send(text)
+        job.timer.mark("generate")
         job.succeed(
             Inferred(
-                text=text,
-                completion_tokens=len(row.token_ids),
-                prompt_tokens=row.prompt_tokens,
-                finish_reason="length" if row.finish_reason == "length" and not is_stopped else "stop",
+                answers=whole,
+                prompt_tokens=prompt_tokens,
                 batch_size=batch_size,
                 cached=encoded.cached,
                 depth=self._depth(job, encoded),
@@ -193,23 +193,6 @@ class BatchRunner:
         self._heartbeat()
         if not any(job.is_open for job in jobs):
             raise RequestCancelled
-
-
-class AnswerStream:
-    """Stream the text of one answer, if its job streams or has stop sequences."""
-
-    def __init__(self, job: Job, text: IncrementalDetokenizer) -> None:
-        self._job, self._text = job, text
-        self._stops = StopSequences(job.stop)
-        self._shown, self._tokens = "", 0
-
-    def push(self, row: GeneratedSequence) -> bool:
-        """Push the new tokens of a row; return True once a stop sequence was found."""
-        if self._job.on_text is not None or self._job.stop:
-            self._shown += self._stops.push(self._text.push(row.token_ids[self._tokens :]))
-            self._tokens = len(row.token_ids)
-            self._job.send(self._shown)
-        return self._stops.is_hit
 
 
 def _is_fatal(error: Exception) -> bool:

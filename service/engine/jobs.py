@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,6 +12,7 @@ from service.budgets import Costs
 from service.errors import ServiceError
 from service.pipeline.prepare import Inferred, Prepared
 from service.timing import StageTimer
+from vlm import TokenLogprob
 
 
 class RequestCancelled(Exception):
@@ -34,25 +35,42 @@ class NoDeadline:
     is_active = True
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Hold a piece of one of the answers, with the probabilities of its tokens if they were asked for."""
+
+    choice: int
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass
+class Sent:
+    """Hold what of one answer was already passed on; a batch that runs again does not send it twice."""
+
+    text: str = ""
+    logprobs: int = 0
+
+
 @dataclass(eq=False)
 class Job:
     """Hold one question for the model thread, which alone touches it until `answer` is done.
 
-    stop: texts that end the answer, which is truncated before the first of them. on_text: called in the model
-    thread with every piece of the answer's text as soon as it is final.
+    stop: texts that end an answer, which is truncated before the first of them. on_piece: called in the model
+    thread with every piece of an answer as soon as it is final.
     """
 
     prepared: Prepared
     timer: StageTimer
     waiter: Waiter = field(default_factory=NoDeadline)
     stop: tuple[str, ...] = ()
-    on_text: Callable[[str], None] | None = None
+    on_piece: Callable[[Piece], None] | None = None
     answer: Future[Inferred] = field(default_factory=Future)
     costs: Costs = field(default_factory=Costs)
     waits: bool = False  # in a queue, or for the other half of a batch that failed
     was_looked_up: bool = False  # its frames, so that they count once
     ran_encoder: bool = False
-    sent_text: str = ""  # already passed to on_text; a batch that runs again does not send it twice
+    sent: dict[int, Sent] = field(default_factory=dict)  # by choice
 
     @property
     def is_open(self) -> bool:
@@ -69,21 +87,34 @@ class Job:
         """Count the images."""
         return len(self.prepared.frames)
 
+    @property
+    def choices(self) -> int:
+        """Count the answers."""
+        return len(self.prepared.params)
+
+    @property
+    def weight(self) -> int:
+        """Return how much of a batch the job takes: its images, or its answers if these are more."""
+        return max(self.images, self.choices)
+
     def start(self) -> None:
         """Mark the end of the time in the queue."""
         if self.waits:
             self.timer.mark("queue")
         self.waits, self.waiter.where = False, "model"
 
-    def send(self, text: str) -> None:
-        """Pass new text to `on_text`; a batch that runs again repeats the beginning, which is skipped."""
-        if self.on_text is None or self.sent_text.startswith(text):
+    def send(self, choice: int, text: str, logprobs: Sequence[TokenLogprob] = ()) -> None:
+        """Pass on what is new of an answer; a batch that runs again repeats its beginning."""
+        if self.on_piece is None:
             return
-        if not text.startswith(self.sent_text):  # low precision; sent text stays sent
+        sent = self.sent.setdefault(choice, Sent())
+        if sent.text.startswith(text) and len(logprobs) <= sent.logprobs:
+            return
+        if not text.startswith(sent.text):  # low precision; sent text stays sent
             self.fail(ServiceError("internal"))
             return
-        self.on_text(text[len(self.sent_text) :])
-        self.sent_text = text
+        self.on_piece(Piece(choice, text[len(sent.text) :], tuple(logprobs[sent.logprobs :])))
+        self.sent[choice] = Sent(text, len(logprobs))
 
     def succeed(self, inferred: Inferred) -> None:
         """Set the answer, unless the future is already done."""

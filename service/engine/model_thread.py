@@ -9,6 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from threading import Condition, Thread
 from time import perf_counter
 from typing import Any, ParamSpec, TypeVar
@@ -27,11 +28,32 @@ TORCH_THREADS = torch.get_num_threads()
 
 STEPS_BETWEEN_BATCHES = 8
 MAX_RUNNING = 4
-"""Batches that decode at the same time, each with a cache of its own in memory."""
+"""Batches that decode at the same time, each with a cache of its own in memory; long ones do not count."""
+LONG_STEPS = 256
+"""Tokens after which a batch is long: others no longer wait for it to end, only for its turns."""
 TICK_S = 0.5
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+@dataclass
+class RunningBatch:
+    """Hold a batch that has begun, and count its steps."""
+
+    jobs: list[Job]
+    work: Iterator[None]
+    steps: int = 0
+
+    @property
+    def is_long(self) -> bool:
+        """Return whether it has decoded for so long that the next batches go ahead."""
+        return self.steps > LONG_STEPS
+
+    @property
+    def rows(self) -> int:
+        """Count the answers that may still be decoded, each with a cache in memory."""
+        return sum(job.choices for job in self.jobs if job.is_open)
 
 
 class ModelThread:
@@ -44,7 +66,7 @@ class ModelThread:
         self._runner: BatchRunner | None = None
         self._changed = Condition()
         self._tasks: deque[tuple[Future[Any], Callable[[], None]]] = deque()
-        self._running: deque[tuple[list[Job], Iterator[None]]] = deque()  # but the one that is in its step
+        self._running: deque[RunningBatch] = deque()  # but the one that is in its step
         self._started = self._ended = 0
         self._is_closing = False
         self._last_heartbeat = perf_counter()
@@ -153,7 +175,7 @@ class ModelThread:
         if jobs:
             assert self._runner is not None, "jobs come when the models are loaded"
             self._started += 1
-            self._running.append((jobs, self._runner.run(jobs)))
+            self._running.append(RunningBatch(jobs, self._runner.run(jobs)))
         for _ in range(STEPS_BETWEEN_BATCHES):
             if not self._running:
                 break
@@ -163,21 +185,22 @@ class ModelThread:
 
     def _step(self) -> None:
         """Move the batch on whose turn it is; one that goes on waits for its next turn."""
-        jobs, batch = self._running.popleft()
+        batch = self._running.popleft()
+        batch.steps += 1
         try:
-            next(batch)
+            next(batch.work)
         except StopIteration:
             self._ended += 1
             return
         except FatalDeviceError:
-            self._running.append((jobs, batch))
+            self._running.append(batch)
             raise
         except Exception as error:
             log.error("a batch failed outside of its models", exc_info=error)
             self._ended += 1
-            _fail(jobs, ServiceError("internal"))
+            _fail(batch.jobs, ServiceError("internal"))
             return
-        self._running.append((jobs, batch))
+        self._running.append(batch)
 
     def _next(self) -> tuple[Callable[[], None] | None, list[Job]]:
         with self._changed:
@@ -187,8 +210,14 @@ class ModelThread:
                 return None, []
             if self._tasks:
                 return self._tasks.popleft()[1], []
-            has_room = self._runner is not None and len(self._running) < MAX_RUNNING
-            return None, self._batch_queue.take() if has_room else []
+            return None, self._batch_queue.take() if self._has_room() else []
+
+    def _has_room(self) -> bool:
+        """Return whether another batch may begin: few others are short, and all rows fit into memory."""
+        if self._runner is None or sum(not batch.is_long for batch in self._running) >= MAX_RUNNING:
+            return False
+        rows, most = sum(batch.rows for batch in self._running), self._batch_queue.limit
+        return not self._running or rows + most <= MAX_RUNNING * most
 
     def _fail_all(self) -> None:
         with self._changed:
@@ -196,8 +225,8 @@ class ModelThread:
             waiting = self._batch_queue.clear()
             for future, _ in self._tasks:
                 future.cancel()
-        for jobs, _ in self._running:
-            waiting += jobs
+        for batch in self._running:
+            waiting += batch.jobs
         _fail(waiting, ServiceError("not_ready", reason="failed", retry_after_s=5))
 
 

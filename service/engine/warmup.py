@@ -25,6 +25,7 @@ from vlm import Vlm
 def warm_up(models: Models, settings: Settings) -> None:
     """Run every method once. Methods that this model does not support are skipped."""
     vlm = models.vlm
+    _ = vlm.vocabulary  # read now: it takes a second for a large one
     for name in METHODS:
         plan = possible_plan(vlm, name)
         if plan is None:

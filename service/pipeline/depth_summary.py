@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from depth import Assumption, DepthMap, DepthReport
+from depth import Assumption, DepthMap, DepthReport, Note
 from depth.estimate import DepthEstimator
 from depth.report import nearest_and_farthest
 from service.pipeline.model_names import public_id
-from service.pipeline.response_models import DepthUnderstood, DepthUsed, Estimator, Guessed
+from service.pipeline.response_models import DepthNote, DepthUnderstood, DepthUsed, Estimator, Guessed
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Understood:
     preset: str | None
     valid_ratio: float
     assumptions: tuple[Assumption, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def of_report(report: DepthReport) -> Understood:
@@ -38,11 +39,12 @@ def of_report(report: DepthReport) -> Understood:
         report.preset,
         report.valid_ratio,
         report.assumptions,
+        report.notes,
     )
 
 
 def of_estimate(depth: DepthMap) -> Understood:
-    """Make one from an estimated map, which has no assumptions."""
+    """Make one from an estimated map, which has no assumptions and no notes."""
     return Understood(depth.kind, depth.unit, *nearest_and_farthest(depth), None, None, depth.valid_ratio)
 
 
@@ -50,6 +52,7 @@ def understood(parts: Sequence[Understood]) -> DepthUnderstood:
     """Summarise the depth of n >= 0 images."""
     units = {(part.kind, part.unit) for part in parts}
     assumptions = dict.fromkeys(assumption for part in parts for assumption in part.assumptions)
+    notes = dict.fromkeys(one for part in parts for one in part.notes)
     return DepthUnderstood(
         kind=_shared([part.kind for part in parts], "mixed"),
         unit=_shared([part.unit for part in parts]),
@@ -58,6 +61,7 @@ def understood(parts: Sequence[Understood]) -> DepthUnderstood:
         preset=_shared([part.preset for part in parts]),
         valid_ratio=round(sum(part.valid_ratio for part in parts) / len(parts), 4) if parts else None,
         guessed=[Guessed(field=one.field, sentence=one.sentence) for one in assumptions],
+        notes=[DepthNote(code=one.code, sentence=one.sentence) for one in notes],
     )
 
 
@@ -85,8 +89,12 @@ def _described(estimator: DepthEstimator) -> Estimator:
     return Estimator(id=public_id(estimator.id), revision=estimator.revision, licence=estimator.licence)
 
 
-def _range(parts: Sequence[Understood]) -> tuple[float, float]:
-    nearer, farther = (max, min) if parts[0].kind == "inverse" else (min, max)
+def _range(parts: Sequence[Understood]) -> tuple[float, float] | None:
+    """Return the nearest and the farthest of all; None where numbers grow with distance in some only."""
+    falling = {part.nearest > part.farthest for part in parts if part.nearest != part.farthest}
+    if len(falling) > 1:
+        return None
+    nearer, farther = (max, min) if falling == {True} else (min, max)
     nearest, farthest = nearer(part.nearest for part in parts), farther(part.farthest for part in parts)
     return rounded(nearest), rounded(farthest)
 

@@ -10,23 +10,24 @@ from depth.formats.image_file import decode, read_header
 from service.errors import ServiceError
 
 
-def decode_image(data: bytes, max_px: int) -> Image.Image:
+def decode_image(data: bytes, max_px: int, field: str = "image") -> Image.Image:
     """Decode a JPEG, PNG or WebP file to a fully loaded RGB image, upright.
 
-    Raises ServiceError: bad_image, or image_too_large before anything is allocated.
+    field: where the client wrote the file. Raises ServiceError: bad_image, or image_too_large before anything
+    is allocated.
     """
     try:
         image = decode(data, read_header(data, max_px), keep_texts=True)
     except ImageTooLarge:
-        raise ServiceError("image_too_large", field="image", limit=max_px) from None
+        raise ServiceError("image_too_large", field=field, limit=max_px) from None
     except AnimatedImage:
-        raise _bad("animated") from None
+        raise _bad(field, "animated") from None
     except UnknownFormat:
-        raise _bad("format") from None
+        raise _bad(field, "format") from None
     except ImageFileError:
-        raise _bad() from None
+        raise _bad(field) from None
     if image.mode.startswith("I"):
-        raise _bad("sixteen_bit")
+        raise _bad(field, "sixteen_bit")
     return _rgb(image)
 
 
@@ -37,5 +38,5 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _bad(reason: str = "") -> ServiceError:
-    return ServiceError("bad_image", reason=reason, field="image")
+def _bad(field: str, reason: str = "") -> ServiceError:
+    return ServiceError("bad_image", reason=reason, field=field)

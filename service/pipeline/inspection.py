@@ -7,7 +7,7 @@ import io
 
 from PIL import Image
 
-from depth import DepthMap, DepthReport, check_alignment, depth_picture, read_depth
+from depth import DepthMap, DepthReport, check_alignment, depth_picture, note_alignment, read_depth
 from service.budgets import Costs
 from service.pipeline.depth_summary import of_report, rounded, understood
 from service.pipeline.images import decode_image
@@ -29,10 +29,11 @@ def inspect(
     costs.pixels += read.values.size
     if decoded is not None:
         check_alignment(read, (decoded.height, decoded.width))
-    return read, described(report, same_view=None if decoded is None else True)
+        report = note_alignment(report, read, decoded)
+    return read, described(report, same_aspect=None if decoded is None else True)
 
 
-def described(report: DepthReport, same_view: bool | None) -> DepthInspection:
+def described(report: DepthReport, same_aspect: bool | None) -> DepthInspection:
     """Return a report as a response model."""
     return DepthInspection(
         **dict(understood([of_report(report)])),
@@ -41,8 +42,7 @@ def described(report: DepthReport, same_view: bool | None) -> DepthInspection:
         height=report.height,
         width=report.width,
         median=rounded(report.median),
-        notes=list(report.notes),
-        same_view=same_view,
+        same_aspect=same_aspect,
     )
 
 

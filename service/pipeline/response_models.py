@@ -63,6 +63,13 @@ class Guessed(ResponseModel):
     sentence: str = described_field("How.", "Integers were taken as millimetres.")
 
 
+class DepthNote(ResponseModel):
+    """Hold a doubt about a depth file that was accepted, or a decision about its numbers."""
+
+    code: str = described_field("Stable name of the note.", "few_valid")
+    sentence: str = described_field("The note.", "Less than a tenth of the pixels are valid.")
+
+
 class DepthUnderstood(ResponseModel):
     """Describe how depth was interpreted."""
 
@@ -71,12 +78,17 @@ class DepthUnderstood(ResponseModel):
     )
     unit: str | None = described_field("m, 1/m or null.", "m")
     range: tuple[float, float] | None = described_field(
-        "Nearest and farthest valid value, in that unit or in the numbers given.", [0.5, 4.2]
+        "Nearest and farthest valid value, in that unit or else in the file's own numbers, of which the "
+        "nearest may be the larger one.",
+        [0.5, 4.2],
     )
     scale: float | None = described_field("Numbers of the file that make one unit.", 1000)
     preset: str | None = described_field("The depth_preset that was sent.", "scannet")
     valid_ratio: float | None = described_field("Share of pixels that are not holes.", 0.98)
     guessed: list[Guessed] = described_field("What the request did not say, and how it was guessed.")
+    notes: list[DepthNote] = described_field(
+        "Doubts about the files, which were accepted nevertheless, and what 0 was taken for in 8 bits."
+    )
 
 
 class Estimator(ResponseModel):
@@ -91,7 +103,7 @@ class DepthUsed(DepthUnderstood):
     """Describe the depth that guided the merging.
 
     Of several images: kind mixed, and unit, range, scale and preset null, where the images differ; the mean
-    valid_ratio; every guess once.
+    valid_ratio; every guess and every note once.
     """
 
     source: str = described_field("client, estimate, or none (row and column only).", "client")
@@ -109,12 +121,10 @@ class DepthInspection(DepthUnderstood):
     height: int = described_field("Height in pixels.", 480)
     width: int = described_field("Width in pixels.", 640)
     median: float = described_field("Median of the valid pixels, as range.", 1.9)
-    notes: list[str] = described_field(
-        "Warnings about the file, which was accepted nevertheless.",
-        ["Less than a tenth of the depth is valid."],
-    )
-    same_view: bool | None = described_field(
-        "true if an image was sent and shows the same view; null without one.", True
+    same_aspect: bool | None = described_field(
+        "true if an image was sent and has the same proportions; null without one. Whether both show the "
+        "same view is not known: see the note maybe_unaligned.",
+        True,
     )
 
 

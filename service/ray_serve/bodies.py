@@ -14,6 +14,7 @@ from hashlib import sha256
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
+from service.api.arrivals import Arrival, Arrivals
 from service.errors import ServiceError
 from service.settings import Settings
 
@@ -53,6 +54,7 @@ class Bodies:
 
     def __init__(self, settings: Settings, held_bytes: int = HELD_BYTES) -> None:
         self.settings, self.limit, self.held = settings, held_bytes, 0
+        self.arrivals = Arrivals(settings.max_arriving, settings.max_arriving_bytes)
 
     @contextmanager
     def room(self) -> Iterator[Room]:
@@ -79,18 +81,33 @@ class Room:
         announced = Headers(scope=scope).get("content-length", "0")
         if announced.isdecimal() and int(announced) > settings.max_body_bytes:
             raise ServiceError("body_too_large", limit=settings.max_body_bytes)
-        chunks: list[bytes] = []
+        is_crowded = False
+
+        def refuse() -> None:
+            nonlocal is_crowded
+            is_crowded = True
+            limit.reschedule(asyncio.get_running_loop().time())
+
         try:
-            async with asyncio.timeout(settings.body_timeout_s):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        return None
-                    self._take(chunks, message.get("body", b""))
-                    if not message.get("more_body", False):
-                        return Body(b"".join(chunks), receive)
+            async with asyncio.timeout(settings.body_timeout_s) as limit:
+                with self._all.arrivals.enter(refuse) as arrival:
+                    return await self._read(receive, arrival)
         except TimeoutError:
+            if is_crowded:
+                raise ServiceError("overloaded", retry_after_s=1) from None
             raise ServiceError("request_timeout") from None
+
+    async def _read(self, receive: Receive, arrival: Arrival) -> Body | None:
+        chunks: list[bytes] = []
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            chunk = message.get("body", b"")
+            self._take(chunks, chunk)
+            arrival.add(len(chunk))
+            if not message.get("more_body", False):
+                return Body(b"".join(chunks), receive)
 
     def _take(self, chunks: list[bytes], chunk: bytes) -> None:
         chunks.append(chunk)

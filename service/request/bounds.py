@@ -31,6 +31,8 @@ _KINDS = {
     "depth_preset": f"one of {', '.join(PRESET_NAMES)}",
     "depth_kind": " or ".join(KINDS),
     "depth_invalid": f"a list of at most {MAX_INVALID} numbers",
+    "depth_key": "the name of an array or a channel",
+    "depth_shape": "width x height in pixels, such as 640x480",
 }
 """What a field must be, where its annotation alone is not clear to people."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
@@ -50,12 +51,24 @@ class DepthFields(BaseModel):
         description=f"What the numbers are: {', '.join(KINDS)}; inverse grows towards the camera.",
         examples=["metric"],
     )
+    depth_key: Annotated[str, Field(max_length=64)] | None = Field(
+        default=None,
+        description="Array of an NPZ file, or channel of an OpenEXR file, that holds the depth; needed where "
+        "there are several.",
+        examples=["depth", "V"],
+    )
+    depth_shape: Annotated[str, Field(max_length=16)] | None = Field(
+        default=None,
+        description="Width x height of depth files that are plain numbers without a header; the length of "
+        "the file says their type.",
+        examples=["256x192"],
+    )
     depth_invalid: Annotated[
         Annotated[list[float], Field(max_length=MAX_INVALID)] | None, BeforeValidator(number_list)
     ] = Field(
         default=None,
         description="Numbers of the file that are holes, besides negative, NaN and infinite ones, and 0 in "
-        "metric depth.",
+        "metric depth. If not sent, the pixels of an 8-bit file say whether 0 is a hole.",
         examples=[[65535]],
     )
 
@@ -65,7 +78,9 @@ class DepthFields(BaseModel):
             "preset": self.depth_preset,
             "scale": self.depth_scale,
             "kind": self.depth_kind,
-            "invalid": tuple(self.depth_invalid or ()),
+            "invalid": None if self.depth_invalid is None else tuple(self.depth_invalid),
+            "key": self.depth_key,
+            "shape": self.depth_shape,
         }
 
     def check_format(self) -> None:
@@ -84,6 +99,8 @@ class InspectFields(DepthFields):
 
 
 DEFAULT_KEEP_RATIO = 0.25
+LONGEST_ANSWER = 2**31 - 1
+"""Largest max_new_tokens: no context is as long, so that an answer of this length ends where it does."""
 
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 LayerCounts = Annotated[list[Count], Field(max_length=512)]
@@ -178,7 +195,8 @@ class AskFields(DepthFields):
     max_new_tokens: int = Field(
         default=32,
         ge=1,
-        description="Longest answer in tokens; the server has an upper limit.",
+        le=LONGEST_ANSWER,
+        description="Longest answer in tokens; the model's context and the server's limit may end it sooner.",
         examples=[16],
     )
     temperature: float = Field(
@@ -213,7 +231,7 @@ class AskFields(DepthFields):
 
     def generation_params(self) -> GenerationParams:
         """Return how the answer is to be decoded."""
-        from vlm import GenerationParams  # and transformers with it, which inspecting depth does not need
+        from vlm import GenerationParams  # and all of vlm with it, which inspecting depth does not need
 
         return GenerationParams(self.max_new_tokens, self.temperature, self.top_p, self.seed)
 
@@ -251,6 +269,20 @@ MERGE_FIELDS = tuple(MergeFields.model_fields)
 
 
 @dataclass(frozen=True)
+class Output:
+    """How answers are written: what chat completions ask for beyond the fields of a question.
+
+    schema: what an answer matches, from the field `schema_field`. choices: how many answers. top_logprobs:
+    alternatives to report for every token; None reports no probabilities.
+    """
+
+    schema: Mapping[str, Any] | None = None
+    schema_field: str = "response_format"
+    choices: int = 1
+    top_logprobs: int | None = None
+
+
+@dataclass(frozen=True)
 class VqaRequest:
     """Hold one question: checked fields, and the bytes of its files in order, not decoded yet."""
 
@@ -258,6 +290,17 @@ class VqaRequest:
     images: tuple[bytes, ...]
     depths: tuple[bytes, ...]
     turns: tuple[Turn, ...] | None = None  # a conversation; None: the question with its images in front
+    output: Output = Output()
+    image_names: tuple[str, ...] = ()  # where the client wrote each file
+    depth_names: tuple[str, ...] = ()
+
+    def image_name(self, at: int) -> str:
+        """Return what the client calls an image, for errors."""
+        return self.image_names[at] if self.image_names else "image"
+
+    def depth_name(self, at: int) -> str:
+        """Return what the client calls a depth file, for errors."""
+        return self.depth_names[at] if self.depth_names else "depth"
 
     @property
     def wants_depth(self) -> bool:

@@ -31,6 +31,8 @@ _CODES = {
     "depth_scale": "bad_depth_scale",
     "depth_kind": "bad_depth_kind",
     "depth_invalid": "bad_depth_invalid",
+    "depth_key": "bad_depth_key",
+    "depth_shape": "bad_depth_shape",
     "timeout_s": "bad_timeout",
     **dict.fromkeys(("max_new_tokens", "temperature", "top_p", "seed"), "bad_generation"),
 }
@@ -112,9 +114,6 @@ def check_fields(raw: Mapping[str, Any], settings: Settings, *, strict: bool) ->
         raise ServiceError("empty_question", field="question")
     if len(fields.question) > settings.max_question_chars:
         raise ServiceError("question_too_long", field="question", limit=settings.max_question_chars)
-    if fields.max_new_tokens > settings.max_answer_tokens:
-        limit = settings.max_answer_tokens
-        raise ServiceError("bad_generation", reason="too_long", field="max_new_tokens", limit=limit)
     if fields.method is not None and fields.method not in METHODS:
         raise UnknownMethod(fields.method, METHODS)
     fields.check_format()

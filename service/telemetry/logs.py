@@ -101,7 +101,7 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> Calla
 
 def _without_progress_bars() -> Callable[[], None]:
     """Stop the bars that loading a model draws, which are no lines; returns what undoes it."""
-    from transformers.utils import logging as transformers_logging  # at the start of a service it is there
+    from transformers.utils import logging as transformers_logging  # the model will need it anyway
 
     if not transformers_logging.is_progress_bar_enabled():
         return lambda: None

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from checkpoints import MANIFEST, ManifestError, weights_hash, write_manifest
-from checkpoints.manifest import digest_of, files_of, read_manifest, refuse_unlisted, verify
 from tests.needs import needs
+from vlm.checkpoint_files import MANIFEST, ManifestError, weights_hash, write_manifest
+from vlm.checkpoint_files.manifest import digest_of, files_of, read_manifest, refuse_unlisted, verify
 
 DIGEST = "0" * 64
 
@@ -185,6 +185,8 @@ def test_the_revision_is_the_same_with_digests_that_are_known(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known, read = read_manifest(folder), []
-    monkeypatch.setattr("checkpoints.files.digest_of", lambda path: read.append(path) or digest_of(path))
+    monkeypatch.setattr(
+        "vlm.checkpoint_files.files.digest_of", lambda path: read.append(path) or digest_of(path)
+    )
     assert weights_hash(folder) == weights_hash(folder, known)
     assert len(read) == 1

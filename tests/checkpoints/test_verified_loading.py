@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 
-import checkpoints.files
 import depth.estimators.load
 import vlm.load
-from checkpoints import MANIFEST, write_manifest
 from depth.estimate import EstimatorError
 from depth.estimators import load_depth_estimator
 from tests.checkpoints.test_manifest import flip, swap
@@ -26,6 +25,7 @@ from tests.depth.estimators import CASES
 from tests.depth.estimators import write_checkpoint as write_estimator
 from tests.vlm.conftest import write_checkpoint as write_vlm
 from vlm import VlmError, load_vlm
+from vlm.checkpoint_files import MANIFEST, write_manifest
 from vlm.load import load_shape
 
 ROOT = Path(__file__).parents[2]
@@ -209,7 +209,7 @@ def hub(kind: Kind, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     folder.rename(blobs)
     for blob in blobs.iterdir():
         (snapshot / blob.name).symlink_to(os.path.relpath(blob, snapshot))
-    monkeypatch.setattr(checkpoints.files, "snapshot_download", lambda *_, **__: str(snapshot))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(snapshot))
     return snapshot
 
 
@@ -236,7 +236,7 @@ assert False, "asserts are still here"
 from pathlib import Path
 from tests.checkpoints.test_manifest import flip
 from tests.vlm.conftest import write_checkpoint
-from checkpoints import write_manifest
+from vlm.checkpoint_files import write_manifest
 from vlm import VlmError, load_vlm
 folder = write_checkpoint(Path({str(tmp_path / "made")!r}))
 write_manifest(folder)

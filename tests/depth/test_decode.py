@@ -1,6 +1,5 @@
 """What decode_depth reads exactly, what it masks, and what it refuses and why."""
 
-import io
 import math
 import struct
 import zlib
@@ -95,18 +94,9 @@ def test_depth_without_depth_is_refused(metres: float) -> None:
     assert reason(npy(values)) == "constant"
 
 
-@pytest.mark.parametrize("data", [b"", b"x", b"\x89PNG", b"GIF89a", b"RIFF1234WEBP", b"%!PS", b"Pf\n2 2\n"])
+@pytest.mark.parametrize("data", [b"", b"x", b"\x89PNG", b"GIF89a", b"RIFF1234WEBP", b"%!PS", b"DUF"])
 def test_other_files_are_refused(data: bytes) -> None:
     assert reason(data) == "format"
-
-
-def test_exr_and_npz_are_refused_with_what_to_send() -> None:
-    archive = io.BytesIO()
-    np.savez(archive, depth=ROOM_MM)
-    assert reason(archive.getvalue()) == "npz"
-    assert reason(b"\x76\x2f\x31\x01" + bytes(40)) == "exr"
-    with pytest.raises(DepthError, match=r"numpy\.save"):
-        decode_depth(archive.getvalue())
 
 
 @pytest.mark.parametrize("cut", [1, 12, 20, 60])
@@ -162,7 +152,7 @@ def test_size_is_refused_from_the_header() -> None:
         "{'descr': '<f4', 'fortran_order': 0, 'shape': (1, 1), }",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2, 3), }",
-        "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 1, 1), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2, 2, 1, 3), }",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -1), }",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 4), }",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (True, True), }",
@@ -183,7 +173,7 @@ def test_npy_headers_that_are_refused(header: str) -> None:
     assert reason(npy_with_header(header, bytes(4))) == "npy_header"
 
 
-@pytest.mark.parametrize("descr", ["|O", "|V0", "<M8[ns]", "<i8", "<u4", "|b1", "<c8", "<U4", "|i1", "<i2"])
+@pytest.mark.parametrize("descr", ["|O", "|V0", "<M8[ns]", "<u8", "|b1", "<c8", "<U4", "|i1"])
 def test_npy_types_that_are_refused(descr: str) -> None:
     header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': (1, 1), }}"
     assert reason(npy_with_header(header, bytes(8))) == "dtype"

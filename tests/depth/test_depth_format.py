@@ -7,6 +7,8 @@ import pytest
 
 from depth import KINDS, PRESETS, Assumption, DepthError, read_depth
 from depth.errors import REASONS
+from depth.formats.packed import PACKINGS
+from depth.notes import note
 from tests.depth.files import decode_depth, inspect_depth, npy, png8, png16
 
 ROOM_M = np.linspace(0.5, 8.0, 12 * 16).reshape(12, 16)
@@ -48,8 +50,11 @@ def test_the_largest_number_is_a_hole_where_the_preset_says(preset: str) -> None
 
 
 def test_the_table_is_read_only_and_tested_whole() -> None:
-    assert {name.split(":")[0] for name in UNITS} | {"habitat"} == set(PRESETS)
-    assert all(row.kind in KINDS and row.source and row.units_per_metre > 0 for row in PRESETS.values())
+    others = {"habitat", "record3d", "airsim", "airsim-vis", *PACKINGS}  # in test_formats.py
+    assert {name.split(":")[0] for name in UNITS} | others == set(PRESETS)
+    assert all(row.kind in KINDS and row.source for row in PRESETS.values())
+    assert all((row.units_per_metre or 0) > 0 or row.kind == "relative" for row in PRESETS.values())
+    assert {row.name for row in PRESETS.values() if row.file == "packed"} == set(PACKINGS)
     with pytest.raises(TypeError):
         PRESETS["mine"] = PRESETS["tum"]  # type: ignore[index]
 
@@ -83,7 +88,9 @@ def test_options_that_are_refused(options: dict[str, Any], expected: tuple[str, 
     ("data", "options", "expected"),
     [
         (npy((ROOM_M * 1000).astype("f4")), {}, "looks_like_millimetres"),
-        (npy((ROOM_M * 300).astype("f4")), {}, "looks_like_millimetres"),
+        (npy((ROOM_M * 300).astype("f4")), {}, "looks_like_either"),
+        (npy((ROOM_M * 100).astype("f4")), {}, "looks_like_either"),
+        (npy((ROOM_M * 50).astype("f4")), {}, "looks_like_centimetres"),
         (npy((ROOM_M * 1000).astype("f4")), {"scale": 1}, "looks_like_millimetres"),
         (png16(ROOM_M), {}, "looks_like_metres"),
         (npy(ROOM_M), {"preset": "scannet"}, "looks_like_metres"),
@@ -104,12 +111,12 @@ def test_the_limits_themselves_are_plausible() -> None:
     assert code(png16([[8, 9]]))[1] == "looks_like_metres"
     assert decode_depth(npy(np.array([[100.0, 100.0, 1.0]]))).values.max() == 100
     assert decode_depth(npy(np.array([[1000.0, 1000.0, 1.0]])), scale=1).values.max() == 1000
-    assert code(npy(np.array([[1000.1, 1000.1, 1.0]])), scale=1)[1] == "looks_like_millimetres"
+    assert code(npy(np.array([[1000.1, 1000.1, 1.0]])), scale=1)[1] == "looks_like_either"
 
 
 def test_who_says_the_unit_may_be_far_away_but_not_anywhere() -> None:
     from_a_drone = npy(ROOM_M * 100)
-    assert code(from_a_drone)[1] == "looks_like_millimetres"
+    assert code(from_a_drone)[1] == "looks_like_either"
     assert decode_depth(from_a_drone, scale=1).unit == "m"
     assert decode_depth(from_a_drone, kind="relative").unit is None
 
@@ -141,9 +148,9 @@ def test_half_said_is_half_guessed() -> None:
 
 
 def test_doubts_are_noted() -> None:
-    assert "normalised" in inspect_depth(npy(ROOM_M / 8)).notes[0]
-    assert "65535" in inspect_depth(png16([[65535, 2000, 3000]])).notes[0]
-    assert "tenth" in inspect_depth(npy(np.eye(30) * ROOM_M.ravel()[:30])).notes[0]
+    assert inspect_depth(npy(ROOM_M / 8)).notes == (note("maybe_normalised"),)
+    assert inspect_depth(png16([[65535, 2000, 3000]])).notes == (note("maybe_holes_65535"),)
+    assert inspect_depth(npy(np.eye(30) * ROOM_M.ravel()[:30])).notes == (note("few_valid"),)
     assert inspect_depth(room(1000)).notes == inspect_depth(npy(ROOM_M)).notes == ()
 
 
@@ -155,7 +162,7 @@ def test_a_report_says_what_was_understood() -> None:
 
 def test_every_reason_has_a_code_and_a_sentence() -> None:
     for reason, (its_code, sentence) in REASONS.items():
-        error = DepthError(reason, limit=7)
-        assert (error.code, str(error)) == (its_code, sentence.format(limit=error.limit))
+        error = DepthError(reason, limit=7, choices=("a",))
+        assert (error.code, str(error)) == (its_code, sentence.format(limit=error.limit, choices="a"))
         assert "None" not in str(error)
         assert sentence.endswith(".") and len(sentence) < 240

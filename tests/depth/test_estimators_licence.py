@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 
-import checkpoints.files
 from depth.estimators import load_depth_estimator
 from tests.depth.estimators import refusal
 
@@ -97,6 +97,6 @@ def test_a_refused_licence_costs_no_download(small: Small, monkeypatch: pytest.M
         asked.append(allow_patterns)
         return str(folder)
 
-    monkeypatch.setattr(checkpoints.files, "snapshot_download", snapshot)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     assert refusal("owner/model").code == "licence_refused"
     assert asked == [["*.json", "README.md", "SHA256SUMS"]]

@@ -7,12 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-import checkpoints.files
 import depth.estimators.load as load_module
 from depth import depth_codes
 from depth.estimate import estimate
@@ -109,7 +109,7 @@ def test_a_hub_id_is_found_in_the_cache_with_its_commit(small: Small, monkeypatc
         asked.append((source, revision, allow_patterns))
         return str(folder)
 
-    monkeypatch.setattr(checkpoints.files, "snapshot_download", snapshot)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     estimator = load_depth_estimator("owner/model", size_px=64)
     assert (estimator.id, estimator.revision) == ("owner/model", commit)
     settings = ["*.json", "README.md", "SHA256SUMS"]

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from mmap import mmap
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from depth import DepthError, DepthMap, masked_depth
 from tests.depth.files import decode_depth
 from tests.fuzz.campaign import Decode, run
 from tests.fuzz.mutate import MUTATORS, mutate
+from tests.fuzz.other_formats import OPTIONS
 from tests.fuzz.seeds import seeds, shorten
 from tests.needs import needs
 
@@ -51,10 +53,10 @@ def test_a_campaign_is_repeatable() -> None:
 def _raises() -> Decode:
     calls = iter(range(10**6))
 
-    def decode(data: bytes) -> DepthMap:
+    def decode(data: bytes, **options: Any) -> DepthMap:
         if next(calls) > 100:  # the campaign decodes good files first
             raise KeyError("a bug")
-        return decode_depth(data)
+        return decode_depth(data, **options)
 
     return decode
 
@@ -62,20 +64,20 @@ def _raises() -> Decode:
 def _refuses() -> Decode:
     calls = iter(range(10**6))
 
-    def decode(data: bytes) -> DepthMap:
+    def decode(data: bytes, **options: Any) -> DepthMap:
         if next(calls) > 100:
             raise DepthError("truncated")
-        return decode_depth(data)
+        return decode_depth(data, **options)
 
     return decode
 
 
 def _is_slow() -> Decode:
-    def decode(data: bytes) -> DepthMap:
+    def decode(data: bytes, **options: Any) -> DepthMap:
         until = time.thread_time() + 0.004
         while time.thread_time() < until:
             pass
-        return decode_depth(data)
+        return decode_depth(data, **options)
 
     return decode
 
@@ -83,11 +85,11 @@ def _is_slow() -> Decode:
 def _leaks() -> Decode:
     kept: list[mmap] = []
 
-    def decode(data: bytes) -> DepthMap:
+    def decode(data: bytes, **options: Any) -> DepthMap:
         pages = mmap(-1, 200_000)  # malloc could hand out what earlier tests gave back
         pages.write(b"x" * 200_000)
         kept.append(pages)
-        return decode_depth(data)
+        return decode_depth(data, **options)
 
     return decode
 
@@ -95,9 +97,9 @@ def _leaks() -> Decode:
 def _pads() -> Decode:
     """What Pillow does by itself with a PNG that ends between two rows."""
 
-    def decode(data: bytes) -> DepthMap:
+    def decode(data: bytes, **options: Any) -> DepthMap:
         try:
-            return decode_depth(data)
+            return decode_depth(data, **options)
         except DepthError:
             try:
                 with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
@@ -155,31 +157,31 @@ def test_blind_damage_alone_would_stay_at_the_sums() -> None:
     assert sum(blind) / len(blind) < 0.05 < sum(repaired) / len(repaired)
 
 
-def decoded(data: bytes) -> bool:
+def decoded(data: bytes, **options: Any) -> bool:
     try:
-        decode_depth(data)
+        decode_depth(data, **options)
     except DepthError:
         return False
     return True
 
 
-def _files(number: int) -> list[bytes]:
+def _files(number: int) -> list[tuple[str, bytes]]:
     rng, good = Random(6), seeds()
     picked = [rng.choice(good) for _ in range(number)]
-    return [(shorten if index % 5 == 0 else _mutate)(*one, rng) for index, one in enumerate(picked)]
+    return [(one[0], (shorten if index % 5 == 0 else _mutate)(*one, rng)) for index, one in enumerate(picked)]
 
 
 def _mutate(container: str, data: bytes, rng: Random) -> bytes:
     return mutate(data, container, rng)
 
 
-def _kept_bytes(files: list[bytes]) -> int:
+def _kept_bytes(files: list[tuple[str, bytes]]) -> int:
     """Decode all, and count what is allocated after that, without cycles that wait for the collector."""
     _decode_all(files)
     gc.collect()
     return tracemalloc.get_traced_memory()[0]
 
 
-def _decode_all(files: list[bytes]) -> None:
-    for data in files:
-        decoded(data)
+def _decode_all(files: list[tuple[str, bytes]]) -> None:
+    for container, data in files:
+        decoded(data, **OPTIONS.get(container, {}))

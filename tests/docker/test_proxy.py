@@ -14,7 +14,7 @@ from tests.docker.door import CONFIGURATION, Door, exchange, opened, read_all
 from tests.docker.replica import EVENT_GAP_S, Stub
 from tests.loopback import PATIENCE_S, wait_for
 
-PRIVATE = ("/metrics", "/docs", "/redoc", "/docs/oauth2-redirect", "/healthz", "/no/such/thing")
+PRIVATE = ("/metrics", "/docs", "/redoc", "/docs/swagger-ui.css", "/healthz", "/no/such/thing")
 PUBLIC = ("/", "/methods", "/v1/models", "/livez", "/openapi.json", "/vqa", "/vqa/compare", "/depth/inspect")
 PUBLIC += ("/v1/models/room-tiny", "/v1/models/llava-hf/llava-onevision-qwen2-0.5b-ov-hf")
 
@@ -46,6 +46,13 @@ def test_public_addresses_reach_the_service(door: Door, stub: Stub, path: str) -
     assert stub.seen[-1] == ("GET", path)
 
 
+@pytest.mark.parametrize("path", [path for path in PUBLIC if path != "/"])
+def test_a_slash_at_the_end_is_taken_off(door: Door, stub: Stub, path: str) -> None:
+    with door.client() as client:
+        assert client.get(f"{path}/").status_code == 200
+    assert stub.seen[-1] == ("GET", path)
+
+
 @pytest.mark.parametrize("path", PRIVATE)
 def test_other_addresses_are_not_there(door: Door, stub: Stub, path: str) -> None:
     before = len(stub.seen)
@@ -64,7 +71,7 @@ def test_other_addresses_are_not_there(door: Door, stub: Stub, path: str) -> Non
         "GET /v1/models/../metrics", "GET /v1/models/a/../../metrics", "GET /v1/models/a/b/c",
         "GET /v1/models/.",
         "GET /v1/models//a", "GET /v1/models/a%2f..", "GET http://a/metrics",
-        "GET /livez/", "GET /metrics?/livez", "GET /v1/../metrics", "GET /livez%00",
+        "GET /metrics/", "GET /livez//", "GET /metrics?/livez", "GET /v1/../metrics", "GET /livez%00",
         "OPTIONS *", "CONNECT a:1", "GET \\metrics", "GET /livez\x01", "GET /metrics#/livez",
     ],
 )  # fmt: skip

@@ -27,7 +27,7 @@ PUBLIC = {
     *("/livez", "/readyz", "/openapi.json"),
 }
 PUBLIC_PATTERNS = {"/v1/models/{name:path}"}
-PRIVATE = {"/metrics", "/docs", "/docs/oauth2-redirect"}
+PRIVATE = {"/metrics", "/docs", "/docs/{name}"}
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,7 @@ def test_files_verbs_and_settings_that_a_page_names_are_there(name: str) -> None
     assert {one.lower() for one in settings} <= set(Settings.model_fields)
     verbs = set(re.findall(r"`make ([\w-]+)", text))
     assert verbs <= set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
-    tops = "service|vlm|tosa|depth|checkpoints|docker|tests|evals|training|bench|examples|docs"
+    tops = "service|vlm|tosa|depth|docker|tests|evals|training|bench|examples|docs"
     paths = set(re.findall(rf"`((?:{tops})/[\w./*-]*)(?::\w+)?`", text))
     assert [path for path in sorted(paths) if not exists(path)] == []
 

@@ -5,7 +5,7 @@ import numpy as np
 from evals.rooms import VALIDATION, examples
 from evals.rooms.depth_sources import shuffled_depth, true_depth
 from evals.rooms.purity import patch_ids, purity
-from evals.rooms.render import Frame
+from service.roomqa.render import Frame
 
 
 def test_purity_by_hand() -> None:

@@ -22,9 +22,9 @@ from evals.rooms import (
     questions,
     render,
 )
-from evals.rooms.questions import VISIBLE_SHARE, World, nearest_ahead
-from evals.rooms.scene import COLOURS, HORIZON, SHAPES, SOLIDS, Scene, Thing
 from evals.rooms.splits import FROZEN
+from service.roomqa.questions import VISIBLE_SHARE, World, nearest_ahead
+from service.roomqa.scene import COLOURS, HORIZON, SHAPES, SOLIDS, Scene, Thing
 
 ROOM = make_scene(0).room
 

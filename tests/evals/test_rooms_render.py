@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from evals.rooms import make_plain_scene, make_scene, render
-from evals.rooms.render import FLOOR, WALL, rays
-from evals.rooms.scene import CAMERA_HEIGHT_M, SHAPES, Pattern, Scene, Thing
-from evals.rooms.shapes import INTERSECT
+from service.roomqa.render import FLOOR, WALL, rays
+from service.roomqa.scene import CAMERA_HEIGHT_M, SHAPES, Pattern, Scene, Thing
+from service.roomqa.shapes import INTERSECT
 
 SIZE = 96
 
@@ -113,7 +113,7 @@ def test_normals_are_unit_and_face_the_camera(shape: str) -> None:
 def test_drawing_inside_the_box_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    module = sys.modules["evals.rooms.render"]
+    module = sys.modules["service.roomqa.render"]
     scenes = [make_scene(seed) for seed in range(12)]
     boxed = [render(scene, SIZE) for scene in scenes]
     monkeypatch.setattr(module, "_box", lambda thing, size, horizon, height: (0, size, 0, size))

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from depth import DepthError, DepthMap
 from tests.fuzz.mutate import mutate
+from tests.fuzz.other_formats import OPTIONS
 from tests.fuzz.seeds import seeds, shorten
 
 LIMIT_MS = 250.0
@@ -20,7 +22,8 @@ GROWTH_MIB = 16.0
 _SHORT, _WHOLE = 0.15, 0.05  # shares of files that lack pixels, and that lack nothing
 _PAGE_BYTES = 4096
 
-Decode = Callable[[bytes], DepthMap]
+Decode = Callable[..., DepthMap]
+"""Takes the bytes, and what has to be said with them."""
 
 
 @dataclass
@@ -48,14 +51,15 @@ def run(
 ) -> Summary:
     """Try `number` files made from `seed`. Time is that of the CPU, since others may use the machine too."""
     rng, summary, settled = Random(seed), Summary(), 0.0
-    good = [(container, data, decode(data)) for container, data in seeds()]
+    good = [(container, data, decode(data, **OPTIONS.get(container, {}))) for container, data in seeds()]
     for index in range(number):
         container, data, whole = rng.choice(good)
         kind = _kind(rng)
         file = {"short": shorten, "whole": lambda _, data, __: data, "mutated": _mutated}[kind](
             container, data, rng
         )
-        _judge(summary, decode, file, whole, f"{kind} {container}", limit_ms)
+        told = partial(decode, **OPTIONS.get(container, {}))
+        _judge(summary, told, file, whole, f"{kind} {container}", limit_ms)
         if index == number // 5:
             settled = resident_mib()
     summary.growth_mib = max(0.0, resident_mib() - settled)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import gzip
 import http.client
 import json
 import re
@@ -43,6 +44,17 @@ FIELDS = {"question": CANARY, "max_new_tokens": 2, "timeout_s": 20}
 FILES: dict[str, list[str]] = {
     name: [base64.b64encode(data).decode()] for name, data in (("images", IMAGE), ("depths", DEPTH))
 }
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "side": {"enum": ["left", "red", "many"]},
+        "count": {"anyOf": [{"type": "null"}, {"type": "integer", "minimum": 0, "maximum": 9}]},
+        "said": {"type": "array", "items": {"$ref": "#/$defs/Word"}, "minItems": 1, "maxItems": 2},
+    },
+    "required": ["side", "count"],
+    "additionalProperties": False,
+    "$defs": {"Word": {"type": "string", "minLength": 1, "maxLength": 9}},
+}
 GOOD: dict[str, dict[str, Any]] = {
     "/vqa": {
         **FIELDS,
@@ -65,13 +77,62 @@ GOOD: dict[str, dict[str, Any]] = {
         stream=True,
         stream_options={"include_usage": True},
     ),
+    "/v1/chat/completions?": chat(
+        user(image(), text(CANARY)),
+        response_format={
+            "type": "json_schema",
+            "json_schema": {"name": "report", "strict": True, "schema": SCHEMA},
+        },
+        tools=[{"type": "function", "function": {"name": "report", "parameters": SCHEMA}}],
+        tool_choice="auto",
+        n=2,
+        logprobs=True,
+        top_logprobs=3,
+        max_completion_tokens=4,
+        max_tokens=512,
+    ),
+    "/v1/chat/completions??": chat(
+        user(image(), text(CANARY)),
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "1", "type": "function", "function": {"name": "a", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "1", "content": CANARY},
+        tools=[{"type": "function", "function": {"name": "report", "parameters": SCHEMA}}],
+        tool_choice={"type": "function", "function": {"name": "report"}},
+        n=2,
+        stream=True,
+    ),
 }
+"""Good bodies by address; question marks tell several of one address apart."""
+SCHEMA_WORDS = (
+    *(
+        "type",
+        "enum",
+        "const",
+        "anyOf",
+        "allOf",
+        "oneOf",
+        "not",
+        "$ref",
+        "$defs",
+        "pattern",
+        "format",
+        "items",
+    ),
+    *("minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum", "multipleOf", "properties"),
+    *("required", "additionalProperties", "patternProperties", "uniqueItems", "tool_choice", "n", "logprobs"),
+)
 TOKENS = [
     *'{}[],:"\\0-.eE \n\t\x00',
     *("NaN", "-Infinity", "1e999", "1E400000", "9" * 40, "9" * 5000, "-0", "true", "false", "null", '""'),
     *(r'"\ud800"', r'"\udfff\ud800"', r'"\u0000"', "\ufeff", "\u2028", "\U0001f916", "[" * 3000),
     *('{"a":' * 1500, f'"{CANARY}"', f'"{CANARY}":1,', '{"url":"http://127.0.0.1:1/x"}', '"file:///etc/x"'),
-    *(f'"{name}":' for name in (*VqaFields.model_fields, *HARMLESS, "n", "stop", "messages", "specs")),
+    *(
+        f'"{name}":'
+        for name in (*VqaFields.model_fields, *HARMLESS, "n", "stop", "messages", "specs", *SCHEMA_WORDS)
+    ),
 ]
 FORM_TOKENS = [
     *(b"--b", b"--b--", b"\r\n", b"\r\n\r\n", b"\n", b"\x00", b"\xff\xfe", b'name="', b"; filename=a"),
@@ -89,6 +150,18 @@ VALUES: list[Any] = [
     *(CANARY * 300, "\ud800", "data:;base64,AA==", "http://127.0.0.1:1/x", "file:///etc/x", "<image>" * 50),
     *([], {}, [[]], [1, 2, 3], [None], [CANARY], {CANARY: 1}, {"\ud800": 1}, [0] * 600, {"a": {"b": []}}),
 ]
+ENCODINGS = ("gzip", "gzip", "x-gzip", "identity", "br", "gzip, gzip", "\xe9", "")
+ORIGINS = ("https://demo.example", "null", "http://127.0.0.1", "http://[", "\xe9", "")
+SITES = ("cross-site", "same-site", "same-origin", "none", "\xe9")
+FILENAMES = [
+    *(b'; filename="/tmp/file-of-mine.png"', b'; filename=""', b"; filename*=UTF-8''file-of-mine%2epng", b""),
+    *(
+        b'; filename*0="file-of-mine"',
+        b'; filename="a\\"',
+        b"; filename*=",
+        b"\r\nContent-Type: application/json",
+    ),
+]
 QUERIES = ("question=x", "%ff=%00", f"{'a' * 500}=1", "stream=true&stream=true", "=&&=;")
 
 
@@ -99,6 +172,7 @@ class Attack:
     path: str
     kind: str
     body: bytes
+    more: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass
@@ -119,20 +193,30 @@ class Summary:
 
 def attack(rng: Random) -> Attack:
     """Make a request that is right but for a few places."""
-    path = rng.choice(list(GOOD))
+    name = rng.choice(list(GOOD))
+    path = name.rstrip("?")
     if path != "/v1/chat/completions" and rng.random() < 0.35:
-        kind, body = "multipart/form-data; boundary=b", _form(GOOD[path], rng)
+        kind, body = "multipart/form-data; boundary=b", _form(GOOD[name], rng)
     else:
-        kind, body = "application/json", _json(GOOD[path], rng)
+        kind, body = "application/json", _json(GOOD[name], rng)
     if rng.random() < 0.04:
         kind = rng.choice(TYPES)
     if rng.random() < 0.08:
         at = rng.randrange(len(body) + 1)
         noise = rng.randbytes(rng.randrange(1, 40))
         body = rng.choice((body[:at], body[at:], body[:at] + noise + body[at:]))
+    more: dict[str, bytes] = {}
+    if rng.random() < 0.08:
+        body, more["Content-Encoding"] = _packed(body, rng), rng.choice(ENCODINGS).encode("latin-1")
+    if rng.random() < 0.03:
+        more["Origin"] = rng.choice(ORIGINS).encode("latin-1")
+    if rng.random() < 0.02:
+        more["Sec-Fetch-Site"] = rng.choice(SITES).encode("latin-1")
+    if rng.random() < 0.05:
+        path += "/"
     if rng.random() < 0.03:
         path += "?" + rng.choice(QUERIES)
-    return Attack(path, kind, body)
+    return Attack(path, kind, body, more)
 
 
 def run(host: str, port: int, number: int, seed: int) -> Summary:
@@ -177,7 +261,7 @@ def _client(host: str, port: int, number: int, seed: int) -> Summary:
     connection = http.client.HTTPConnection(host, port, timeout=PATIENCE_S)
     for _ in range(number):
         one = attack(rng)
-        headers = {"Content-Type": one.kind.encode("latin-1")} if one.kind else {}
+        headers = {"Content-Type": one.kind.encode("latin-1"), **one.more} if one.kind else one.more
         start = time.monotonic()
         try:
             connection.request("POST", one.path, one.body, headers)
@@ -203,9 +287,22 @@ def _code(status: int, body: bytes) -> str:
         return str(status)
 
 
+def _packed(body: bytes, rng: Random) -> bytes:
+    """Compress a body, whole, cut, damaged, or with far more in it than a body may have."""
+    if rng.random() < 0.02:
+        body = bytes(8 * 2**20)
+    packed = gzip.compress(body)
+    if rng.random() < 0.3:
+        at = rng.randrange(len(packed))
+        packed = rng.choice((packed[:at], packed[:at] + rng.randbytes(3) + packed[at + 3 :], packed + packed))
+    return packed
+
+
 def _json(good: dict[str, Any], rng: Random) -> bytes:
     if rng.random() < 0.3:
         good = _damaged_file(good, rng)
+    if rng.random() < 0.2:
+        good = _rewritten_file(good, rng)
     is_sound = rng.random() < 0.6
     for _ in range(rng.choice((0, 1, 1, 2)) if is_sound else 0):
         good = _with_value(good, rng)
@@ -248,16 +345,38 @@ def _damaged_file(good: Any, rng: Random) -> Any:
     return head + comma + base64.b64encode(mutate(base64.b64decode(data), "png", rng)).decode()
 
 
+def _rewritten_file(good: Any, rng: Random) -> Any:
+    """Write files as other clients do, in lines, url-safe, unpadded or as data URIs, or as no client does."""
+    if isinstance(good, dict):
+        return {name: _rewritten_file(value, rng) for name, value in good.items()}
+    if isinstance(good, list):
+        return [_rewritten_file(value, rng) for value in good]
+    if not isinstance(good, str) or len(good) < 100:
+        return good
+    head, comma, data = good.rpartition(",")
+    at = rng.randrange(len(data))
+    forms = (
+        data.translate(str.maketrans("+/", "-_")),
+        data.rstrip("="),
+        data[:at] + rng.choice(("\r\n", " ", "\t", "=", "%3D", "\u00e9", "\0")) + data[at:],
+        f"data:image/png;base64,{data}",
+        f"data:,{data}",
+        data + "=" * rng.randrange(4),
+    )
+    return head + comma + rng.choice(forms)
+
+
 def _form(good: dict[str, Any], rng: Random) -> bytes:
     parts = []
     for name, value in good.items():
         if name in FILES:
             data = base64.b64decode(value[0])
             data = mutate(data, "png", rng) if rng.random() < 0.3 else data
-            parts.append(_part(name[:-1], b'; filename="/tmp/file-of-mine.png"', data))
+            parts.append(_part(name[:-1], rng.choice(FILENAMES), data))
         else:
             said = value if isinstance(value, str) else json.dumps(value)
-            parts.append(_part(name, b"", said.encode()))
+            said = "" if rng.random() < 0.1 else said
+            parts.append(_part(name, rng.choice(FILENAMES) if rng.random() < 0.2 else b"", said.encode()))
     whole = b"".join(parts) + b"--b--\r\n"
     for _ in range(rng.choice((0, 1, 1, 2, 3))):
         start = rng.randrange(len(whole))

@@ -14,14 +14,15 @@ from PIL import Image
 
 from tests.depth import tiffs
 from tests.depth.files import chunk, jpeg, npy, png8, png16
-from tests.fuzz.mutate import png_chunks
+from tests.fuzz import other_formats
+from tests.fuzz.damage import png_chunks
 
 HEIGHT, WIDTH = 24, 32
 SHAPE = (HEIGHT, WIDTH)
 
 
 def seeds() -> list[tuple[str, bytes]]:
-    """Return (container, file) pairs that all decode."""
+    """Return (container, file) pairs that all decode, with `other_formats.OPTIONS` of their container."""
     metres = _metres()
     millimetres, grey = (metres * 1000).astype("u2"), (metres * 30).astype("u1")
     equal = np.stack([grey] * 3, axis=-1)
@@ -44,14 +45,17 @@ def seeds() -> list[tuple[str, bytes]]:
         *(("npy", data) for data in numpys),
         *(("tiff", data) for data in _tiffs(metres, millimetres, grey)),
         *(("jpeg", data) for data in jpegs),
+        *other_formats.seeds(metres),
     ]
 
 
 def shorten(container: str, data: bytes, rng: Random) -> bytes:
     """Return a file that lacks pixels and does not say so."""
-    return {"png": _short_png, "npy": _short_npy, "tiff": _short_tiff, "jpeg": _short_jpeg}[container](
-        data, rng
-    )
+    if container == "ros":
+        return data[:12] + _short_png(data[12:], rng)
+    if container in _SHORTEN:
+        return _SHORTEN[container](data, rng)
+    return other_formats.shorten(container, data, rng)
 
 
 def _metres() -> NDArray[np.float64]:
@@ -133,3 +137,13 @@ def _short_jpeg(data: bytes, rng: Random) -> bytes:
         return data[: restarts[first]] + data[restarts[last] :]
     first = data.index(b"\xff\xda") + 14
     return data[: rng.randrange(first, len(data) - 2)] + b"\xff\xd9"
+
+
+_SHORTEN = {
+    **dict.fromkeys(
+        ("png", "carla", "tartanair", "sunrgbd", "spatialbot", "float-rgba", "airsim-vis"), _short_png
+    ),
+    "npy": _short_npy,
+    "tiff": _short_tiff,
+    "jpeg": _short_jpeg,
+}

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = (
     "service/errors/table.py",
     "service/request/bounds.py",
+    "service/api/chat/output.py",
     "service/api/chat/request.py",
     "depth/errors.py",
     "depth/estimate.py",
@@ -19,17 +20,22 @@ SOURCES = (
     "tosa/plan.py",
     "tosa/schedule.py",
     "vlm/decoding.py",
+    "vlm/grammar.py",
+    "vlm/schema_bounds.py",
     "vlm/prompt.py",
     "vlm/sampling.py",
 )
 OPTION_SOURCES = ("tosa/methods/options.py", "tosa/methods/expedite.py")
 VALUE = r"(?:[\w .,;:()'\[\]=+-]|<scale>)*"
+FIELD_IN_FRONT = re.compile(r"^[\w.\[\]-]{1,120}: ")
+LIMIT_BEHIND = re.compile(r" \(limit: [\d.e+-]+\)\.$")
 FEWEST_LETTERS = 6  # of a template, so that none fits everything
 
 
 def is_ours(message: str) -> bool:
     """Say whether a message is one of our sentences, with nothing but plain values in it."""
-    return any(pattern.fullmatch(message) for pattern in PATTERNS)
+    bare = LIMIT_BEHIND.sub(".", FIELD_IN_FRONT.sub("", message))
+    return any(pattern.fullmatch(one) for one in (message, bare) for pattern in PATTERNS)
 
 
 def _patterns() -> Iterator[re.Pattern[str]]:

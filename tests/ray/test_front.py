@@ -16,6 +16,7 @@ from service.settings import Settings
 
 Answer = Callable[[Scope, Receive, Send], Awaitable[None]]
 MIB = 2**20
+SCOPE: Scope = {"type": "http", "method": "POST", "path": "/vqa", "headers": []}
 
 
 async def dies(scope: Scope, receive: Receive, send: Send) -> None:
@@ -223,14 +224,37 @@ def test_all_bodies_together_have_a_bound_and_give_their_room_back() -> None:
         assert ask(guarded, b"x" * 10).status == 200
 
 
+def test_the_body_that_arrives_longest_makes_room() -> None:
+    """A client that stalls keeps nobody else out."""
+
+    async def never() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def whole() -> Message:
+        return {"type": "http.request", "body": b"x", "more_body": False}
+
+    async def both() -> tuple[Heard, Heard]:
+        guarded, scope = front(echoes, max_arriving=1), dict(SCOPE)
+        stalled, quick = Heard(), Heard()
+        first = asyncio.create_task(guarded(scope, never, stalled))
+        await asyncio.sleep(0)
+        await guarded(scope, whole, quick)
+        await asyncio.wait_for(first, 60)
+        return stalled, quick
+
+    stalled, quick = asyncio.run(both())
+    assert (stalled.status, stalled.json["error"]["code"]) == (503, "overloaded")
+    assert quick.status == 200
+
+
 def test_a_body_that_does_not_arrive_is_given_up() -> None:
     async def never() -> Message:
         await asyncio.Event().wait()
         raise AssertionError
 
     heard = Heard()
-    scope: Scope = {"type": "http", "method": "POST", "path": "/vqa", "headers": []}
-    asyncio.run(front(echoes, body_timeout_s=0.05)(scope, never, heard))
+    asyncio.run(front(echoes, body_timeout_s=0.05)(dict(SCOPE), never, heard))
     assert (heard.status, heard.json["error"]["code"]) == (408, "request_timeout")
 
 

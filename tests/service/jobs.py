@@ -25,6 +25,7 @@ class Toy:
     plan: str = "tome"
     images: int = 1
     is_encoded: bool = False
+    params: tuple[None, ...] = (None,)
     digest: bytes = field(default_factory=lambda: object().__repr__().encode())
 
     @property

@@ -14,8 +14,8 @@ def test_full_is_full_and_a_place_comes_back() -> None:
     admission = Admission(3)
     with ExitStack() as stack:
         for _ in range(3):
-            stack.enter_context(admission.admit())
-        with pytest.raises(ServiceError, match="overloaded") as refused, admission.admit():
+            stack.enter_context(admission.acquire())
+        with pytest.raises(ServiceError, match="overloaded") as refused, admission.acquire():
             pass
         assert (refused.value.retry_after_s or 0) >= 1
         assert admission.in_flight == 3, "who is refused takes no place"
@@ -24,18 +24,18 @@ def test_full_is_full_and_a_place_comes_back() -> None:
 
 def test_several_places_are_given_together_or_not_at_all() -> None:
     admission = Admission(3)
-    with admission.admit(), pytest.raises(ServiceError, match="overloaded"), admission.acquire(3):
+    with admission.acquire(), pytest.raises(ServiceError, match="overloaded"), admission.acquire(3):
         pass
-    with admission.admit(), admission.acquire(2):
+    with admission.acquire(), admission.acquire(2):
         assert admission.in_flight == 3
     assert admission.in_flight == 0
 
 
 def test_a_place_comes_back_after_an_error() -> None:
     admission = Admission(1)
-    with pytest.raises(RuntimeError), admission.admit():
+    with pytest.raises(RuntimeError), admission.acquire():
         raise RuntimeError
-    with admission.admit():
+    with admission.acquire():
         assert admission.in_flight == 1
 
 
@@ -49,11 +49,21 @@ def test_retry_after_follows_the_work_that_waits() -> None:
         assert 2 <= admission.retry_after_s() <= 3
 
 
+def test_who_has_just_begun_is_refused_when_full_and_takes_no_slot() -> None:
+    admission = Admission(1)
+    admission.check()
+    assert admission.in_flight == 0
+    with admission.acquire(), pytest.raises(ServiceError, match="overloaded") as refused:
+        admission.check()
+    assert (refused.value.retry_after_s or 0) >= 1
+
+
 def test_closed_lets_nobody_in_and_nobody_down() -> None:
     admission = Admission(2)
-    with admission.admit():
+    with admission.acquire():
         admission.close()
-        with pytest.raises(ServiceError, match="draining"), admission.admit():
-            pass
-        assert admission.in_flight == 1
+        with pytest.raises(ServiceError, match="draining"):
+            admission.check()
+        with admission.acquire():
+            assert admission.in_flight == 2, "its body was arriving before"
     assert admission.in_flight == 0

@@ -215,7 +215,7 @@ def test_a_poison_that_acts_while_decoding_fails_alone_and_no_text_comes_twice(
     jobs = jobs_for(models, 4, max_new_tokens=8)
     pieces: dict[int, list[str]] = {at: [] for at in range(4)}
     for at, job in enumerate(jobs):
-        job.on_text = pieces[at].append
+        job.on_piece = lambda piece, at=at: pieces[at].append(piece.text)
     step, failures = Decoding.step, Counter[int]()
 
     def breaks_on_third(self: Decoding) -> Any:
@@ -398,7 +398,7 @@ def test_a_text_that_ends_the_answer(models: Models) -> None:
     whole = alone(models, job.prepared)
     word = whole.split()[1]
     pieces: list[str] = []
-    job.stop, job.on_text = (f"no such {word}", word), pieces.append
+    job.stop, job.on_piece = (f"no such {word}", word), lambda piece: pieces.append(piece.text)
     run(models, [job])
     inferred = job.answer.result(0)
     assert inferred.text == whole[: whole.index(word)] == "".join(pieces)

@@ -23,6 +23,7 @@ from service.errors.table import CODES
 from service.errors.translation import LIBRARY_ERRORS, to_service_error
 from service.request.schemas import VqaFields
 from service.settings import Settings
+from tests.fuzz.http import SCHEMA
 from tests.service.answers import ANSWER, sent
 from tests.service.chats import body, chat, depth, image, text, user
 
@@ -45,8 +46,13 @@ CHAT = chat(
     stream_options={"include_usage": True},
     timeout_s=3,
     cache=False,
-    n=1,
-    tools=[{"type": "function"}],
+    n=2,
+    logprobs=True,
+    top_logprobs=2,
+    tools=[{"type": "function", "function": {"name": "report", "parameters": SCHEMA}}],
+    tool_choice={"type": "function", "function": {"name": "report"}},
+    response_format={"type": "json_schema", "json_schema": {"name": "report", "schema": SCHEMA}},
+    max_completion_tokens=7,
 )
 COMPARE = {"question": "how many ?", **FILES, "depth_scale": 1000, "specs": [{"method": "tome", "r": 1}, {}]}
 QUESTION = {"question": "how many ?", **FILES, "method": "tosa", "keep_ratio": 0.5, "options": {"a": 1}}
@@ -332,7 +338,6 @@ FLOODS: dict[str, bytes] = {
     "many specs": b'{"question":"x","images":[],"specs":[' + b",".join([b"{}"] * 9_000) + b"]}",
     "many files": b'{"question":"x","images":[' + b",".join([b'"AA=="'] * 19_000) + b"]}",
     "blank": b" " * MANY,
-    "byte order mark": b"\xef\xbb\xbf" + body(CHAT),
     "utf-16": json.dumps(CHAT).encode("utf-16"),
     "twice": b'{"question":"x","question":"y"}',
     "nothing": b"",

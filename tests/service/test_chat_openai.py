@@ -161,11 +161,13 @@ KINDS = {400: openai.BadRequestError, 404: openai.NotFoundError, 422: openai.Unp
 SMALL = {"method": "tome", "keep_ratio": 0.01}  # only the plan for this model knows that it is too small
 REFUSED: list[tuple[dict[str, Any], int, str, str | None]] = [
     ({"model": "gpt-4o"}, 404, "model_not_found", "model"),
-    ({"n": 2}, 422, "unsupported_field", "n"),
-    ({"response_format": {"type": "json_object"}}, 422, "unsupported_field", "response_format"),
-    ({"max_tokens": 10_000}, 422, "bad_generation", "max_completion_tokens"),
+    ({"n": 9}, 422, "bad_generation", "n"),
+    ({"presence_penalty": 1}, 422, "unsupported_field", "presence_penalty"),
+    ({"response_format": {"type": "grammar"}}, 422, "bad_schema", "response_format.type"),
+    ({"max_tokens": 0}, 422, "bad_generation", "max_tokens"),
+    ({"max_completion_tokens": 0}, 422, "bad_generation", "max_completion_tokens"),
     ({"messages": [user(text())]}, 422, "image_count", "messages"),
-    ({"messages": [user(image(b"x"), text())]}, 422, "bad_image", "messages"),
+    ({"messages": [user(image(b"x"), text())]}, 422, "bad_image", "messages[0].content[0].image_url"),
     ({"messages": []}, 422, "bad_turns", "messages"),
     ({"stream": "yes"}, 400, "bad_request", "stream"),
     ({"extra_body": {"merge": {"ratio": 1}}}, 422, "unknown_field", "merge.ratio"),

@@ -7,9 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-from service.api.chat.request import HARMLESS, LEAST_TOP_P, MAX_STOPS, QUESTIONS_LONG, ChatRequest, parse_chat
+from service.api.chat.request import (
+    HARMLESS,
+    LEAST_TOP_P,
+    LENGTH_NAMES,
+    MAX_STOPS,
+    QUESTIONS_LONG,
+    ChatRequest,
+    parse_chat,
+)
 from service.errors import ServiceError
-from service.request.schemas import MERGE_FIELDS, VqaFields
+from service.request.schemas import LONGEST_ANSWER, MERGE_FIELDS, VqaFields
 from service.settings import Settings
 from tests.service.chats import QUESTION, body, chat, depth, image, text, uri, user
 from tests.service.files import DEPTH, IMAGE
@@ -88,9 +96,12 @@ def test_fields_of_the_answer() -> None:
     assert (read.stream, read.include_usage, read.model, read.stop) == (True, True, "tiny", ("\n", "."))
 
 
-def test_answers_may_be_as_long_as_the_server_allows() -> None:
-    assert parse(chat(max_tokens=...)).vqa_request.fields.max_new_tokens == SETTINGS.max_answer_tokens
-    assert refused(chat(max_tokens=SETTINGS.max_answer_tokens + 1)) == ("bad_generation", "max_new_tokens")
+@pytest.mark.parametrize("name", LENGTH_NAMES)
+def test_answers_may_be_as_long_as_the_context_leaves(name: str) -> None:
+    assert parse(chat(max_tokens=...)).vqa_request.fields.max_new_tokens == LONGEST_ANSWER
+    for number in (512, 1024, 1_000_000, LONGEST_ANSWER):
+        assert parse(chat(**{"max_tokens": ..., name: number})).vqa_request.fields.max_new_tokens == number
+    assert refused(chat(**{"max_tokens": ..., name: LONGEST_ANSWER + 1})) == ("bad_generation", name)
 
 
 @pytest.mark.parametrize("none", [0, 0.0, -0.0])
@@ -219,8 +230,8 @@ def test_unknown_fields_of_our_objects_are_refused(where: str, name: str) -> Non
         ({"merge": {"options": {"a": [1]}}}, "bad_option", "options"),
         ({"depth": {"source": "guess"}}, "bad_depth", "depth"),
         ({"depth": {"source": "client"}}, "depth_count", "depth"),
-        ({"max_tokens": 0}, "bad_generation", "max_new_tokens"),
-        ({"max_tokens": 2.5}, "bad_generation", "max_new_tokens"),
+        ({"max_tokens": 0}, "bad_generation", "max_tokens"),
+        ({"max_tokens": 2.5}, "bad_generation", "max_tokens"),
         ({"temperature": 2.1}, "bad_generation", "temperature"),
         ({"temperature": "0"}, "bad_generation", "temperature"),
         ({"seed": -1}, "bad_generation", "seed"),
@@ -293,11 +304,14 @@ def test_data_uris_of_other_looks(held: str) -> None:
         ({}, "messages"),
         ("hello", "messages"),
         (["hello"], "messages[0].role"),
-        ([SYSTEM, {"role": "tool", "content": "x"}], "messages[1].role"),
+        ([SYSTEM, {"role": "critic", "content": "x"}], "messages[1].role"),
         ([{"role": ["user"], "content": "x"}], "messages[0].role"),
         ([{"content": "x"}], "messages[0].role"),
-        ([{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}], "messages[0]"),
-        ([{"role": "assistant", "content": None}], "messages[0].content"),
+        ([{"role": "assistant", "tool_calls": [{"id": "1"}]}], "messages[0].tool_calls[0]"),
+        ([{"role": "assistant", "tool_calls": "x"}], "messages[0].tool_calls[0]"),
+        ([{"role": "assistant", "function_call": {"name": "a"}}], "messages[0].function_call"),
+        ([{"role": "user", "content": None}], "messages[0].content"),
+        ([{"role": "system", "content": None}], "messages[0].content"),
         ([{"role": "user", "content": []}], "messages[0].content"),
         ([{"role": "user", "content": {"type": "text"}}], "messages[0].content"),
         ([{"role": "user", "content": ["x"]}], "messages[0].content[0]"),
@@ -314,6 +328,22 @@ def test_data_uris_of_other_looks(held: str) -> None:
 )
 def test_what_is_no_conversation(messages: Any, field: str) -> None:
     assert refused(chat(messages=messages)) == ("bad_turns", field)
+
+
+def test_an_assistant_may_have_said_nothing() -> None:
+    silent = {"role": "assistant", "content": None}
+    turns = parse(chat(user(text(), image()), silent, user(text("and now ?")))).vqa_request.turns
+    assert turns and turns[1] == Turn("assistant", ("",))
+
+
+@pytest.mark.parametrize("said", ["It is", "", None, [{"type": "text", "text": "It is"}]])
+def test_a_conversation_does_not_end_with_the_assistant(said: Any) -> None:
+    """It would be read as a finished turn, and answered by another one."""
+    given = chat(user(text(), image()), {"role": "assistant", "content": said})
+    assert refused(given) == ("bad_turns", "messages[1].role")
+    with pytest.raises(ServiceError) as caught:
+        parse(given)
+    assert "does not continue an answer" in caught.value.message
 
 
 def test_images_are_counted_over_all_turns() -> None:

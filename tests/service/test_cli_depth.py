@@ -40,7 +40,7 @@ def test_depth_prints_what_was_understood(frame: Path) -> None:
         "0.5 to 3.571 m, median 2.0355 m",
         "m; 1000 of the file make one",
         "100.0% of the pixels",
-        "shows the same view",
+        "has the same proportions",
     ):
         assert words in result.stdout
     assert "guessed" not in result.stdout

@@ -125,7 +125,7 @@ def test_null_means_not_sent(form: str) -> None:
         ({"ratio": 0.5}, "unknown_field", "ratio"),
         ({"question": " "}, "empty_question", "question"),
         ({"question": ...}, "empty_question", "question"),
-        ({"max_new_tokens": 10_000}, "bad_generation", "max_new_tokens"),
+        ({"max_new_tokens": 2**31}, "bad_generation", "max_new_tokens"),
         ({"images": 4, "depths": 0}, "image_count", "image"),
         ({"depths": 2}, "depth_count", "depth"),
     ],

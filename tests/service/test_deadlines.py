@@ -136,7 +136,7 @@ def test_a_full_queue_costs_no_decoding(
     monkeypatch.setattr("service.api.lifecycle.prepare", lambda *_: decoded.append(1))
     with running(checkpoint, depth_model="none", max_queue=0, max_batch=1) as client:
         admission = client.app.state.service.engine.admission  # type: ignore[attr-defined]
-        with admission.admit():
+        with admission.acquire():
             for _ in range(10):
                 response = question.post(client, "multipart")
                 check(response, 503, "overloaded")
@@ -150,10 +150,10 @@ def test_the_deadline_holds_while_images_are_decoded(
     decoded: list[int] = []
     answered = threading.Event()
 
-    def slow(data: bytes, max_px: int) -> object:
+    def slow(data: bytes, max_px: int, field: str) -> object:
         decoded.append(1)
         assert answered.wait(PATIENCE_S)
-        return decode_image(data, max_px)
+        return decode_image(data, max_px, field)
 
     monkeypatch.setattr("service.pipeline.prepare.decode_image", slow)
     many = question.but(images=question.images * 3, depths=(), method="none")
@@ -164,3 +164,9 @@ def test_the_deadline_holds_while_images_are_decoded(
     answered.set()
     time.sleep(0.3)
     assert decoded == [1], "the other images were not decoded any more"
+
+
+def test_a_deadline_beyond_all_says_the_limit(served: Live, question: Question, form: str) -> None:
+    error = question.but(timeout_s=1e9).post(served.client, form).json()["error"]
+    assert (error["code"], error["field"], error["limit"]) == ("bad_timeout", "timeout_s", 86_400)
+    assert "timeout_s" in error["message"] and "86400" in error["message"]

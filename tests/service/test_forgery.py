@@ -178,7 +178,7 @@ def test_nothing_is_fetched_or_opened(client: TestClient, ear: Ear, target: str)
 def test_what_is_opened_is_heard(client: TestClient, ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
     """The twin: a decoder that takes what it is given for a path."""
 
-    def planted(data: bytes, _: int) -> Any:
+    def planted(data: bytes, *_: object) -> Any:
         with open("/dev/null", "rb"):
             raise ValueError(data[:0])
 

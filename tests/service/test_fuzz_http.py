@@ -36,12 +36,14 @@ def test_bodies_of_all_kinds(served: Live) -> None:
 
 def test_good_bodies_are_answered(served: Live) -> None:
     for path, body in GOOD.items():
-        assert served.client.post(path, json=body).status_code == 200, path
+        assert served.client.post(path.rstrip("?"), json=body).status_code == 200, path
 
 
 def test_attacks_reach_every_address_in_both_forms() -> None:
     rng = Random(1)
-    seen = {(one.path.partition("?")[0], one.kind[:9]) for one in (attack(rng) for _ in range(400))}
+    seen = {
+        (one.path.partition("?")[0].rstrip("/"), one.kind[:9]) for one in (attack(rng) for _ in range(400))
+    }
     assert len({path for path, _ in seen}) == 4 and len(seen) >= 7
 
 

@@ -12,16 +12,21 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from depth import NOTES
 from service.api.responses import Inspected
 from service.app import create_app
+from service.request.schemas import DepthFields
 from service.settings import Settings
+from tests.depth.cases import case
 from tests.depth.files import npy, png8, png16
+from tests.depth.writers import npz
 from tests.service.conftest import PLACES, Question
-from tests.service.files import DEPTH, IMAGE, png_promising
+from tests.service.files import DEPTH, IMAGE, encode, png_promising
 from tests.service.test_life import busy_model
 from tests.service.test_refusals import check
 
 URL = "/depth/inspect"
+FRAME = Path(__file__).parents[2] / "examples" / "frames" / "room-1"
 FILE = Question(images=(), fields={})
 
 
@@ -47,8 +52,8 @@ def test_what_was_understood_is_said(client: TestClient, form: str) -> None:
         "valid_ratio": round(1 - 1 / (48 * 64), 4),
         "guessed": [],
         "median": 2.036,
-        "notes": [],
-        "same_view": None,
+        "notes": [{"code": "maybe_inverse", "sentence": NOTES["maybe_inverse"]}],  # a straight ramp
+        "same_aspect": None,
         "picture": None,
     }
 
@@ -66,7 +71,39 @@ def test_doubts_are_noted(client: TestClient, form: str) -> None:
     few = np.zeros((48, 64), np.float32)
     few[0, :9] = np.linspace(0.1, 0.9, 9)
     notes = inspect(client, FILE.but(depths=(npy(few),)), form)["notes"]
-    assert len(notes) == 2 and "tenth" in notes[0]
+    assert [note["code"] for note in notes] == ["few_valid", "maybe_normalised"]
+    assert all(note["sentence"] == NOTES[note["code"]] for note in notes)
+
+
+def test_depth_that_is_turned_against_its_image_is_doubted(client: TestClient, form: str) -> None:
+    """An image that a phone turned upright by EXIF, with depth as the sensor saw it."""
+    image, depth = (FRAME / "rgb.png").read_bytes(), (FRAME / "depth.png").read_bytes()
+    turned = encode(np.asarray(Image.open(io.BytesIO(image)))[::-1, ::-1], "PNG")
+    for picture, codes in ((image, []), (turned, ["maybe_unaligned"])):
+        seen = inspect(client, FILE.but(images=(picture,), depths=(depth,)), form)
+        assert ([note["code"] for note in seen["notes"]], seen["same_aspect"]) == (codes, True)
+
+
+def test_what_a_file_does_not_say_is_said_in_the_request(client: TestClient, form: str) -> None:
+    metres = np.linspace(1, 4, 48 * 64, dtype=np.float32).reshape(48, 64)
+    archive = npz(depth=metres, rgb=np.zeros((2, 2, 3)))
+    assert inspect(client, FILE.but(depths=(archive,), depth_key="depth"), form)["format"] == "npz"
+    raw = FILE.but(depths=(metres.tobytes(),))
+    seen = inspect(client, raw.but(depth_shape="64x48"), form)
+    assert [guess["field"] for guess in seen["guessed"]] == ["dtype", "kind", "scale"]
+    refused = FILE.but(depths=(archive,)).post(client, form, URL)
+    check(refused, 422, "depth_npz", "depth")
+    assert refused.json()["error"]["choices"] == ["depth", "rgb"]
+    check(raw.but(depth_shape="64 by 48").post(client, form, URL), 422, "bad_depth_shape", "depth_shape")
+    check(FILE.but(depth_key="z").post(client, form, URL), 422, "bad_depth_key", "depth_key")
+
+
+def test_packed_depth_is_told_its_preset(client: TestClient, form: str) -> None:
+    packed = FILE.but(depths=(case("c13_carla.png"),))
+    refused = packed.post(client, form, URL)
+    check(refused, 422, "depth_packed", "depth")
+    assert refused.json()["error"]["choices"] == ["carla"]
+    assert inspect(client, packed.but(depth_preset="carla"), form)["unit"] == "m"
 
 
 def test_a_picture_is_drawn_if_asked_for(client: TestClient, form: str) -> None:
@@ -75,8 +112,8 @@ def test_a_picture_is_drawn_if_asked_for(client: TestClient, form: str) -> None:
         assert picture.format == "PNG" and picture.width > picture.height > 48
 
 
-def test_the_image_must_show_the_same_view(client: TestClient, form: str) -> None:
-    assert inspect(client, FILE.but(images=(IMAGE,)), form)["same_view"] is True
+def test_the_image_must_have_the_same_proportions(client: TestClient, form: str) -> None:
+    assert inspect(client, FILE.but(images=(IMAGE,)), form)["same_aspect"] is True
     turned = png16(np.arange(500, 500 + 48 * 64).reshape(64, 48))
     refused = FILE.but(images=(IMAGE,), depths=(turned,)).post(client, form, URL)
     check(refused, 422, "depth_shape_mismatch", "depth")
@@ -111,7 +148,7 @@ def test_the_same_gates_as_a_question(client: TestClient) -> None:
     )
     check(client.get(URL), 405, "method_not_allowed")
     engine = client.app.state.service.engine  # type: ignore[attr-defined]
-    places = [engine.admission.admit() for _ in range(PLACES)]
+    places = [engine.admission.acquire() for _ in range(PLACES)]
     for place in places:
         place.__enter__()
     try:
@@ -136,7 +173,9 @@ def test_it_is_documented(client: TestClient) -> None:
     assert {"depth", "image", "depth_preset", "depth_invalid", "picture"} == set(in_form["properties"]) - {
         "depth_scale",
         "depth_kind",
+        "depth_key",
+        "depth_shape",
     }
     body = schema["paths"]["/vqa"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    for name in ("depth", "depth_preset", "depth_scale", "depth_kind", "depth_invalid"):
+    for name in ("depth", *DepthFields.model_fields):
         assert body["properties"][name]["examples"]

@@ -51,8 +51,9 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_leaving_while_sending(served: Live, raw: bytes) -> None:
     with served.connect() as connection:
         connection.sendall(raw[:-100])
-        wait_for(lambda: served.in_flight == 1)
-    wait_for(lambda: served.in_flight == 0)
+        wait_for(lambda: len(served.state.arrivals) == 1)
+        assert served.in_flight == 0
+    wait_for(lambda: len(served.state.arrivals) == 0)
 
 
 def test_leaving_while_waiting(served: Live, raw: bytes, question: Question, encoded: list[int]) -> None:

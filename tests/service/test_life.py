@@ -76,11 +76,11 @@ def test_refused_when_full_before_the_body_is_read(client: TestClient) -> None:
         yield
 
     engine = _engine(client)
-    places = [engine.admission.admit() for _ in range(PLACES)]
+    places = [engine.admission.acquire() for _ in range(PLACES)]
     for place in places:
         place.__enter__()
     try:
-        with pytest.raises(ServiceError), engine.admission.admit():
+        with pytest.raises(ServiceError), engine.admission.acquire():
             pass
         response = client.post("/vqa", json={"images": ["not even base64"]})
         check(response, 503, "overloaded")
@@ -212,4 +212,4 @@ def test_index_and_schema(client: TestClient) -> None:
     in_json = body["application/json"]["schema"]["properties"]
     assert {"image", "depth", "question", "keep_ratio", "layers", "options"} <= set(in_form)
     assert {"images", "depths", "depth", "question"} <= set(in_json)
-    assert [kind.get("type") for kind in in_form["depth"]["anyOf"]] == ["array", None]  # files, or a word
+    assert in_form["depth"]["items"] == {"type": "string", "format": "binary"}

@@ -12,7 +12,7 @@ from tests.service.conftest import Question
 from tosa import METHODS, MergeSpec, make_plan
 from tosa.methods.options import settings_of
 
-NO_DEPTH = {**dict.fromkeys(DepthUsed.model_fields), "source": "none", "guessed": []}
+NO_DEPTH = {**dict.fromkeys(DepthUsed.model_fields), "source": "none", "guessed": [], "notes": []}
 IF_ASKED = [name for name, method in METHODS.items() if method.spatial_option]
 GRID = [name for name, method in METHODS.items() if method.merges and method.keeps_grid]
 

@@ -58,6 +58,15 @@ def fields(schema: Any, document: Schema, at: str) -> Iterator[tuple[str, Schema
             yield from fields(schema.get(inner), document, at)
 
 
+def is_shown(field: Schema, media: str) -> bool:
+    """Return whether a field shows a value; a form only says it, or pages would fill it in and send it."""
+    if media != "multipart/form-data" or "examples" in field:
+        return "examples" in field
+    is_file = field.get("items", {}).get("format") == "binary"
+    is_closed = "enum" in field or field["type"] == "boolean"
+    return is_file or is_closed or "For example" in field["description"]
+
+
 def unsaid(document: Schema, paths: set[tuple[str, str]]) -> list[str]:
     """List the fields of these addresses without a description, and those with neither example nor fields."""
     found = []
@@ -68,7 +77,7 @@ def unsaid(document: Schema, paths: set[tuple[str, str]]) -> list[str]:
             for media, held in (body or {}).get("content", {}).items():
                 for at, field in fields(held["schema"], document, f"{path} {kind} {media}"):
                     has_fields = any(fields(field, document, at))
-                    if not field.get("description") or not (has_fields or "examples" in field):
+                    if not field.get("description") or not (has_fields or is_shown(field, media)):
                         found.append(at)
         for parameter in operation.get("parameters", []):
             if not {"description", "examples"} <= {*parameter, *parameter["schema"]}:
@@ -201,3 +210,34 @@ def test_our_shapes_have_what_theirs_have() -> None:
         "created",
         "owned_by",
     }
+
+
+@pytest.mark.parametrize("path", ["/vqa", "/vqa/compare", "/depth/inspect"])
+def test_a_form_holds_what_a_page_can_show(document: Schema, path: str) -> None:
+    """One kind of input for each field, files as files, and nothing filled in that goes against another."""
+    content = document["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]
+    schema = content["schema"]
+    for name, field in schema["properties"].items():
+        assert not {"anyOf", "oneOf"} & field.keys(), name
+        kinds = {"string", "integer", "number", "boolean", "object"} if name != "specs" else {"array"}
+        assert field["type"] in kinds or field["items"] == {"type": "string", "format": "binary"}, name
+        filled_in = [field[key] for key in ("example", "examples", "default") if key in field]
+        if name not in schema["required"] and "default" not in field:
+            assert filled_in in ([], [[{}]]), name
+    assert content.get("encoding", {}).keys() <= schema["properties"].keys()
+
+
+@pytest.mark.parametrize(("path", "file"), [("/vqa", "image"), ("/vqa/compare", "image")])
+def test_a_form_as_it_is_filled_in_is_answered(
+    client: TestClient, document: Schema, path: str, file: str
+) -> None:
+    schema = document["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    given = {
+        name: field["examples"][0] if "examples" in field else field["default"]
+        for name, field in schema["properties"].items()
+        if "examples" in field or "default" in field
+    }
+    assert "question" in given and file in schema["required"]
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
+    response = Question(depths=(), fields=texts).post(client, "multipart", path)
+    assert response.status_code == 200, response.text

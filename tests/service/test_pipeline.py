@@ -109,7 +109,7 @@ def test_a_sampled_answer_is_the_same_if_its_batch_has_to_run_again(models: Mode
     prepared = prepare(models, VqaRequest(fields, (IMAGE,), ()), Settings(), StageTimer())
     assert answer_here(models, prepared).text == answer_here(models, prepared).text
     again = prepare(models, VqaRequest(fields, (IMAGE,), ()), Settings(), StageTimer())
-    assert prepared.params.seed != again.params.seed
+    assert prepared.params[0].seed != again.params[0].seed
 
 
 def test_images_that_wait_for_an_estimate_are_not_larger_than_any_estimator_sees() -> None:

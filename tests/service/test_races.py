@@ -37,7 +37,7 @@ def post(served: Live, request: Question, **headers: str) -> httpx.Response:
 
 def is_empty(served: Live) -> bool:
     model = served.state.engine.model_thread
-    return served.in_flight == model.waiting == model.running == 0
+    return served.in_flight == len(served.state.arrivals) == model.waiting == model.running == 0
 
 
 def test_the_same_question_at_once_with_and_without_memory(

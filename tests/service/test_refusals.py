@@ -13,7 +13,9 @@ from starlette.testclient import TestClient
 
 from depth import PRESETS
 from service.errors.table import CODES
+from tests.depth.cases import case
 from tests.depth.files import npy, npy_with_header, png8, png16
+from tests.depth.writers import npz
 from tests.service.conftest import LIMITS, Question
 from tests.service.files import DEPTH, IMAGE, PIXELS, animation, encode, png_promising
 from tosa import METHODS
@@ -39,12 +41,13 @@ CASES: list[Case] = [
     ("animated webp", {"images": (animation("WEBP"),)}, 422, "bad_image", "image"),
     ("depth as image", {"images": (DEPTH,)}, 422, "bad_image", "image"),
     ("too many pixels", {"images": (png_promising(30_000, 30_000),)}, 413, "image_too_large", "image"),
-    ("second image bad", {"images": (IMAGE, b"x"), "depths": ()}, 422, "bad_image", "image"),
     ("colour depth", {"depths": (IMAGE,)}, 422, "depth_colour_mapped", "depth"),
     ("depth with alpha", {"depths": (png8(GREY_ALPHA),)}, 422, "depth_channels", "depth"),
     ("cut depth", {"depths": (DEPTH[:-100],)}, 422, "depth_truncated", "depth"),
     ("exr depth", {"depths": (b"\x76\x2f\x31\x01" + bytes(99),)}, 422, "depth_exr", "depth"),
-    ("npz depth", {"depths": (b"PK\x03\x04" + bytes(99),)}, 422, "depth_npz", "depth"),
+    ("npz depth", {"depths": (npz(a=np.eye(4), b=np.eye(4)),)}, 422, "depth_npz", "depth"),
+    ("packed depth", {"depths": (case("c13_carla.png"),)}, 422, "depth_packed", "depth"),
+    ("clipped depth", {"depths": (case("c06_saturated8.png"),)}, 422, "depth_saturated", "depth"),
     ("animated depth", {"depths": (animation("PNG"),)}, 422, "depth_multi_page", "depth"),
     ("complex depth", {"depths": (npy(ROOM.astype("c8")),)}, 422, "depth_dtype", "depth"),
     ("flat depth", {"depths": (npy(ROOM),)}, 422, "depth_constant", "depth"),
@@ -146,7 +149,7 @@ CASES: list[Case] = [
     ("order", {"order": "zigzag"}, 422, "bad_merge_spec", "order"),
     ("prop_attn", {"prop_attn": "perhaps"}, 422, "bad_merge_spec", "prop_attn"),
     ("no answer", {"max_new_tokens": 0}, 422, "bad_generation", "max_new_tokens"),
-    ("long answer", {"max_new_tokens": 257}, 422, "bad_generation", "max_new_tokens"),
+    ("long answer", {"max_new_tokens": 2**31}, 422, "bad_generation", "max_new_tokens"),
     ("cold", {"temperature": -0.1}, 422, "bad_generation", "temperature"),
     ("top_p", {"top_p": 0}, 422, "bad_generation", "top_p"),
     ("seed", {"seed": 2**63}, 422, "bad_generation", "seed"),
@@ -187,7 +190,7 @@ def test_refused(client: TestClient, question: Question, form: str, case: Case) 
 def test_limits_are_named(client: TestClient, question: Question, form: str) -> None:
     for changes, limit in [
         ({"question": "x" * 2001}, 2000),
-        ({"max_new_tokens": 257}, 256),
+        ({"max_new_tokens": 2**31}, 2**31 - 1),
         ({"images": (IMAGE,) * 4, "depths": ()}, LIMITS["max_images"]),
         ({"images": (png_promising(9999, 9999),)}, LIMITS["max_image_px"]),
         ({"images": (IMAGE + bytes(2**20),)}, 2**20),
@@ -243,7 +246,6 @@ def test_choices_are_named(client: TestClient, question: Question, form: str) ->
         b"null",
         b"\xff\xfe",
         '{"question": "x"}'.encode("utf-16"),
-        b'\xef\xbb\xbf{"question": "x"}',
         b'{"question": "x", "temperature": NaN}',
         b'{"question": "x", "temperature": Infinity}',
         b'{"question": ' + b"[" * 900,
@@ -251,7 +253,7 @@ def test_choices_are_named(client: TestClient, question: Question, form: str) ->
         b'{"seed": ' + b"9" * 10_000 + b"}",
         b"{" + b",".join(b'"%d":0' % i for i in range(30_000)) + b"}",
     ],
-    ids=range(13),
+    ids=range(12),
 )
 def test_malformed_json(client: TestClient, body: bytes) -> None:
     check(client.post("/vqa", content=body, headers={"content-type": "application/json"}), 400, "bad_request")
@@ -313,8 +315,8 @@ def test_number_beyond_all_floats(client: TestClient, question: Question) -> Non
 
 @pytest.mark.parametrize(
     "options",
-    ["tau=1", "{", '{"tau": NaN}', '{"tau": 1e999}', "[" * 4000, '{"tau": 1' + " " * 5000 + "}", "null", ""],
-    ids=range(8),
+    ["tau=1", "{", '{"tau": NaN}', '{"tau": 1e999}', "[" * 4000, '{"tau": 1' + " " * 5000 + "}", "null"],
+    ids=range(7),
 )
 def test_options_that_are_no_object(client: TestClient, question: Question, options: str) -> None:
     sent = question.but(method="saint", options=options)
@@ -351,13 +353,13 @@ def test_multipart_fields_of_the_wrong_kind(client: TestClient) -> None:
         )
 
     check(post(PART + PART), 400, "bad_request", "question")
-    check(post(PART.replace(b'"question"', b'"question"; filename="a"')), 400, "bad_request", "question")
-    check(post(PART.replace(b"question", b"image")), 400, "bad_request", "image")
+    check(post(PART.replace(b"question", b"image")), 422, "empty_question", "question")
     check(post(PART.replace(b"x\r\n", b"\xff\r\n")), 400, "bad_request", "question")
     depth = PART.replace(b"question", b"depth")
     check(post(PART + depth), 422, "bad_depth", "depth")
     check(post(PART + depth + depth), 400, "bad_request", "depth")
-    check(post(PART + depth.replace(b"x\r\n", b"\x89PNG\r\n")), 400, "bad_request", "depth")
+    image = PART.replace(b"question", b"image").replace(b"\r\nx\r\n", b"\r\n%s\r\n" % IMAGE)
+    check(post(PART + image + depth.replace(b"x\r\n", b"\x89PNG\r\n")), 422, "bad_depth", "depth")
     check(post(PART.replace(b'"question"', b'"what"; filename="a"')), 422, "unknown_field", "what")
 
 
@@ -384,7 +386,7 @@ def test_body_is_counted_also_without_a_length(client: TestClient) -> None:
     ("verb", "url", "status", "code"),
     [
         ("GET", "/nothing", 404, "not_found"),
-        ("POST", "/vqa/", 404, "not_found"),
+        ("POST", "/vqa//", 404, "not_found"),
         ("GET", "/vqa", 405, "method_not_allowed"),
         ("DELETE", "/livez", 405, "method_not_allowed"),
     ],

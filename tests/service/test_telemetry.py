@@ -70,7 +70,7 @@ def test_a_comparison_is_one_request_and_several_answers(telemetry: Telemetry) -
 
 def test_what_was_remembered_is_counted(telemetry: Telemetry) -> None:
     depth = {"kind": "relative", "unit": None, "range": None, "scale": None, "preset": None}
-    depth |= {"valid_ratio": 1.0, "guessed": [], "source": "estimate"}
+    depth |= {"valid_ratio": 1.0, "guessed": [], "notes": [], "source": "estimate"}
     depth |= {"estimator": {"id": "d", "revision": "0", "licence": None}}
     timings = {**TIMINGS, "vision": None}
     telemetry.ended(

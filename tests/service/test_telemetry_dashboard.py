@@ -62,7 +62,7 @@ def full_exposition() -> str:
         telemetry.watch(name, name, lambda: 1)
     depth: dict[str, Any] = dict.fromkeys(("kind", "unit", "range", "scale", "preset", "valid_ratio"))
     estimator = {"id": "d", "revision": "0", "licence": None}
-    depth |= {"guessed": [], "source": "estimate", "estimator": estimator, "cached": True}
+    depth |= {"guessed": [], "notes": [], "source": "estimate", "estimator": estimator, "cached": True}
     telemetry.ended(answered(key="robot", answers=(answer(depth=depth),)))
     telemetry.ended(refused("overloaded"))
     telemetry.ended(refused("client_gone", 499))

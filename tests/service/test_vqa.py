@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from starlette.testclient import TestClient
 
+from depth import NOTES
 from service.pipeline.response_models import VqaResponse
 from tests.service.conftest import Question
 from tosa import METHODS
@@ -67,6 +68,7 @@ def test_answer_has_the_documented_fields(client: TestClient, question: Question
             {"field": "kind", "sentence": answer["depth"]["guessed"][0]["sentence"]},
             {"field": "scale", "sentence": "Integers were taken as millimetres."},
         ],
+        "notes": [{"code": "maybe_inverse", "sentence": NOTES["maybe_inverse"]}],  # a straight ramp
         "estimator": None,
         "cached": None,
     }

@@ -1,7 +1,9 @@
 """What holds for every merging method where its graph is taken: compiled, exported, without data."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from tests.tosa.cases import HEADS, WEIGHTS, Case, images, one_step, scene, tensors
 from tests.tosa.encoder import encode
 from tosa import Tokens, recover
+
+BATCHES = (1, 2, 5)
 
 
 class Encoder(torch.nn.Module):
@@ -45,14 +49,30 @@ def rule_an_encoder_compiles_once(case: Case) -> None:
 
 
 def rule_an_encoder_exports(case: Case) -> None:
-    """The exported program does on new images what the encoder does: nothing of the first is baked in."""
-    encoder = Encoder(case)
+    """One program for batches of every size does on new images what the encoder does: nothing is baked in."""
+    encoder, batch = Encoder(case), {0: torch.export.Dim("batch", min=1)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, about how it traces
-        program = torch.export.export(encoder, (images(2, 1), scene(2))).module()
-    inputs = images(2, 1, seed=17), scene(2, seed=18)
-    for exported, plain in zip(program(*inputs), encoder(*inputs), strict=True):
-        torch.testing.assert_close(exported, plain, rtol=1e-6, atol=1e-6)
+        inputs = images(3, 1), scene(3)
+        program = torch.export.export(encoder, inputs, dynamic_shapes=(batch, batch)).module()
+    for size in BATCHES:
+        assert_same(program, encoder, size)
+
+
+def rule_an_encoder_traces(case: Case) -> None:
+    """The same of torch.jit.trace."""
+    encoder = Encoder(case)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # torch's own, about numbers of the plan that become constants
+        program: Any = torch.jit.trace(encoder, (images(3, 1), scene(3)), check_trace=False)
+        for size in BATCHES:
+            assert_same(program, encoder, size)
+
+
+def assert_same(program: Callable[..., Any], encoder: Encoder, batch: int) -> None:
+    inputs = images(batch, 1, seed=17), scene(batch, seed=18)
+    for ours, plain in zip(program(*inputs), encoder(*inputs), strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-6, atol=1e-6)
 
 
 def rule_shapes_need_no_data(case: Case) -> None:
@@ -69,4 +89,9 @@ def shapes(tokens: Tokens) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in tensors(tokens).items()}
 
 
-GRAPH_RULES = [rule_an_encoder_compiles_once, rule_an_encoder_exports, rule_shapes_need_no_data]
+GRAPH_RULES = [
+    rule_an_encoder_compiles_once,
+    rule_an_encoder_exports,
+    rule_an_encoder_traces,
+    rule_shapes_need_no_data,
+]

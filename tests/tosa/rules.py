@@ -139,6 +139,27 @@ def rule_regions_come_back(case: Case) -> None:
     assert right.float().mean() >= 0.9
 
 
+# Nothing to do
+
+
+def rule_an_empty_batch_is_empty(case: Case) -> None:
+    tokens, full = run(case, 1, batch=0), run(case, 1, batch=1)
+    for name, value in tensors(tokens).items():
+        assert value.shape == (0, *tensors(full)[name].shape[1:])
+    assert recover(tokens).shape == unmerge(tokens).shape == (0, PATCHES, WIDTH)
+
+
+def rule_a_step_of_nothing_keeps_every_token(case: Case) -> None:
+    """Also of a single patch, which nothing can be removed from. The order may change."""
+    tokens, metric, step = one_step(case, 1)
+    patch = Tokens.start(images(1)[:, :2], (1, 1), 1, scene(1)[:, :1])
+    for before, keys in ((tokens, metric), (patch, case.metric(patch))):
+        step = replace(step, r=0 if before is tokens else 1, r_hw=(0, 0))
+        after = case.method.merge(before, keys, step)
+        assert torch.equal(unmerge(after), unmerge(before))
+        assert after.size.sort().values.equal(before.size.sort().values)
+
+
 # Purity
 
 
@@ -214,6 +235,8 @@ RULES = [
     rule_a_token_stands_where_one_of_its_patches_is,
     rule_dense_features_come_back,
     rule_regions_come_back,
+    rule_an_empty_batch_is_empty,
+    rule_a_step_of_nothing_keeps_every_token,
     rule_neighbours_do_not_matter,
     rule_inputs_are_not_modified,
     rule_same_input_same_output,

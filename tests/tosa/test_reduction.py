@@ -175,3 +175,40 @@ def test_what_is_not_tracked_stays_so(move: type) -> None:
     moved = move(tokens, both(groups([0, 0, 1, 2, 3, 4])))
     assert moved.source.shape == (2, 0)
     assert moved.position is None and moved.spatial is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("told", [True, False])
+def test_a_mean_that_only_rounding_makes_has_no_direction(dtype: torch.dtype, told: bool) -> None:
+    """Shares such as 1/3 are not exact in float32: the mean of opposite tokens is noise, not zero."""
+    for ours in range(1, 40):
+        for others in range(1, 40):
+            x = torch.tensor([[[float(others), 2.0 * others], [-float(ours), -2.0 * ours]]], dtype=dtype)
+            size = torch.tensor([[float(ours), float(others)]])
+            assert torch.equal(mlerp(x, size, groups([0, 0], told)), torch.zeros(1, 1, 2, dtype=dtype))
+
+
+def test_a_short_mean_with_a_direction_keeps_it() -> None:
+    x = torch.tensor([[[3.0, 1e-4], [-3.0, 1e-4]]])
+    torch.testing.assert_close(mlerp(x, torch.ones(1, 2), groups([0, 0])), torch.tensor([[[0.0, 3.0]]]))
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("scale", [1e12, 1e20, 1e30, 1e38])
+def test_huge_tokens_fuse_to_finite_ones(scale: float, told: bool) -> None:
+    """Their squares are infinite in float32."""
+    x = torch.tensor([[[3.0, 0.0], [0.0, 3.0], [1.0, 1.0]]])
+    fused = mlerp(x * scale, torch.ones(1, 3), groups([0, 0, 1], told))
+    expected = mlerp(x, torch.ones(1, 3), groups([0, 0, 1], told)) * scale
+    torch.testing.assert_close(fused, expected, rtol=1e-6, atol=0)
+    assert fused.isfinite().all()
+
+
+def test_scaling_leaves_ordinary_values_bit_equal() -> None:
+    """The formula, without any care for huge values."""
+    x = torch.randn(1, 6, 64, generator=torch.Generator().manual_seed(0)) * 100
+    size = torch.arange(1.0, 7.0)[None]
+    share = size[0] / 7.0
+    mean = x[0, 0] * share[0] + x[0, 1] * share[1] + x[0, 3] * share[3]
+    longest = x[0, [0, 1, 3]].norm(dim=-1).max()
+    assert torch.equal(mlerp(x, size, groups([0, 0, 1, 0, 2, 3]))[0, 0], mean * (longest / mean.norm()))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from evals.rooms import Question, make_scene, render
-from evals.rooms.questions import World
+from service.roomqa.questions import World
 from tosa import MergeSpec, Tokens, make_plan
 from training.batches import Batch, Packed, Recipe, RoomBatches, blur, pack, thin, two_phases
 from training.language import question_loss

@@ -10,18 +10,32 @@ from typing import Any
 import timm
 import torch
 from timm.layers.norm import RmsNorm
+from timm.models.beit import Beit
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
+from timm.models.naflexvit import NaFlexVit
 from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor, nn
 from transformers import (
+    BeitConfig,
+    BeitModel,
     CLIPVisionConfig,
     CLIPVisionModel,
+    DeiTConfig,
+    DeiTModel,
+    Dinov2Config,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
     Siglip2VisionConfig,
     Siglip2VisionModel,
     SiglipVisionConfig,
     SiglipVisionModel,
+    ViTConfig,
+    ViTModel,
 )
 
 from tosa import spatial_tokens
@@ -83,6 +97,23 @@ def named(name: str, num_prefix: int, **kwargs: Any) -> Family:
     return Family(made(timm.create_model, kwargs), features, num_prefix)
 
 
+def beit(**kwargs: Any) -> Family:
+    """Build timm's Beit, whose output norm is the head's when it pools by averaging."""
+    return Family(made(Beit, TIMM | {"global_pool": "token"} | kwargs), features, 1)
+
+
+def naflex_vit(num_prefix: int = 0, **kwargs: Any) -> Family:
+    kwargs = TIMM | {"pos_embed_grid_size": (6, 6)} | kwargs
+    del kwargs["img_size"]
+    return Family(made(NaFlexVit, kwargs), features, num_prefix)
+
+
+def hugging_face(model: Any, config: Any, num_prefix: int = 1, **kwargs: Any) -> Family:
+    """Build a tower of transformers for images of 48 x 48 px."""
+    kwargs = HUGGING_FACE | {"image_size": 48} | kwargs
+    return Family(lambda: model(config(**kwargs)), last_hidden_state, num_prefix)
+
+
 def features(model: Any, pixels: Tensor) -> Tensor:
     return model.forward_features(pixels)
 
@@ -130,6 +161,8 @@ DINO: dict[str, Any] = {
     "qkv_bias": False,
     "use_fc_norm": False,
 }
+SHARED: dict[str, Any] = {"use_shared_relative_position_bias": True, "layer_scale_init_value": 0.0}
+ABSOLUTE: dict[str, Any] = {"use_absolute_position_embeddings": True, "use_mean_pooling": False}
 EVA02: dict[str, Any] = {"swiglu_mlp": True, "use_rot_pos_emb": True, "mlp_ratio": 8 / 3}
 
 FAMILIES: dict[str, Family] = {
@@ -170,6 +203,30 @@ FAMILIES: dict[str, Family] = {
     "clip": Family(
         lambda: CLIPVisionModel(CLIPVisionConfig(**HUGGING_FACE, image_size=48)), last_hidden_state, 1
     ),
+    "hf vit": hugging_face(ViTModel, ViTConfig),
+    "hf deit": hugging_face(DeiTModel, DeiTConfig, 2),
+    "hf dinov2": hugging_face(Dinov2Model, Dinov2Config),
+    "hf dinov2 gated": hugging_face(Dinov2Model, Dinov2Config, use_swiglu_ffn=True, drop_path_rate=0.2),
+    "hf dinov2 registers": hugging_face(Dinov2WithRegistersModel, Dinov2WithRegistersConfig, 5),
+    "hf dinov3": hugging_face(DINOv3ViTModel, DINOv3ViTConfig, 5, num_register_tokens=4),
+    "hf dinov3 gated": hugging_face(DINOv3ViTModel, DINOv3ViTConfig, use_gated_mlp=True, drop_path_rate=0.2),
+    "hf beit": hugging_face(BeitModel, BeitConfig, use_relative_position_bias=True),
+    "hf beit shared": hugging_face(BeitModel, BeitConfig, **SHARED),
+    "hf beit absolute": hugging_face(BeitModel, BeitConfig, **ABSOLUTE),
+    "timm beit": beit(use_abs_pos_emb=False, use_rel_pos_bias=True, init_values=0.1),
+    "timm beit shared": beit(
+        use_rel_pos_bias=True, use_shared_rel_pos_bias=True, swiglu_mlp=True, scale_mlp=True
+    ),
+    "timm beit absolute": beit(qkv_bias=False, drop_path_rate=0.2),
+    "naflex": naflex_vit(),
+    "naflex factorized": naflex_vit(
+        5, pos_embed="factorized", class_token=True, reg_tokens=4, init_values=0.1
+    ),
+    "naflex axial": naflex_vit(
+        1, pos_embed="none", rope_type="axial", class_token=True, embed_proj_type="conv"
+    ),
+    "naflex mixed": naflex_vit(pos_embed="none", rope_type="mixed", swiglu_mlp=True),
+    "naflex dinov3": naflex_vit(pos_embed="none", rope_type="dinov3", rope_rotate_half=True),
     "sam, whole windows": sam(window_size=3),
     "sam, cut windows": sam((7, 6), window_size=4),
     "sam, no windows": sam(window_size=0, qk_norm=True),
@@ -186,6 +243,8 @@ def tiny(name: str) -> Any:
         model = FAMILIES[name].build().eval()
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.1)
+        # transformers' BEiT keeps an index: made under inference, it could not serve training afterwards.
+        FAMILIES[name].forward(model, pixels_for(name, 1))
     return model
 
 

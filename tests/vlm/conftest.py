@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import (
     LlavaOnevisionConfig,
@@ -25,6 +25,9 @@ from vlm import Vlm, encode, features, load_vlm, pixel_values, prompt_ids
 SPECIAL = ["<pad>", "<unk>", "<image>", "<video>", "<|im_start|>", "<|im_end|>"]
 WORDS = ["user", "assistant", "how", "many", "cubes", "?", "the", "red", "one", "is", "left", "of"]
 VOCABULARY = 96
+MERGES = [("l", "e"), ("le", "f"), ("lef", "t"), ("Ġ", "t"), ('"', ":"), ("r", "u")]
+BYTE_VOCABULARY = len(SPECIAL) + 256 + len(MERGES) + 2
+"""With two rows of logits that no token has, as real checkpoints have."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }} "
     "{% for part in message['content'] if part['type'] == 'image' %}<image> {% endfor %}"
@@ -41,7 +44,9 @@ def write_checkpoint(
     chat_template: str | None = CHAT_TEMPLATE,
     max_tokens: int = 512,
     seed: int = 0,
+    byte_level: bool = False,
 ) -> Path:
+    """Write a checkpoint. byte_level: its tokens are bytes, which can spell every text, not words."""
     config = LlavaOnevisionConfig(
         vision_config=SiglipVisionConfig(
             hidden_size=32,
@@ -53,7 +58,7 @@ def write_checkpoint(
             vision_use_head=False,
         ).to_dict(),
         text_config=Qwen2Config(
-            vocab_size=VOCABULARY,
+            vocab_size=BYTE_VOCABULARY if byte_level else VOCABULARY,
             hidden_size=32,
             intermediate_size=48,
             num_hidden_layers=2,
@@ -74,7 +79,7 @@ def write_checkpoint(
     model.generation_config.eos_token_id = SPECIAL.index("<|im_end|>")
     model.generation_config.pad_token_id = 0
     model.save_pretrained(folder)
-    _write_tokenizer(folder, chat_template)
+    _write_tokenizer(folder, chat_template, _byte_tokenizer() if byte_level else _word_tokenizer())
     preprocessor = {
         "image_processor_type": "LlavaOnevisionImageProcessor",
         "size": {"height": image_size, "width": image_size},
@@ -87,11 +92,23 @@ def write_checkpoint(
     return folder
 
 
-def _write_tokenizer(folder: Path, chat_template: str | None) -> None:
+def _word_tokenizer() -> Tokenizer:
     words = [*SPECIAL, *WORDS]
     words += [f"w{i}" for i in range(VOCABULARY - len(words))]
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return core
+
+
+def _byte_tokenizer() -> Tokenizer:
+    words = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet()), *(a + b for a, b in MERGES)]
+    core = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, MERGES))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    return core
+
+
+def _write_tokenizer(folder: Path, chat_template: str | None, core: Tokenizer) -> None:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,
         unk_token="<unk>",

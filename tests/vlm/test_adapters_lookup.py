@@ -14,6 +14,7 @@ import pytest
 import timm
 import torch
 from timm.models.eva import Eva
+from timm.models.naflexvit import NaFlexVit
 from timm.models.vision_transformer import ParallelScalingBlock, VisionTransformer
 from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor, nn
@@ -59,6 +60,8 @@ def attention_gated(model: Any) -> Any:
     return model
 
 
+NAFLEX_KWARGS = {key: value for key, value in TIMM.items() if key != "img_size"}
+NO_GRID = {"pos_embed": "none", "pos_embed_grid_size": None}
 MROPE = {"use_rot_pos_emb": True, "rope_type": "mrope", "rope_mrope_section": (2, 3, 3)}
 UNSUPPORTED: dict[str, Any] = {
     "resnet": (lambda: timm.create_model("resnet10t"), "timm VisionTransformer, timm Eva"),
@@ -73,6 +76,13 @@ UNSUPPORTED: dict[str, Any] = {
     "patch dropout": (made(VisionTransformer, TIMM | {"patch_drop_rate": 0.5}), "patch dropout"),
     "eva patch dropout": (made(Eva, TIMM | {"patch_drop_rate": 0.5}), "patch dropout"),
     "multimodal rotary": (made(Eva, TIMM | MROPE), "RotaryEmbeddingMRope"),
+    "parallel blocks of naflex": (
+        made(NaFlexVit, NAFLEX_KWARGS | {"block_fn": ParallelScalingBlock}),
+        "ParallelScaling",
+    ),
+    "patch dropout of naflex": (made(NaFlexVit, NAFLEX_KWARGS | {"patch_drop_rate": 0.5}), "patch dropout"),
+    "naflex without a size": (made(NaFlexVit, NAFLEX_KWARGS | NO_GRID), "say which is to come"),
+    "random coordinates of transformers": (FAMILIES["hf dinov3"].build, "drawn at random"),
     "random coordinates": (made(Eva, TIMM | DINO | {"rope_shift_coords": 0.5}), "drawn at random"),
     "rotary sam": (made(VisionTransformerSAM, SAM | {"use_rel_pos": False, "use_rope": True}), "use_rope"),
 }
@@ -92,7 +102,8 @@ def test_every_adapter_has_a_family() -> None:
 
 
 def test_patch_dropout_and_random_coordinates_rest_outside_training() -> None:
-    for build in (UNSUPPORTED["patch dropout"][0], UNSUPPORTED["random coordinates"][0]):
+    for name in ("patch dropout", "random coordinates"):
+        build = UNSUPPORTED[name][0]
         model = build().eval()
         pixels = pixels_for("deit")
         with torch.inference_mode():
@@ -111,9 +122,9 @@ def test_gated_attention_is_part_of_the_chain(kind: type[Any]) -> None:
 
 
 def test_a_model_of_transformers_does_not_import_timm(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("timm_vit", "eva", "sam", "rotary"):
+    for name in ("timm_vit", "eva", "sam", "rotary", "timm_beit", "naflex"):
         monkeypatch.setitem(sys.modules, f"vlm.adapters.{name}", None)  # importing it now fails
-    for name in ("siglip", "siglip2", "clip"):
+    for name in ("siglip", "siglip2", "clip", *(name for name in FAMILIES if name.startswith("hf"))):
         adapt(tiny(name))
     with pytest.raises(ImportError):
         adapt(tiny("deit"))
@@ -121,10 +132,8 @@ def test_a_model_of_transformers_does_not_import_timm(monkeypatch: pytest.Monkey
 
 def test_only_the_adapters_for_timm_import_it() -> None:
     files = Path(vlm.__file__).parent.rglob("*.py")
-    users = {
-        file.name for file in files for name, _ in imports(ast.parse(file.read_text())) if name == "timm"
-    }
-    assert users == {"timm_vit.py", "eva.py", "sam.py", "rotary.py"}
+    users = {file.name for file in files for name in imports(ast.parse(file.read_text())) if name == "timm"}
+    assert users == {"timm_vit.py", "eva.py", "sam.py", "rotary.py", "timm_beit.py", "naflex.py"}
 
 
 def test_adapting_is_cheap_enough_for_every_call() -> None:
@@ -140,7 +149,7 @@ def test_adapting_is_cheap_enough_for_every_call() -> None:
 
 
 @pytest.mark.parametrize("feature_layer", [-1, -2, -3, 2])
-@pytest.mark.parametrize("name", ["siglip", "clip"])
+@pytest.mark.parametrize("name", ["siglip", "clip", "hf vit", "hf dinov2", "hf beit"])
 @torch.inference_mode()
 def test_feature_layers_are_the_hidden_states_of_transformers(name: str, feature_layer: int) -> None:
     model, pixels = tiny(name), pixels_for(name)
@@ -243,6 +252,32 @@ def test_siglip2_takes_images_of_any_whole_patches(size: tuple[int, int]) -> Non
     )
 
 
+RESIZED = ["hf dinov2", "hf dinov2 registers", "hf dinov3", "hf beit", "hf beit shared", "hf beit absolute"]
+NAFLEX = [name for name in FAMILIES if name.startswith("naflex")]
+
+
+@pytest.mark.parametrize("size", [(40, 64), (56, 48), (48, 40)])
+@pytest.mark.parametrize("name", [*RESIZED, *NAFLEX])
+@torch.inference_mode()
+def test_towers_that_resize_their_positions_take_other_sizes(name: str, size: tuple[int, int]) -> None:
+    model = tiny(name)
+    pixels = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(7))
+    tokens = tosa_encode(model, pixels, MergeSpec())
+    torch.testing.assert_close(tokens.x, FAMILIES[name].forward(model, pixels), rtol=0, atol=1e-5)
+    assert tokens.grid == (size[0] // PATCH_PX, size[1] // PATCH_PX)
+    merged = tosa_encode(model, pixels, HALF)
+    assert merged.x.shape[1] == merged.num_prefix + round(tokens.source.shape[1] / 2)
+
+
+@pytest.mark.parametrize("name", RESIZED)
+@torch.inference_mode()
+def test_what_is_left_of_a_patch_is_not_seen(name: str) -> None:
+    model, pixels = tiny(name), torch.randn(1, 3, 45, 52, generator=torch.Generator().manual_seed(7))
+    tokens = tosa_encode(model, pixels, MergeSpec())
+    torch.testing.assert_close(tokens.x, FAMILIES[name].forward(model, pixels), rtol=0, atol=1e-5)
+    assert tokens.grid == (5, 6)
+
+
 @pytest.mark.parametrize(
     ("name", "size"),
     [
@@ -252,6 +287,8 @@ def test_siglip2_takes_images_of_any_whole_patches(size: tuple[int, int]) -> Non
         ("clip", (50, 48)),
         ("siglip2", (44, 48)),
         ("sam, cut windows", (44, 48)),
+        *(("hf vit", (56, 48)), ("hf deit", (47, 48)), ("hf dinov2", (7, 48)), ("hf dinov3", (48, 4))),
+        *(("hf beit", (4, 4)), ("timm beit", (56, 48)), ("naflex", (44, 48))),
     ],
 )
 def test_images_a_model_cannot_take_are_refused(name: str, size: tuple[int, int]) -> None:
@@ -260,7 +297,13 @@ def test_images_a_model_cannot_take_are_refused(name: str, size: tuple[int, int]
     assert error.value.code == "wrong_image_size"
 
 
-@pytest.mark.parametrize("name", ["siglip2", "deit", "siglip", "clip", "dinov3", SAMS[0]])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("siglip2", "deit", "siglip", "clip", "dinov3", SAMS[0], "hf vit", "hf dinov2", "hf dinov3"),
+        *("hf beit", "timm beit", "naflex"),
+    ],
+)
 def test_an_adapter_takes_only_the_size_it_was_made_for(name: str) -> None:
     with pytest.raises(VlmError) as error:
         tosa_encode(adapter_for(name), torch.zeros(1, 3, 64, 64), MergeSpec())
@@ -423,7 +466,10 @@ def test_the_widths_count_the_multiplications_of_the_mlp(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "method"),
-    [("siglip", "tome"), ("dinov3", "tome"), ("dinov3", "cubist"), ("sam, cut windows", "cubist")],
+    [
+        *(("siglip", "tome"), ("dinov3", "tome"), ("dinov3", "cubist"), ("sam, cut windows", "cubist")),
+        *(("hf dinov3", "tome"), ("hf beit", "tome"), ("timm beit", "cubist"), ("naflex axial", "tome")),
+    ],
 )
 @torch.inference_mode()
 def test_the_loop_compiles_as_one_graph(name: str, method: str) -> None:

@@ -14,7 +14,10 @@ from vlm import adapt, encode, tosa_encode
 from vlm.adapters.rotary import Rotary
 
 ROTARY = [name for name in FAMILIES if adapt(tiny(name)).shape.rotary]
-INDEXED = [name for name in ROTARY if "dinov3" not in name]  # places counted in patches, not from -1 to 1
+TIMM_ROTARY = [name for name in ROTARY if hasattr(tiny(name), "rope")]
+INDEXED = [
+    name for name in TIMM_ROTARY if "dinov3" not in name
+]  # places counted in patches, not from -1 to 1
 FREE = [name for name, method in METHODS.items() if method.merges and not method.keeps_grid]
 
 
@@ -31,8 +34,9 @@ def places(name: str) -> Rotary:
 
 
 def test_the_families_with_rotary_positions_are_known() -> None:
-    assert len(ROTARY) == 9
-    assert {"dinov3", "eva02", "mixed rope"} < set(ROTARY)
+    assert len(ROTARY) == 14
+    assert {"dinov3", "eva02", "mixed rope", "naflex axial", "hf dinov3"} < set(ROTARY)
+    assert set(ROTARY) - set(TIMM_ROTARY) == {"hf dinov3", "hf dinov3 gated"}
 
 
 @pytest.mark.parametrize("method", FREE)
@@ -66,7 +70,7 @@ def test_tokens_in_any_order_are_rotated_by_their_own_place(name: str) -> None:
         assert torch.equal(keys_misplaced, keys_shuffled)  # content, not place
 
 
-@pytest.mark.parametrize("name", ROTARY)
+@pytest.mark.parametrize("name", TIMM_ROTARY)
 @torch.inference_mode()
 def test_merging_gathers_the_rows_of_the_survivors(name: str) -> None:
     tokens = tokens_of(name)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
@@ -14,7 +15,6 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import checkpoints.files
 import vlm.load
 from tests.needs import needs
 from tosa import MergeSpec
@@ -104,7 +104,7 @@ def test_a_hub_id_that_cannot_be_downloaded_is_not_found(monkeypatch: pytest.Mon
     def offline(*_: object, **__: object) -> str:
         raise LocalEntryNotFoundError("a long text with addresses in it")
 
-    monkeypatch.setattr(checkpoints.files, "snapshot_download", offline)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     assert code_of("someone/some-model") == "model_not_found"
 
 
@@ -119,7 +119,7 @@ def test_a_hub_id_is_downloaded_settings_first_and_never_pickles(
         calls.append((repo, revision, allow_patterns))
         return str(commit)
 
-    monkeypatch.setattr(checkpoints.files, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     loaded = load_vlm("someone/some-model")
     assert (loaded.id, loaded.revision) == ("someone/some-model", "0123abcd")
     settings = ["*.json", "*.jinja", "*.txt", "SHA256SUMS"]

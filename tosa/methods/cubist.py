@@ -12,6 +12,7 @@ from tosa.grid import AxisWindows
 from tosa.layout import on_smaller_grid, step_windows
 from tosa.methods.method import MergeMethod
 from tosa.methods.options import option, options_of, require_number
+from tosa.precision import upcast
 from tosa.reduction import apply, max_magnitude
 from tosa.spec import MergeStep
 from tosa.tokens import Tokens
@@ -67,14 +68,14 @@ def _shorten(tokens: Tokens, windows: AxisWindows, along: str, depth_weight: flo
 
 
 def _neighbours(values: Tensor, tokens: Tokens, along: str) -> Tensor:
-    """Compare every patch with the next one of its line by cosine: [B, N, C] -> [B, L, n-1] float32."""
+    """Compare every patch with the next one of its line by cosine: [B, N, C] -> [B, L, n-1]."""
     assert tokens.grid is not None
-    patches = values.detach()[:, tokens.num_prefix :].unflatten(1, tokens.grid).float()
+    patches = upcast(values.detach()[:, tokens.num_prefix :].unflatten(1, tokens.grid))
     if along == "columns":
         patches = patches.transpose(1, 2)
     norm = torch.linalg.vector_norm(patches, dim=-1)
     dot = (patches[:, :, :-1] * patches[:, :, 1:]).sum(-1)
-    return dot / (norm[:, :, :-1] * norm[:, :, 1:]).clamp(min=torch.finfo(torch.float32).tiny)
+    return dot / (norm[:, :, :-1] * norm[:, :, 1:]).clamp(min=torch.finfo(dot.dtype).tiny)
 
 
 CUBIST = MergeMethod(

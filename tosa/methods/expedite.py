@@ -22,6 +22,7 @@ from tosa.layout import (
 )
 from tosa.methods.method import MergeMethod
 from tosa.methods.options import BadOption, option, options_of, require_integer, require_number
+from tosa.precision import upcast
 from tosa.reduction import apply
 from tosa.spec import MergeStep
 from tosa.tokens import Blend, Tokens
@@ -56,16 +57,18 @@ def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
     `Tokens.blend`, is made when the source is tracked: the top_k tokens nearest to a patch (of its window),
     weighted by exp(-temperature * distance). The weights sum to 1; the release divides them by their L2
     norm instead, so that flat regions come back longer, which only a following layer norm hides.
-    The metric is not read. Raises ValueError without a grid.
+    The metric is not read. A step that removes nothing returns the tokens. Raises ValueError without a grid.
     """
     options = options_of(step, ExpediteOptions)
     windows = step_windows(tokens, step)
+    if step.r_hw == (0, 0):
+        return tokens
     carried = [tokens.x] if tokens.spatial is None else [tokens.x, tokens.spatial]
     with torch.autocast(tokens.x.device.type, enabled=False):
         nearest, index, weight, *means = _cluster_windows(tokens, carried, windows, options)
     x, *spatial = (_behind_prefix(*pair, tokens.num_prefix) for pair in zip(carried, means, strict=True))
     cells = cell_assignment(tokens, *windows)
-    dest = after_prefix(nearest.flatten(1), tokens.num_prefix, len(x))
+    dest = after_prefix(nearest.flatten(1), tokens.num_prefix, x.shape[0])
     assignment = replace(cells, dest=dest, merged=None)
     merged = apply(replace(tokens, spatial=None), assignment, lambda values, size, groups: x)
     blend = _compose(tokens, index.flatten(1, 2), weight.flatten(1, 2), assignment.num_out)
@@ -110,10 +113,10 @@ def _region(
             values[:, tokens.num_prefix :].unflatten(1, grid), rows.before, columns.before
         )
 
-    values = [on_windows(each).float() for each in carried]
+    values = [upcast(on_windows(each), like=tokens.x) for each in carried]
     clusters = cluster(
-        values[0].detach(),
-        on_windows(tokens.size),
+        values[0],
+        on_windows(upcast(tokens.size, like=tokens.x)),
         (rows.before.length, columns.before.length),
         (rows.after.length, columns.after.length),
         options.iterations,
@@ -122,7 +125,7 @@ def _region(
     )
     best = clusters.logits.topk(min(options.top_k, clusters.logits.shape[-1]), dim=-1)
     padding = (0, options.top_k - best.indices.shape[-1])  # a small window has fewer than top_k
-    number = _numbers(windows, rows, columns, len(tokens.x), values[0].device)
+    number = _numbers(windows, rows, columns, tokens.x.shape[0], values[0].device)
     index = number.gather(1, F.pad(best.indices, padding).flatten(1)).unflatten(1, (-1, options.top_k))
     per_token = [number.gather(1, clusters.nearest), index, F.pad(best.values.softmax(dim=-1), padding)]
     return [window_unpartition(each, rows.before, columns.before) for each in per_token] + [

@@ -59,7 +59,8 @@ def _outside(name: str, kind: str, value: object, least: float, most: float) -> 
     limit = None
     if isinstance(value, int | float) and not isinstance(value, bool):
         limit = least if value < least else most if value > most else None
-    message = f"{name} must be {kind} {_range(least, most)}, got {shown(value)}"
+    finite = " and finite" if value == math.inf else ""
+    message = f"{name} must be {kind} {_range(least, most)}{finite}, got {shown(value)}"
     return BadOption(message, limit=None if limit == math.inf else limit)
 
 

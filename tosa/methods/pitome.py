@@ -65,7 +65,8 @@ def energy(rows: Tensor, margin: float, alpha: float) -> Tensor:
 def _top_pairs(rows: Tensor, order: Tensor, r: int, num_prefix: int) -> Assignment:
     """Merge the odd ranks among the first 2r into the even ones; output: prefix | protected | targets."""
     merged, targets, protected = order[:, 0 : 2 * r : 2], order[:, 1 : 2 * r : 2], order[:, 2 * r :]
-    partner = dot(take(rows, merged), take(rows, targets)).argmax(dim=-1)
+    # There is no best one of no targets.
+    partner = dot(take(rows, merged), take(rows, targets)).argmax(dim=-1) if r else merged
     return join(num_prefix + protected, num_prefix + targets, num_prefix + merged, partner, num_prefix)
 
 

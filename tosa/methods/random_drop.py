@@ -14,6 +14,7 @@ from tosa.matching import keep_only
 from tosa.methods.method import MergeMethod
 from tosa.methods.options import option, options_of, require_integer
 from tosa.reduction import drop
+from tosa.sorting import argsort
 from tosa.spec import MergeStep
 from tosa.tokens import Tokens
 
@@ -38,7 +39,7 @@ def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
     options = options_of(step, RandomOptions)
     batch, n = tokens.size.shape
     patches = n - tokens.num_prefix
-    drawn = _draw(options.seed, step.layer, patches, tokens.x.device).argsort(stable=True)
+    drawn = argsort(_draw(options.seed, step.layer, patches, tokens.x.device))
     r = min(step.r, patches // 2)
     gone, kept = drawn[:r], drawn[r:].sort().values
     kept, gone = ((tokens.num_prefix + index).expand(batch, -1) for index in (kept, gone))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tosa import EncoderShape, Tokens
 from tosa.grid import Grid as Grid
+from vlm.adapters.hooks import PassedBy, Replaced
 from vlm.model import VlmError
 
 TensorMap = Callable[[Tensor], Tensor]
@@ -26,12 +27,14 @@ class Block:
     [B, heads, N, head_dim]; `tokens` says where the tokens stand (grid, window, position), its x is not
     used. The keys are those after key normalisation and before any rotary rotation: content, not place.
     LayerScale, stochastic depth and a norm behind the branch are part of attend and of mlp.
+    layer: the library's own layer, whose hooks run around the four parts; None where there is none.
     """
 
     norm1: TensorMap
     attend: Attend
     norm2: TensorMap
     mlp: TensorMap
+    layer: Replaced | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class ViTAdapter:
     finish: the norm behind the last layer, token by token, as the library's own forward features have it;
         nothing where later layers are left out.
     neck: what follows on the full grid, [B, C, rows, columns] -> [B, C', rows, columns] (SAM); or None.
+    relative: attention has a bias for how two patches stand to each other, so that tokens keep a place.
+    passed_by: modules that the loop never calls, so that they must carry no hooks.
     """
 
     shape: EncoderShape
@@ -50,6 +55,8 @@ class ViTAdapter:
     blocks: tuple[Block, ...]
     finish: TensorMap
     neck: TensorMap | None = None
+    passed_by: tuple[PassedBy, ...] = ()
+    relative: bool = False
 
 
 def same(x: Tensor) -> Tensor:
@@ -64,7 +71,9 @@ def count_layers(total: int, feature_layer: int) -> int:
     """
     layers = feature_layer if feature_layer >= 0 else total + 1 + feature_layer
     if not 1 <= layers <= total:
-        raise VlmError("unsupported_model", f"feature layer {feature_layer} does not exist in {total} layers")
+        known = f"give 1 to {total}, or -{total} to -1"
+        message = f"feature layer {feature_layer} does not exist in {total} layers: {known}"
+        raise VlmError("unsupported_model", message)
     return layers
 
 

@@ -23,8 +23,9 @@ def adapt_clip(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
     return ViTAdapter(
         shape=hugging_face.shape(model, (side, side), num_prefix=1),
         embed=partial(_embed, model),
-        blocks=hugging_face.blocks(model),
+        blocks=hugging_face.clip_blocks(model),
         finish=same,  # last_hidden_state is not normalised; post_layernorm serves the pooled class token only
+        passed_by=hugging_face.passed_by(model),
     )
 
 

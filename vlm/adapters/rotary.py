@@ -62,14 +62,14 @@ class Rotary:
         return self._tables[grid]
 
 
-def rotary(module: Any, grid: Grid) -> Rotary | None:
-    """Check a model's rotary module; None for a model without one."""
+def rotary(module: Any, grid: Grid, name: str = "Eva") -> Rotary | None:
+    """Check the rotary module of a model; None for a model without one."""
     if module is None:
         return None
     if not isinstance(module, RotaryEmbeddingCat | RotaryEmbeddingDinoV3 | RotaryEmbeddingMixed):
-        raise unsupported("Eva", f"{type(module).__name__} is not supported")
+        raise unsupported(name, f"{type(module).__name__} is not supported")
     if module.training and module.aug_active:
-        raise unsupported("Eva", "its rotary coordinates are drawn at random while training")
+        raise unsupported(name, "its rotary coordinates are drawn at random while training")
     return Rotary(module, grid)
 
 

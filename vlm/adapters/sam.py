@@ -19,6 +19,7 @@ from torch import Tensor
 from tosa import EncoderShape, Tokens
 from vlm.adapters import timm_parts
 from vlm.adapters.adapter import Block, Grid, ViTAdapter, join_heads, same, split_heads, unsupported
+from vlm.adapters.hooks import Replaced, call
 from vlm.adapters.timm_parts import mlp_branch
 
 
@@ -26,18 +27,19 @@ def adapt_sam(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
     timm_parts.require_same_forward(model, VisionTransformerSAM)
     grid = timm_parts.input_grid(model, image_size, dynamic=True)
     layers: list[Any] = list(model.blocks)
-    blocks = tuple(_block(layer) for layer in layers)
+    blocks = tuple(_block(layer, index) for index, layer in enumerate(layers))
     shape = EncoderShape(
         num_layers=len(layers),
         grid=grid,
         hidden_size=model.embed_dim,
-        mlp_size=timm_parts.mlp_size(model.blocks[0].mlp),
+        mlp_size=timm_parts.mlp_size(model),
         name=type(model).__name__,
         window=_window(layers),
         global_layers=tuple(index for index, layer in enumerate(layers) if layer.window_size == 0),
         requires_grid=True,
     )
-    return ViTAdapter(shape, partial(_embed, model, grid), blocks, same, model.neck)
+    embed = partial(_embed, model, grid)
+    return ViTAdapter(shape, embed, blocks, same, model.neck, timm_parts.passed_by(model))
 
 
 def _window(layers: Iterable[Any]) -> Grid | None:
@@ -56,31 +58,39 @@ def _embed(model: Any, grid: Grid, pixel_values: Tensor) -> Tensor:
     return model.norm_pre(model.patch_drop(model.pos_drop(x))).flatten(1, 2)
 
 
-def _block(layer: Any) -> Block:
+def _block(layer: Any, index: int) -> Block:
     if type(layer) is not SamBlock or type(layer.attn) is not Attention:
         kinds = f"{type(layer).__name__} with {type(layer.attn).__name__}"
         raise unsupported("VisionTransformerSAM", f"{kinds} is not a Block with Attention")
     if layer.attn.rope is not None:
         raise unsupported("VisionTransformerSAM", "rotary positions (use_rope) are not supported")
     mlp = partial(mlp_branch, layer.mlp, layer.ls2, layer.drop_path2)
-    return Block(layer.norm1, partial(_attend, layer), layer.norm2, mlp)
+    attend = partial(_attend, layer, Replaced(layer.attn, f"blocks.{index}.attn"))
+    site = Replaced(layer, f"blocks.{index}", on_grid=True)
+    return Block(layer.norm1, attend, layer.norm2, mlp, site)
 
 
-def _attend(layer: Any, x: Tensor, tokens: Tokens, size: Tensor | None) -> tuple[Tensor, Tensor]:
+def _attend(
+    layer: Any, site: Replaced, x: Tensor, tokens: Tokens, size: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Attend inside zero-padded windows; a global layer has one window, the whole grid."""
     grid = tokens.grid
     window = tokens.window if layer.window_size else grid
     assert grid is not None and window is not None, "SAM needs tokens on a grid"
     if size is not None:
         size = _partition(size[..., None], grid, window, fill=1.0)[..., 0]
-    attended, keys = _self_attention(layer.attn, _partition(x, grid, window), window, size)
+    windows = _partition(x, grid, window).unflatten(1, window)
+    attended, keys = call(site, partial(_self_attention, layer.attn, size), windows)
+    attended = attended.flatten(1, 2)
     attended = layer.drop_path1(layer.ls1(attended))  # on windows, as in the library
     keys = split_heads(_unpartition(join_heads(keys), grid, window), layer.attn.num_heads)
     return _unpartition(attended, grid, window), keys
 
 
-def _self_attention(module: Any, x: Tensor, window: Grid, size: Tensor | None) -> tuple[Tensor, Tensor]:
-    q, k, v = timm_parts.split_qkv(module.qkv(x), module.num_heads)
+def _self_attention(module: Any, size: Tensor | None, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Attend inside windows [windows, rows, columns, C], as timm lays them out for the module."""
+    window = (x.shape[1], x.shape[2])
+    q, k, v = timm_parts.split_qkv(module.qkv(x.flatten(1, 2)), module.num_heads)
     q, k = module.q_norm(q), module.k_norm(k)
     bias = None if size is None else size.log().to(q.dtype)[:, None, None, :]
     if module.use_rel_pos:
@@ -89,7 +99,7 @@ def _self_attention(module: Any, x: Tensor, window: Grid, size: Tensor | None) -
         ).unflatten(0, q.shape[:2])  # [windows, heads, tokens, tokens]
         bias = place if bias is None else place + bias
     attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-    return module.proj_drop(module.proj(join_heads(attended))), k
+    return module.proj_drop(module.proj(join_heads(attended).unflatten(1, window))), k
 
 
 def _partition(x: Tensor, grid: Grid, window: Grid, fill: float = 0.0) -> Tensor:

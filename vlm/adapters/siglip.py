@@ -36,8 +36,9 @@ def _adapter(model: Any, grid: Grid, embed: Any) -> ViTAdapter:
     return ViTAdapter(
         shape=hugging_face.shape(model, grid),
         embed=embed,
-        blocks=hugging_face.blocks(model),
+        blocks=hugging_face.clip_blocks(model),
         finish=model.post_layernorm,
+        passed_by=hugging_face.passed_by(model),
     )
 
 

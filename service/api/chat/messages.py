@@ -11,24 +11,38 @@ from service.errors import ServiceError
 from service.request.coercion import is_unicode
 from vlm import Role, Turn
 
-ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "user",
+}
+"""Roles of messages, and what the model reads them as."""
 PARTS = ("text", "image_url", "depth_url")
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Hold turns, files in the order of their placeholders, and the text of the last user message."""
+    """Hold turns, files in the order of their placeholders, and the text of the last user message.
+
+    Names say where the files stand, such as messages[0].content[1].image_url.
+    """
 
     turns: tuple[Turn, ...]
     images: tuple[bytes, ...]
     depths: tuple[bytes, ...]
     question: str
+    image_names: tuple[str, ...]
+    depth_names: tuple[str, ...]
 
 
 @dataclass
 class _Files:
     images: list[bytes] = field(default_factory=list)
     depths: list[bytes | None] = field(default_factory=list)  # one for each image
+    image_names: list[str] = field(default_factory=list)
+    depth_names: list[str] = field(default_factory=list)
 
 
 def read_messages(raw: object, max_chars: int) -> Conversation:
@@ -39,21 +53,47 @@ def read_messages(raw: object, max_chars: int) -> Conversation:
     turns = tuple(_turn(one, files, f"messages[{index}]") for index, one in enumerate(raw))
     if sum(len(text) for turn in turns for text in turn.content if text) > max_chars:
         raise ServiceError("prompt_too_long", reason="chars", field="messages", limit=max_chars)
-    return Conversation(turns, tuple(files.images), _whole(files.depths), _question(turns))
+    if turns[-1].role == "assistant":
+        raise ServiceError("bad_turns", reason="last", field=f"messages[{len(turns) - 1}].role")
+    return Conversation(
+        turns,
+        tuple(files.images),
+        _whole(files.depths),
+        _question(turns),
+        tuple(files.image_names),
+        tuple(files.depth_names),
+    )
 
 
 def _turn(raw: object, files: _Files, where: str) -> Turn:
     role = raw.get("role") if isinstance(raw, dict) else None
     if not isinstance(raw, dict) or not isinstance(role, str) or role not in ROLES:
         raise ServiceError("bad_turns", reason="role", field=f"{where}.role", choices=tuple(ROLES))
-    if raw.get("tool_calls") or raw.get("function_call"):
-        raise ServiceError("bad_turns", reason="tools", field=where)
+    if raw.get("function_call"):
+        raise ServiceError("bad_turns", reason="function_call", field=f"{where}.function_call")
     content = raw.get("content")
+    if raw.get("tool_calls"):
+        calls = tuple(_calls(raw["tool_calls"], f"{where}.tool_calls"))
+        texts = (_text(content, f"{where}.content"),) if content else ()
+        return Turn(ROLES[role], texts + calls)
+    if content is None and ROLES[role] == "assistant":
+        content = ""  # as OpenAI writes a message that holds nothing but calls of tools
     if isinstance(content, str):
         return Turn(ROLES[role], (_text(content, f"{where}.content"),))
     if not isinstance(content, list) or not content:
         raise ServiceError("bad_turns", reason="content", field=f"{where}.content")
     return Turn(ROLES[role], tuple(_parts(content, ROLES[role], files, f"{where}.content")))
+
+
+def _calls(raw: object, where: str) -> Iterator[str]:
+    """Yield the text of every call in an earlier answer: what was called with which arguments."""
+    for index, one in enumerate(raw if isinstance(raw, list) else [None]):
+        function = one.get("function") if isinstance(one, dict) else None
+        held = function if isinstance(function, dict) else {}
+        name, arguments = held.get("name"), held.get("arguments")
+        if not isinstance(name, str) or not isinstance(arguments, str):
+            raise ServiceError("bad_turns", reason="call", field=f"{where}[{index}]")
+        yield _text(f"{name}({arguments})", f"{where}[{index}]")
 
 
 def _parts(raw: list[Any], role: Role, files: _Files, where: str) -> Iterator[str | None]:
@@ -66,10 +106,12 @@ def _parts(raw: list[Any], role: Role, files: _Files, where: str) -> Iterator[st
             yield _text(part.get("text"), at)
         elif kind == "image_url" and role == "user":
             files.images.append(_file(part, kind, at))
+            files.image_names.append(f"{at}.{kind}")
             files.depths.append(None)
             yield None
         elif kind == "depth_url" and before == "image_url":
             files.depths[-1] = _file(part, kind, at)
+            files.depth_names.append(f"{at}.{kind}")
         else:
             raise _misplaced(kind, at)
         before = kind

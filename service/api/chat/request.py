@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.api.chat.messages import read_messages
+from service.api.chat.output import ToolUse, read_output
 from service.api.json_body import read_object
 from service.errors import ServiceError
 from service.pipeline.model_names import public_id
 from service.request.coercion import is_unicode
-from service.request.schemas import MERGE_FIELDS, VqaFields, VqaRequest
+from service.request.schemas import LONGEST_ANSWER, MERGE_FIELDS, VqaFields, VqaRequest
 from service.request.validation import check_counts, check_fields, known_object
 from service.settings import Settings
 
@@ -30,21 +31,19 @@ DEPTH_FIELDS = {
     "scale": "depth_scale",
     "kind": "depth_kind",
     "invalid": "depth_invalid",
+    "key": "depth_key",
+    "shape": "depth_shape",
 }
 """Names inside `depth`, and those of the same fields of a question."""
+LENGTH_NAMES = ("max_completion_tokens", "max_tokens")
 SHARED_FIELDS = ("temperature", "top_p", "seed", "timeout_s", "cache", "stream")
 LEAST_TOP_P = 1e-9
 """OpenAI takes top_p from 0 on and we above it: with so little, the likeliest token is left alone."""
 HARMLESS: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "tool_choice": ("none", "auto"),
     "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "audio": (),
     "web_search_options": (),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
     "prompt_logprobs": (0,),
     "logit_bias": ({},),
     "presence_penalty": (0,),
@@ -77,6 +76,7 @@ class ChatRequest:
     include_usage: bool
     model: str | None
     stop: tuple[str, ...]
+    tool_use: ToolUse | None = None
 
 
 def parse_chat(body: bytes, settings: Settings) -> ChatRequest:
@@ -87,11 +87,20 @@ def parse_chat(body: bytes, settings: Settings) -> ChatRequest:
     conversation = read_messages(raw.get("messages"), QUESTIONS_LONG * settings.max_question_chars)
     # The turns hold the whole text; the question is what logs show, in no more than its own bound.
     question = conversation.question[: settings.max_question_chars]
-    fields = check_fields({"question": question, **_fields(raw, settings)}, settings, strict=True)
-    vqa_request = VqaRequest(fields, conversation.images, conversation.depths, conversation.turns)
+    fields = _checked({"question": question, **_fields(raw)}, settings, _length_name(raw))
+    output, tool_use = read_output(raw)
+    vqa_request = VqaRequest(
+        fields,
+        conversation.images,
+        conversation.depths,
+        conversation.turns,
+        output,
+        conversation.image_names,
+        conversation.depth_names,
+    )
     check_counts(vqa_request, settings)
     stop, include_usage = _stop(raw.get("stop")), _include_usage(raw.get("stream_options"))
-    return ChatRequest(vqa_request, fields.stream, include_usage, model, stop)
+    return ChatRequest(vqa_request, fields.stream, include_usage, model, stop, tool_use)
 
 
 def served_names(settings: Settings) -> tuple[str, ...]:
@@ -120,16 +129,30 @@ def _refuse_unsupported(raw: Mapping[str, Any]) -> None:
     for name, value in raw.items():
         if name in HARMLESS and value not in HARMLESS[name]:
             raise ServiceError("unsupported_field", field=name)
-    ours = ("merge", "depth", "max_tokens", *SHARED_FIELDS)
+    ours = ("merge", "depth", *LENGTH_NAMES, *SHARED_FIELDS)
     for name in raw:
         if name in VqaFields.model_fields and name not in ours:
             raise ServiceError("unknown_field", reason="inside", field=name, choices=ours)
 
 
-def _fields(raw: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+def _checked(given: Mapping[str, Any], settings: Settings, length_name: str) -> VqaFields:
+    try:
+        return check_fields(given, settings, strict=True)
+    except ServiceError as error:
+        if error.field != "max_new_tokens":
+            raise
+        raise error.about(length_name) from None
+
+
+def _length_name(raw: Mapping[str, Any]) -> str:
+    """Return under which name the longest answer was sent; the newer one decides."""
+    return next((name for name in LENGTH_NAMES if name in raw), LENGTH_NAMES[0])
+
+
+def _fields(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Collect the fields of a question, under the names they have there."""
     depth = known_object(raw.get("depth"), DEPTH_FIELDS, "depth")
-    longest = raw.get("max_completion_tokens", raw.get("max_tokens", settings.max_answer_tokens))
+    longest = raw.get(_length_name(raw), LONGEST_ANSWER)
     top_p = raw.get("top_p")
     likeliest = {"top_p": LEAST_TOP_P} if top_p == 0 and not isinstance(top_p, bool) else {}
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,8 +12,10 @@ from service.api.chat.schemas import (
     ChatCompletionChunk,
     ChatUsage,
     Choice,
+    ChoiceLogprobs,
     ChunkChoice,
     Delta,
+    FinishReason,
     ServedModel,
     ServedModels,
 )
@@ -24,13 +27,17 @@ OWNER = "tosa-vqa"
 CHUNK: Literal["chat.completion.chunk"] = "chat.completion.chunk"
 
 
-def completion(answer: VqaResponse, created: int) -> ChatCompletion:
-    """Return an answer as a chat.completion; `created` in seconds since 1970."""
+def completion(answer: VqaResponse, created: int, choices: Sequence[Choice] | None = None) -> ChatCompletion:
+    """Return an answer as a chat.completion; `created` in seconds since 1970.
+
+    choices: all answers of a request that asked for more than a text.
+    """
     message = AssistantMessage(role="assistant", content=answer.answer, refusal=None)
+    only = Choice(index=0, message=message, logprobs=None, finish_reason=answer.finish_reason)
     return ChatCompletion(
         **_head(answer.request_id, answer.model, created),
         object="chat.completion",
-        choices=[Choice(index=0, message=message, logprobs=None, finish_reason=answer.finish_reason)],
+        choices=[only] if choices is None else list(choices),
         usage=usage(answer),
         **_extras(answer),
     )
@@ -38,24 +45,31 @@ def completion(answer: VqaResponse, created: int) -> ChatCompletion:
 
 @dataclass(frozen=True)
 class ChatStream:
-    """Make the chunks of one streamed answer, in this order: start, text, ..., end, usage if wanted."""
+    """Make the chunks of streamed answers: start, pieces and end of each; then usage if wanted."""
 
     request_id: str
     model: ModelUsed
     created: int
     include_usage: bool
 
-    def start(self) -> ChatCompletionChunk:
-        """Return the first chunk, with the role."""
-        return self._chunk(Delta(role="assistant", content="", refusal=None))
+    def start(self, index: int = 0, delta: Delta | None = None) -> ChatCompletionChunk:
+        """Return the first chunk of an answer, with the role."""
+        return self.piece(delta or Delta(role="assistant", content="", refusal=None), index)
 
     def text(self, delta: str) -> ChatCompletionChunk:
-        """Return a chunk with a piece of the answer."""
-        return self._chunk(Delta(content=delta))
+        """Return a chunk with a piece of the only answer."""
+        return self.piece(Delta(content=delta))
 
-    def end(self, finish_reason: Literal["stop", "length"]) -> ChatCompletionChunk:
-        """Return the chunk with the finish reason."""
-        return self._chunk(Delta(), finish_reason)
+    def piece(
+        self, delta: Delta, index: int = 0, logprobs: ChoiceLogprobs | None = None
+    ) -> ChatCompletionChunk:
+        """Return a chunk with a piece of an answer."""
+        return self._chunk(ChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=None))
+
+    def end(self, finish_reason: FinishReason, index: int = 0) -> ChatCompletionChunk:
+        """Return the last chunk of an answer, with the finish reason."""
+        choice = ChunkChoice(index=index, delta=Delta(), logprobs=None, finish_reason=finish_reason)
+        return self._chunk(choice)
 
     def usage(self, answer: VqaResponse) -> ChatCompletionChunk:
         """Return the last chunk: token counts and our own fields, without choices."""
@@ -63,10 +77,7 @@ class ChatStream:
             **self._head(), object=CHUNK, choices=[], usage=usage(answer), **_extras(answer)
         )
 
-    def _chunk(
-        self, delta: Delta, finish_reason: Literal["stop", "length"] | None = None
-    ) -> ChatCompletionChunk:
-        choice = ChunkChoice(index=0, delta=delta, logprobs=None, finish_reason=finish_reason)
+    def _chunk(self, choice: ChunkChoice) -> ChatCompletionChunk:
         no_usage: dict[str, Any] = {"usage": None} if self.include_usage else {}
         return ChatCompletionChunk(**self._head(), object=CHUNK, choices=[choice], **no_usage)
 

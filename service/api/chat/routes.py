@@ -9,12 +9,14 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
 from service.api.body import content_type
+from service.api.chat.choices import ChoiceWriter
 from service.api.chat.request import ChatRequest, check_model, parse_chat
 from service.api.chat.response import ChatStream, completion, model, models
-from service.api.chat.schemas import ChatCompletion, ChatErrorResponse, ServedModel, ServedModels
+from service.api.chat.schemas import ChatCompletion, ChatErrorResponse, Delta, ServedModel, ServedModels
 from service.api.errors import error_body
 from service.api.lifecycle import (
-    answer,
+    Done,
+    answers,
     in_thread,
     make_job,
     read_body,
@@ -27,10 +29,9 @@ from service.api.openapi import CHAT_BODY, CHAT_STREAM
 from service.api.request_context import RequestContext
 from service.api.sse import DONE, chunk_event, stream
 from service.api.state import ServiceState
-from service.engine.jobs import Job
+from service.engine.jobs import Job, Piece
 from service.errors import ServiceError
 from service.pipeline.response import model_used
-from service.pipeline.response_models import VqaResponse
 
 router = APIRouter()
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -55,12 +56,18 @@ async def chat(request: Request) -> Response:
         state.models()
         body = await read_body(context, request, stack)
         chat, job = await in_thread(context, state, lambda: _parse_chat(context, state, body))
+        wanted = min(job.choices, state.engine.admission.slots)
+        width = state.budgets.most_slots(context.key, wanted)
+        stack.enter_context(state.budgets.acquire(context.key, width - 1))
+        stack.enter_context(state.engine.admission.acquire(width - 1))
+        writer = ChoiceWriter(context.request_id, state.models().vlm, chat.tool_use)
         if chat.stream:
             pieces = stream_answer(context, state, job)
-            events = _chat_events(context, state, pieces, chat.include_usage)
+            events = _chat_events(context, state, pieces, chat.include_usage, writer, job.choices)
             return await stream(context, events, _error_chunk(context), stack)
-        done = await answer(context, state, job)
-        return timed(done, completion(done, int(time())))
+        done = await answers(context, state, job)
+        choices = [writer.choice(index, one) for index, one in enumerate(done.inferred.answers)]
+        return timed(done.response, completion(done.response, int(time()), choices))
     raise AssertionError("the exit stack suppresses no exception")
 
 
@@ -90,21 +97,29 @@ def _parse_chat(context: RequestContext, state: ServiceState, body: bytes) -> tu
 async def _chat_events(
     context: RequestContext,
     state: ServiceState,
-    pieces: AsyncIterator[str | VqaResponse],
+    pieces: AsyncIterator[Piece | Done],
     include_usage: bool,
+    writer: ChoiceWriter,
+    number: int,
 ) -> AsyncIterator[bytes]:
     chunks = ChatStream(context.request_id, model_used(state.models().vlm), int(time()), include_usage)
-    is_first = True
+    begun: set[int] = set()
     async for piece in pieces:
-        if is_first:
-            is_first = False
-            yield chunk_event(chunks.start())
-        if isinstance(piece, str):
-            yield chunk_event(chunks.text(piece))
+        if not begun:
+            for index in range(number):
+                yield chunk_event(chunks.start(index, writer.start()))
+        if isinstance(piece, Piece):
+            logprobs = writer.logprobs(piece, is_first=piece.choice not in begun)
+            begun.add(piece.choice)
+            for delta in [*writer.deltas(piece)] or [Delta()] * (logprobs is not None):
+                yield chunk_event(chunks.piece(delta, piece.choice, logprobs))
             continue
-        yield chunk_event(chunks.end(piece.finish_reason))
+        for index, written in enumerate(piece.inferred.answers):
+            for delta in writer.rest(index, written):
+                yield chunk_event(chunks.piece(delta, index))
+            yield chunk_event(chunks.end(writer.finish_reason(written), index))
         if include_usage:
-            yield chunk_event(chunks.usage(piece))
+            yield chunk_event(chunks.usage(piece.response))
     yield DONE
 
 

@@ -36,22 +36,68 @@ class _Head(ResponseModel):
     )
 
 
+class CalledFunction(ResponseModel):
+    """Name a function and its arguments."""
+
+    name: str = described_field("Name of the function.", "report")
+    arguments: str = described_field(
+        "Its arguments, as JSON that matches its parameters.", '{"answer": "left"}'
+    )
+
+
+class ToolCall(ResponseModel):
+    """Hold the call of a function that the request asked for."""
+
+    id: str = described_field("Name of the call.", "call-robot-7.0042-0")
+    type: Literal["function"] = described_field("Kind of the call.", "function")
+    function: CalledFunction = described_field("The function and its arguments.")
+
+
 class AssistantMessage(ResponseModel):
     """Hold the answer."""
 
     role: Literal["assistant"] = described_field("Role of the author.", "assistant")
-    content: str = described_field("The answer.", "2")
+    content: str | None = described_field("The answer; null where it is a call.", "2")
     refusal: None = described_field("Always null: this model refuses nothing.", None)
+    tool_calls: list[ToolCall] | None = described_field(
+        "The call, in a list of one, if the request asked for one.", default=None
+    )
+
+
+class LikelyToken(ResponseModel):
+    """Hold a token with its probability."""
+
+    token: str = described_field("What the token adds to the text.", "left")
+    logprob: float = described_field(
+        "Natural logarithm of its probability, before temperature, top_p and schema.", -0.01
+    )
+    bytes: list[int] = described_field("The token in UTF-8, for tokens that are parts of characters.", [108])
+
+
+class WrittenToken(LikelyToken):
+    """Hold a token of the answer, and the likeliest ones in its place."""
+
+    top_logprobs: list[LikelyToken] = described_field("As many as top_logprobs asks for, most likely first.")
+
+
+class ChoiceLogprobs(ResponseModel):
+    """Hold the probabilities of the tokens that the model chose."""
+
+    content: list[WrittenToken] = described_field("The tokens of the answer, in order.")
+    refusal: None = described_field("Always null.", None)
+
+
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class Choice(ResponseModel):
-    """Hold the one choice."""
+    """Hold one answer."""
 
-    index: int = described_field("Always 0.", 0)
+    index: int = described_field("Number of the choice, from 0.", 0)
     message: AssistantMessage = described_field("The message of the model.")
-    logprobs: None = described_field("Always null.", None)
-    finish_reason: Literal["stop", "length"] = described_field(
-        "length: cut off at max_completion_tokens.", "stop"
+    logprobs: ChoiceLogprobs | None = described_field("Probabilities of its tokens, if asked for.")
+    finish_reason: FinishReason = described_field(
+        "length: cut off at max_completion_tokens or at the end of the context, JSON too.", "stop"
     )
 
 
@@ -59,8 +105,24 @@ class ChatCompletion(_Head, Extras):
     """Answer a conversation; merge and what follows is ours, the rest as OpenAI has it."""
 
     object: Literal["chat.completion"] = described_field("Kind of this object.", "chat.completion")
-    choices: list[Choice] = described_field("The answer, in a list of one.")
+    choices: list[Choice] = described_field("The answers: n of them.")
     usage: ChatUsage = described_field("Tokens of the language model.")
+
+
+class DeltaFunction(ResponseModel):
+    """Hold the new part of a call."""
+
+    name: str | None = described_field("Name of the function, when it is known.", "report", default=None)
+    arguments: str = described_field("A piece of the arguments.", '{"answer": ')
+
+
+class DeltaCall(ResponseModel):
+    """Hold the new part of a call; id and type come with the name."""
+
+    index: int = described_field("Always 0: an answer is one call.", 0)
+    id: str | None = described_field("Name of the call.", "call-robot-7.0042-0", default=None)
+    type: Literal["function"] | None = described_field("Kind of the call.", "function", default=None)
+    function: DeltaFunction = described_field("The new part.")
 
 
 class Delta(ResponseModel):
@@ -71,17 +133,18 @@ class Delta(ResponseModel):
     )
     content: str | None = described_field("A piece of the answer.", "2", default=None)
     refusal: None = described_field("Always null; in the first chunk.", None, default=None)
+    tool_calls: list[DeltaCall] | None = described_field(
+        "A piece of the call, if the request asked for one.", default=None
+    )
 
 
 class ChunkChoice(ResponseModel):
-    """Hold the one choice."""
+    """Hold a piece of one answer."""
 
-    index: int = described_field("Always 0.", 0)
+    index: int = described_field("Number of the choice, from 0.", 0)
     delta: Delta = described_field("The new part of the message.")
-    logprobs: None = described_field("Always null.", None)
-    finish_reason: Literal["stop", "length"] | None = described_field(
-        "In the chunk after the last text.", "stop"
-    )
+    logprobs: ChoiceLogprobs | None = described_field("Probabilities of its tokens, if asked for.")
+    finish_reason: FinishReason | None = described_field("In the last chunk of a choice.", "stop")
 
 
 class ChatCompletionChunk(_Head):
@@ -90,9 +153,7 @@ class ChatCompletionChunk(_Head):
     object: Literal["chat.completion.chunk"] = described_field(
         "Kind of this object.", "chat.completion.chunk"
     )
-    choices: list[ChunkChoice] = described_field(
-        "A piece of the answer, in a list of one; none with the counts."
-    )
+    choices: list[ChunkChoice] = described_field("A piece of one of the answers; none with the counts.")
     usage: ChatUsage | None = described_field("In the last chunk, if asked for.", default=None)
     merge: MergeDone | None = described_field("With usage: what merging did.", default=None)
     depth: DepthUsed | None = described_field("With usage: which depth steered the merging.", default=None)

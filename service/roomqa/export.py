@@ -1,0 +1,38 @@
+"""Write a RoomQA scene to disk as a robot would record it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from service.roomqa.arrange import make_scene
+from service.roomqa.questions import questions
+from service.roomqa.render import render
+from service.roomqa.scene import CAMERA_HEIGHT_M, FOCAL
+
+MM_PER_M = 1000
+
+
+def write_scene(seed: int, out: Path, size: int = 384, n_questions: int = 8) -> None:
+    """Write rgb.png, depth.png (16-bit, millimetres) and scene.json (camera, things, questions)."""
+    scene = make_scene(seed)
+    frame = render(scene, size)
+    out.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(frame.rgb).save(out / "rgb.png")
+    Image.fromarray(np.round(frame.depth * MM_PER_M).astype(np.uint16)).save(out / "depth.png")
+    record = {
+        "seed": seed,
+        "camera": {
+            "size_px": size,
+            "focal_px": FOCAL * size,
+            "centre_px": [size / 2, scene.horizon * size],
+            "height_m": CAMERA_HEIGHT_M,
+        },
+        "things": [asdict(thing) for thing in scene.things],
+        "questions": [asdict(question) for question in questions(scene, frame, seed, n_questions)],
+    }
+    (out / "scene.json").write_text(json.dumps(record, indent=1) + "\n")
