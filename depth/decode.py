@@ -32,7 +32,7 @@ def read_depth(
         data, max_pixels, options.get("preset"), options.get("key"), options.get("shape")
     )
     reading = choose_format(pixels.dtype, **options)
-    reading, codes = _with_holes(pixels, reading, container, said=options.get("invalid") is not None)
+    reading, codes = _with_holes(pixels, reading, container, is_given=options.get("invalid") is not None)
     depth = masked_depth(pixels, reading.kind, reading.units_per_metre, reading.invalid)
     if pixels.dtype.itemsize == 1:
         check_saturation(pixels, depth.valid)
@@ -47,13 +47,13 @@ def read_depth(
 
 
 def _with_holes(
-    pixels: NDArray[np.generic], reading: DepthFormat, container: str, *, said: bool
+    pixels: NDArray[np.generic], reading: DepthFormat, container: str, *, is_given: bool
 ) -> tuple[DepthFormat, tuple[str, ...]]:
     """Decide what 0 means in 8 bits that are not metric; return the reading and the code of a note.
 
     Only where nobody said which numbers are holes.
     """
-    if pixels.dtype.itemsize > 1 or reading.kind == "metric" or said:
+    if pixels.dtype.itemsize > 1 or reading.kind == "metric" or is_given:
         return reading, ()
     holes = hole_values(pixels, is_lossy=container == "jpeg")
     if holes is None:

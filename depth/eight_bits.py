@@ -46,11 +46,11 @@ def hole_values(pixels: NDArray[np.generic], *, is_lossy: bool) -> range | None:
     ragged region that hangs from the top is a sky. A lossy file has holes of small values, too.
     """
     rows = pixels[:: -(-pixels.shape[0] // _SAMPLE_ROWS)].astype(np.uint8, copy=False)
-    told = _SMEARED if is_lossy else _EXACT
+    thresholds = _SMEARED if is_lossy else _EXACT
     counts = np.bincount(rows.ravel(), minlength=LARGEST + 1)
-    if counts[: told.zero + 1].sum() == 0:
+    if counts[: thresholds.zero + 1].sum() == 0:
         return None
-    if not _are_holes(rows, counts, told):
+    if not _are_holes(rows, counts, thresholds):
         return range(0)
     return range(1 + (_smear(counts) if is_lossy else 0))
 
@@ -67,18 +67,18 @@ def check_saturation(pixels: NDArray[np.generic], valid: NDArray[np.bool_]) -> N
         raise DepthError("saturated")
 
 
-def _are_holes(rows: NDArray[np.uint8], counts: NDArray[np.int64], told: _Thresholds) -> bool:
-    others = counts[told.zero + 1 :]
+def _are_holes(rows: NDArray[np.uint8], counts: NDArray[np.int64], thresholds: _Thresholds) -> bool:
+    others = counts[thresholds.zero + 1 :]
     if np.count_nonzero(others) < _FEWEST_LEVELS:
         return False
-    spike = counts[: told.zero + 1].sum() / max(1.0, float(others[:5].mean()))
-    is_zero = rows <= told.zero
-    beside = _beside(rows, is_zero, told.apart)
-    if spike < told.spike or beside.size == 0 or _is_sky(is_zero):
+    spike = counts[: thresholds.zero + 1].sum() / max(1.0, float(others[:5].mean()))
+    is_zero = rows <= thresholds.zero
+    beside = _beside(rows, is_zero, thresholds.apart)
+    if spike < thresholds.spike or beside.size == 0 or _is_sky(is_zero):
         return False
     below = np.cumsum(others) - others / 2
-    rank = float(np.median(below[beside.astype(np.intp) - told.zero - 1])) / others.sum()
-    return rank > told.rank
+    rank = float(np.median(below[beside.astype(np.intp) - thresholds.zero - 1])) / others.sum()
+    return rank > thresholds.rank
 
 
 def _beside(rows: NDArray[np.uint8], is_zero: NDArray[np.bool_], apart: int) -> NDArray[np.uint8]:

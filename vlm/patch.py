@@ -73,9 +73,9 @@ class Patch:
         if not torch.compiler.is_compiling() and get_ident() != self._thread:
             message = "this model is patched by another thread: undo it there, or use classify or a copy"
             raise VlmError("patched_elsewhere", message)
-        told = [name for name, value in others.items() if not _says_nothing(name, value)]
-        if told or not isinstance(pixel_values, Tensor):
-            what = ", ".join(told) or type(pixel_values).__name__
+        given = [name for name, value in others.items() if not _says_nothing(name, value)]
+        if given or not isinstance(pixel_values, Tensor):
+            what = ", ".join(given) or type(pixel_values).__name__
             raise VlmError("unsupported_argument", f"a patched model takes images alone, but got {what}")
         size = (pixel_values.shape[-2], pixel_values.shape[-1])
         adapter = adapt(self.model, image_size=size)

@@ -72,10 +72,10 @@ def _random_images(model: Any, adapter: ViTAdapter, image_size: tuple[int, int] 
 
 
 def _built_size(model: Any, adapter: ViTAdapter) -> tuple[int, int]:
-    """Read the size in px that belongs to the adapter's grid: patches are cut by a convolution, or said."""
+    """Read the size in px of the grid: a convolution cuts patches, or their size is declared."""
     cutting = (part.kernel_size for part in model.modules() if isinstance(part, torch.nn.Conv2d))
-    said = (part.patch_size for part in model.modules() if hasattr(part, "patch_size"))
-    side = next(cutting, None) or next(said)
+    declared = (part.patch_size for part in model.modules() if hasattr(part, "patch_size"))
+    side = next(cutting, None) or next(declared)
     rows, columns = (side, side) if isinstance(side, int) else side
     return adapter.shape.grid[0] * rows, adapter.shape.grid[1] * columns
 

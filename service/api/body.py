@@ -69,7 +69,7 @@ class Form:
     fields: Mapping[str, Any]
     is_typed: bool
 
-    def asked(self, fields: VqaFields) -> VqaRequest:
+    def request(self, fields: VqaFields) -> VqaRequest:
         """Return a question with these files, and how its sender named them."""
         plural = "s" if self.is_typed else ""
         return VqaRequest(
@@ -84,7 +84,7 @@ class Form:
 def parse_question(kind: bytes, boundary: bytes, body: bytes, settings: Settings) -> VqaRequest:
     """Parse a body of a type that `content_type` let through. Raises ServiceError, DepthError."""
     form = read_form(kind, boundary, body, VqaFields)
-    request = form.asked(check_fields(form.fields, settings, strict=form.is_typed))
+    request = form.request(check_fields(form.fields, settings, strict=form.is_typed))
     check_counts(request, settings)
     return request
 

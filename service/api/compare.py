@@ -54,7 +54,7 @@ def parse_comparison(kind: bytes, boundary: bytes, body: bytes, settings: Settin
     _refuse_outside(form)
     shared = {name: value for name, value in form.fields.items() if name != "specs"}
     # Check what all questions share first, so that an error there is not attributed to the first spec.
-    base = form.asked(check_fields(shared, settings, strict=form.is_typed))
+    base = form.request(check_fields(shared, settings, strict=form.is_typed))
     check_counts(base, settings)
     given = base.fields.model_dump(exclude_unset=True)
     specs = _specs(form, settings)

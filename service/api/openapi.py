@@ -106,7 +106,7 @@ def _url_part(kind: str, about: str, base64: str) -> Schema:
 
 def _messages() -> Schema:
     parts = [
-        _part("text", text=_string("What is said.", "How many chairs are in the room?")),
+        _part("text", text=_string("The text.", "How many chairs are in the room?")),
         _url_part("image_url", "An image, in messages of the user only.", openapi_examples.IMAGE),
         _url_part("depth_url", "The depth of the image right before it.", openapi_examples.DEPTH),
     ]

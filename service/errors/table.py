@@ -134,9 +134,9 @@ SENTENCES: Mapping[tuple[str, str], str] = MappingProxyType(
         ("body_too_large", "inflated"): "The request body may have at most {limit} bytes, inflated as well.",
         ("unsupported_media_type", "encoding"): "{field} may be gzip, or left out.",
         ("unknown_field", "named"): "This server does not know the field {field}.",
-        ("unknown_field", "inside"): "{field} is not known here: how to merge is said inside merge, depth "
+        ("unknown_field", "inside"): "{field} is not known here: how to merge stands inside merge, depth "
         "inside depth, the rest in messages.",
-        ("unknown_field", "in_specs"): "{field} is not known here: how to merge is said inside specs.",
+        ("unknown_field", "in_specs"): "{field} is not known here: how to merge stands inside specs.",
         ("bad_turns", "list"): "messages is a list with at least one message.",
         ("bad_turns", "role"): "{field} must be system, developer, user, assistant or tool.",
         ("bad_turns", "content"): "{field} must be a text or a list of parts.",

@@ -192,11 +192,11 @@ def _prompt(vlm: Vlm, request: VqaRequest, counts: Sequence[int]) -> Tensor:
 
 def _params(vlm: Vlm, request: VqaRequest, settings: Settings) -> tuple[GenerationParams, ...]:
     """Return how each answer is decoded; the seeds are fixed, so that a batch can run again."""
-    asked, output = request.fields.generation_params(), request.output
-    most = settings.max_answer_tokens or asked.max_new_tokens
+    params, output = request.fields.generation_params(), request.output
+    most = settings.max_answer_tokens or params.max_new_tokens
     one = replace(
-        asked,
-        max_new_tokens=min(asked.max_new_tokens, most),
+        params,
+        max_new_tokens=min(params.max_new_tokens, most),
         grammar=_grammar(vlm, output),
         top_logprobs=output.top_logprobs,
     )
