@@ -138,7 +138,13 @@ def test_a_person_with_a_key_authorizes_first(
     assert seen == []
 
 
-@pytest.mark.parametrize("path", ["/vqa", "/vqa/compare", "/depth/inspect", "/v1/chat/completions"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/chat/completions",
+        *(pytest.param(path, marks=pytest.mark.long) for path in ("/vqa", "/vqa/compare", "/depth/inspect")),
+    ],
+)
 def test_the_example_in_json_is_answered_as_it_stands(page: Page, path: str) -> None:
     block = operation(page, path)
     kinds = block.locator(".opblock-section-request-body select.content-type")

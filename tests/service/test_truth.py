@@ -124,6 +124,7 @@ def test_everybody_gets_their_own_answer_and_every_end_is_counted(served: Live, 
     assert after["tosa_vqa_in_flight"] == after["tosa_vqa_queue_depth"] == after["tosa_vqa_running"] == 0
 
 
+@pytest.mark.long
 def test_the_storm_would_notice_a_mix_up(
     served: Live, known: list[Known], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,9 +49,17 @@ def test_rules_with_any_prefix(rule: Callable[[Case, int], None], name: str, num
     rule(CASES[name], num_prefix)
 
 
-@pytest.mark.parametrize("rule", [*RULES, *GRAPH_RULES])
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", CASES)
 def test_rules(rule: Rule, name: str) -> None:
+    rule(CASES[name])
+
+
+@pytest.mark.parametrize("rule", GRAPH_RULES)
+@pytest.mark.parametrize(
+    "name", [*METHODS, *(pytest.param(name, marks=pytest.mark.long) for name in CASES if name not in METHODS)]
+)
+def test_rules_of_graphs(rule: Rule, name: str) -> None:
     rule(CASES[name])
 
 

@@ -38,6 +38,7 @@ def test_every_thing_that_counts_has_one_anchor(size: int) -> None:
         assert (anchors[:, COLOUR].sum(1) == 1).all() and (anchors[:, SHAPE].sum(1) == 1).all()
 
 
+@pytest.mark.long
 def test_batches_repeat() -> None:
     tokenizer = build_tokenizer()
     recipe = Recipe(96, 24, scenes=2, per_scene=4, pixels=True, first_seed=0)

@@ -34,7 +34,9 @@ class Encoder(torch.nn.Module):
         return tokens.x, tokens.size, tokens.source
 
 
-@pytest.mark.parametrize(("name", "method"), PAIRS)
+@pytest.mark.parametrize(
+    ("name", "method"), [*PAIRS[-2:], *(pytest.param(*pair, marks=pytest.mark.long) for pair in PAIRS[:-2])]
+)
 @torch.no_grad()
 def test_an_encoder_exports(name: str, method: str) -> None:
     encoder, pixels = Encoder(name, method).eval(), pixels_for(name)

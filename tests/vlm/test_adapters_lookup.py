@@ -467,8 +467,12 @@ def test_the_widths_count_the_multiplications_of_the_mlp(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "method"),
     [
-        *(("siglip", "tome"), ("dinov3", "tome"), ("dinov3", "cubist"), ("sam, cut windows", "cubist")),
-        *(("hf dinov3", "tome"), ("hf beit", "tome"), ("timm beit", "cubist"), ("naflex axial", "tome")),
+        *(("siglip", "tome"), ("sam, cut windows", "cubist"), ("hf beit", "tome")),
+        pytest.param("dinov3", "tome", marks=pytest.mark.long),
+        pytest.param("dinov3", "cubist", marks=pytest.mark.long),
+        pytest.param("hf dinov3", "tome", marks=pytest.mark.long),
+        pytest.param("timm beit", "cubist", marks=pytest.mark.long),
+        pytest.param("naflex axial", "tome", marks=pytest.mark.long),
     ],
 )
 @torch.inference_mode()
