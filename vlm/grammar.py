@@ -146,6 +146,8 @@ def _spellings(vlm: Vlm, schema: Schema) -> Spellings:
 
 def _word(vlm: Vlm, text: str) -> int | None:
     """Return the one token that a text is, in lower case if need be; None if there is no such."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # half a surrogate pair is no text
+        return None
     for spelling in (text, text.lower()):
         ids = vlm.tokenizer(spelling, add_special_tokens=False)["input_ids"]
         if len(ids) == 1 and vlm.vocabulary.spelled[ids[0]]:
