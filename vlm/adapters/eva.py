@@ -12,7 +12,7 @@ from timm.layers.attention import AttentionRope
 from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm
 from torch import Tensor
 
-from tosa import EncoderShape, Tokens, attention
+from tosa import Tokens, attention
 from vlm.adapters import timm_parts
 from vlm.adapters.adapter import Block, Grid, TensorMap, ViTAdapter, same, split_heads, unsupported
 from vlm.adapters.hooks import Replaced, call
@@ -26,15 +26,7 @@ def adapt_eva(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
     grid = timm_parts.input_grid(model, image_size, model.dynamic_img_size)
     places = rotary(model.rope, grid)
     blocks = tuple(block(layer, index, places) for index, layer in enumerate(model.blocks))
-    shape = EncoderShape(
-        num_layers=len(blocks),
-        grid=grid,
-        num_prefix=model.num_prefix_tokens,
-        hidden_size=model.embed_dim,
-        mlp_size=timm_parts.mlp_size(model),
-        name=type(model).__name__,
-        rotary=places is not None,
-    )
+    shape = timm_parts.encoder_shape(model, grid, rotary=places is not None)
     embed = partial(_embed, model, grid)
     return ViTAdapter(shape, embed, blocks, model.norm, passed_by=timm_parts.passed_by(model))
 

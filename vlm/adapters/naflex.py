@@ -13,7 +13,6 @@ from timm.models.eva import EvaBlock
 from timm.models.naflexvit import NaFlexVit
 from torch import Tensor
 
-from tosa import EncoderShape
 from vlm.adapters import eva, timm_parts, timm_vit
 from vlm.adapters.adapter import Block, Grid, ViTAdapter, unsupported, wrong_size
 from vlm.adapters.rotary import Rotary, rotary
@@ -28,15 +27,7 @@ def adapt_naflex(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
     grid = _grid(model, image_size)
     places = rotary(model.rope, grid, type(model).__name__)
     blocks = tuple(_block(layer, index, places) for index, layer in enumerate(model.blocks))
-    shape = EncoderShape(
-        num_layers=len(blocks),
-        grid=grid,
-        num_prefix=model.num_prefix_tokens,
-        hidden_size=model.embed_dim,
-        mlp_size=timm_parts.mlp_size(model),
-        name=type(model).__name__,
-        rotary=places is not None,
-    )
+    shape = timm_parts.encoder_shape(model, grid, rotary=places is not None)
     embed = partial(_embed, model, grid)
     return ViTAdapter(shape, embed, blocks, model.norm, passed_by=timm_parts.passed_by(model))
 

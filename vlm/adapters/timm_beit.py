@@ -14,7 +14,7 @@ from timm.models.beit import Attention, Beit
 from timm.models.beit import Block as BeitBlock
 from torch import Tensor
 
-from tosa import EncoderShape, Tokens, attention
+from tosa import Tokens, attention
 from vlm.adapters import timm_parts
 from vlm.adapters.adapter import Block, Grid, TensorMap, ViTAdapter, join_heads, unsupported
 from vlm.adapters.hooks import Replaced, call
@@ -27,14 +27,7 @@ def adapt_beit(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
     timm_parts.require_same_forward(model, Beit)
     grid = timm_parts.input_grid(model, image_size, dynamic=False)
     blocks = tuple(_block(layer, index, model.rel_pos_bias) for index, layer in enumerate(model.blocks))
-    shape = EncoderShape(
-        num_layers=len(blocks),
-        grid=grid,
-        num_prefix=model.num_prefix_tokens,
-        hidden_size=model.embed_dim,
-        mlp_size=timm_parts.mlp_size(model),
-        name=type(model).__name__,
-    )
+    shape = timm_parts.encoder_shape(model, grid)
     embed = partial(_embed, model, grid)
     passed_by = timm_parts.passed_by(model)
     return ViTAdapter(shape, embed, blocks, model.norm, passed_by=passed_by, relative=_has_bias(model))

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tosa import EncoderShape
 from vlm.adapters.adapter import Grid, TensorMap, join_heads, same, unsupported, wrong_size
 from vlm.adapters.hooks import MODEL, PassedBy, Replaced
 
@@ -108,6 +109,19 @@ def scale(gamma: Tensor | None) -> TensorMap:
 def mlp_branch(mlp: TensorMap, scale: TensorMap, drop_path: TensorMap, x: Tensor) -> Tensor:
     """Run the MLP and what follows it: LayerScale or a norm, and stochastic depth."""
     return drop_path(scale(mlp(x)))
+
+
+def encoder_shape(model: Any, grid: Grid, *, rotary: bool = False) -> EncoderShape:
+    """Return the shape of an encoder whose blocks are all alike. Raises VlmError as `mlp_size`."""
+    return EncoderShape(
+        num_layers=len(model.blocks),
+        grid=grid,
+        num_prefix=model.num_prefix_tokens,
+        hidden_size=model.embed_dim,
+        mlp_size=mlp_size(model),
+        name=type(model).__name__,
+        rotary=rotary,
+    )
 
 
 def mlp_size(model: Any) -> int:

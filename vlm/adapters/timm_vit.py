@@ -13,7 +13,7 @@ from timm.models.vision_transformer import Block as PreNormBlock
 from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 from torch import Tensor
 
-from tosa import EncoderShape, Tokens, attention
+from tosa import Tokens, attention
 from vlm.adapters import timm_parts
 from vlm.adapters.adapter import Block, Grid, TensorMap, ViTAdapter, same, unsupported
 from vlm.adapters.hooks import Replaced, call
@@ -25,14 +25,7 @@ def adapt_vit(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
     timm_parts.require_same_forward(model, VisionTransformer)
     grid = timm_parts.input_grid(model, image_size, model.dynamic_img_size)
     blocks = tuple(block(layer, index) for index, layer in enumerate(model.blocks))
-    shape = EncoderShape(
-        num_layers=len(blocks),
-        grid=grid,
-        num_prefix=model.num_prefix_tokens,
-        hidden_size=model.embed_dim,
-        mlp_size=timm_parts.mlp_size(model),
-        name=type(model).__name__,
-    )
+    shape = timm_parts.encoder_shape(model, grid)
     embed = partial(_embed, model, grid)
     return ViTAdapter(shape, embed, blocks, model.norm, passed_by=timm_parts.passed_by(model))
 
