@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from vlm.families.layout import Visual
 from vlm.language import embed, new_cache, next_logits
 from vlm.model import Vlm, VlmError
 from vlm.sampling import Ended, GenerationParams, Sampler, TokenLogprob, choose
@@ -41,8 +42,8 @@ class GeneratedSequence:
 class Decoding:
     """Read several prompts and decode their answers together, each with its own parameters and limits.
 
-    prompts: ids [1, T] each, T may differ. features: [n, M, D] of each prompt's n images, for its
-    placeholders in order; n may differ, and be 0. prompt_of: the prompt of every answer, one each if not
+    prompts: ids [1, T] each, T may differ. features: of each prompt's images and videos, for its placeholders
+    in order; there may be none. Features [n, M, D] alone serve models whose positions just count. prompt_of: the prompt of every answer, one each if not
     given; a prompt is read once for all its answers. The constructor runs the prompts; `step` the rest. Rows
     that end leave the batch and its cache at once. For one thread at a time; unusable after the model
     has raised an exception. One prompt alone, or prompts of one length, run without a padding mask.
@@ -56,7 +57,7 @@ class Decoding:
         self,
         vlm: Vlm,
         prompts: Sequence[Tensor],
-        features: Sequence[Tensor],
+        features: Sequence[Tensor | Sequence[Visual]],
         params: Sequence[GenerationParams],
         prompt_of: Sequence[int] | None = None,
     ) -> None:
@@ -71,7 +72,12 @@ class Decoding:
         embeds = [embed(vlm, prompt, own) for prompt, own in zip(prompts, features, strict=True)]
         batch, self._attended = left_pad(embeds)  # attended [B, tokens in the cache], None without padding
         self._cache = new_cache(vlm)
-        self._logits = self._forward(batch)
+        visuals = [() if isinstance(own, Tensor) else tuple(own) for own in features]
+        positions = _positions(vlm, prompts, visuals)
+        # Of every row, the next position where they do not just count: [B].
+        self._next = None if positions is None else positions[1]
+        inputs = vlm.family.prompt_inputs(_pad_ids(prompts), [each for own in visuals for each in own])
+        self._logits = self._forward(batch, None if positions is None else positions[0], inputs)
         if list(prompt_of) != list(range(len(prompts))):
             self._select(prompt_of)
 
@@ -113,12 +119,23 @@ class Decoding:
             self._attended = pad(self._attended, (0, 1), value=1)
         return self._forward(embed(self._vlm, last))
 
-    def _forward(self, embeds: Tensor) -> Tensor:
-        """Run embeds [B, T, D] after the cache; return the logits [B, vocabulary] that follow."""
+    def _forward(
+        self, embeds: Tensor, positions: Tensor | None = None, inputs: dict[str, Any] | None = None
+    ) -> Tensor:
+        """Run embeds [B, T, D] after the cache; return the logits [B, vocabulary] that follow.
+
+        positions, inputs: of prompts, where the family has some.
+        """
+        inputs = inputs or {}
+        if positions is None and self._next is not None:
+            positions = self._next[None, :, None].expand(3, -1, -1)
+            self._next = self._next + 1
         if self._attended is None:
-            return next_logits(self._vlm, embeds, self._cache)
-        positions = (self._attended.cumsum(dim=1) - 1).clamp(min=0)[:, -embeds.shape[1] :]
-        return next_logits(self._vlm, embeds, self._cache, self._attended, positions)
+            ahead = () if positions is None else (None, positions)
+            return next_logits(self._vlm, embeds, self._cache, *ahead, **inputs)
+        if positions is None:
+            positions = (self._attended.cumsum(dim=1) - 1).clamp(min=0)[:, -embeds.shape[1] :]
+        return next_logits(self._vlm, embeds, self._cache, self._attended, positions, **inputs)
 
     def _append(self, row: GeneratedSequence, token: int | Ended, sampler: Sampler) -> None:
         room = self._vlm.max_tokens - row.prompt_tokens
@@ -151,6 +168,7 @@ class Decoding:
         at = torch.tensor(rows, device=self._vlm.device)
         self._cache.batch_select_indices(at)
         self._attended = None if self._attended is None else self._attended[at]
+        self._next = None if self._next is None else self._next[at]
         self._logits = None if self._logits is None else self._logits[at]
 
 
@@ -176,6 +194,28 @@ def left_pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         return batch, None
     starts = torch.tensor([width - row.shape[1] for row in rows], device=batch.device)
     return batch, (torch.arange(width, device=batch.device) >= starts[:, None]).long()
+
+
+def _pad_ids(prompts: Sequence[Tensor]) -> Tensor:
+    """Return ids [B, T], -1 in front of shorter prompts."""
+    width = max(prompt.shape[1] for prompt in prompts)
+    return torch.cat([pad(prompt, (width - prompt.shape[1], 0), value=-1) for prompt in prompts])
+
+
+def _positions(
+    vlm: Vlm, prompts: Sequence[Tensor], visuals: Sequence[Sequence[Visual]]
+) -> tuple[Tensor, Tensor] | None:
+    """Return positions [3, B, T] and the next one of each prompt [B]; None where they just count."""
+    found = [
+        vlm.family.positions(prompt[0].tolist(), own, vlm.device)
+        for prompt, own in zip(prompts, visuals, strict=True)
+        if vlm.family.has_places
+    ]
+    if not found:
+        return None
+    width = max(prompt.shape[1] for prompt in prompts)
+    rows = [pad(own, (width - own.shape[1], 0)) for own, _ in found]
+    return torch.stack(rows, dim=1), torch.tensor([after for _, after in found], device=vlm.device)
 
 
 def unspellable() -> VlmError:

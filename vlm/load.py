@@ -9,26 +9,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tosa import EncoderShape
-from vlm.checkpoint_files import CheckpointReader, available_device, three
-from vlm.model import ImageSettings, Vlm, VlmError
+from tosa import EncoderShape, MergeSpec
+from vlm.checkpoint_files import CheckpointReader, available_device
+from vlm.families import FAMILIES, VIEWS, Family, Views, family_class
+from vlm.model import Vlm, VlmError
 from vlm.prompt import prompt_ids
-from vlm.vision import encoder_shape
+from vlm.visuals import layouts, plan_views, spell
 
 if TYPE_CHECKING:
-    from transformers import (
-        LlavaOnevisionConfig,
-        LlavaOnevisionForConditionalGeneration,
-        PreTrainedConfig,
-        PreTrainedTokenizerFast,
-    )
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 EMBEDDED = {"room-tiny": Path(__file__).parent / "checkpoints" / "room-tiny"}
 READER = CheckpointReader(EMBEDDED, ("*.json", "*.jinja", "*.txt"), VlmError)
+DEFAULT_VIEWS = "default_views"
+"""What config.json may say of the views that a checkpoint was trained on: one of VIEWS."""
+TRIED_SIZE = (96, 128)  # height and width in px of the image in the prompt that loading tries
 
 
 def load_vlm(
@@ -38,7 +37,7 @@ def load_vlm(
     *,
     require_manifest: bool = False,
 ) -> Vlm:
-    """Load a LlavaOnevision checkpoint with a SigLIP tower.
+    """Load a checkpoint of one of the FAMILIES.
 
     `id_or_path`: an embedded name ("room-tiny"), a folder in Hugging Face format, or a hub id ("owner/name").
     `require_manifest`: refuse what has no SHA256SUMS; where there is one it always counts. Raises VlmError;
@@ -47,22 +46,26 @@ def load_vlm(
     source, device = str(id_or_path), available_device(device, VlmError)
     folder, commit = READER.find(source, require_manifest)
     config = _read_config(source, folder)
-    shape = READER.or_broken(source, lambda: encoder_shape(config))
-    image_processor = _read_image_settings(source, folder, config)
+    family = _family(source, folder, config)
+    shape = READER.or_broken(source, lambda: family.shape(family.whole(TRIED_SIZE)))
+    settings = READER.or_broken(source, lambda: family.settings)
     revision = READER.fetch_weights(source, folder, commit)
     tokenizer = _load_tokenizer(source, folder)
-    model = _load_model(source, folder, config, dtype)
+    family.tokenizer = tokenizer
+    model = _load_model(source, folder, config, family.model_class, dtype)
     vlm = Vlm(
         id=source,
         revision=revision,
         model=model.to(device),  # pyright: ignore[reportArgumentType]
         tokenizer=tokenizer,
-        image_processor=image_processor,
+        image_processor=settings,
         chat_template=READER.or_broken(source, lambda: _chat_template(folder, tokenizer)),
         shape=shape,
         eos_token_ids=_eos_token_ids(source, model, tokenizer),
         device=device,
         dtype=dtype,
+        family=family,
+        default_views=_default_views(source, config),
     )
     _try_prompt(vlm)
     return vlm
@@ -71,46 +74,38 @@ def load_vlm(
 def load_shape(id_or_path: str | Path) -> EncoderShape:
     """Read the shape of a checkpoint's vision tower, without its weights. Raises VlmError as `load_vlm`."""
     source = str(id_or_path)
-    config = _read_config(source, READER.find(source)[0])
-    return READER.or_broken(source, lambda: encoder_shape(config))
+    folder = READER.find(source)[0]
+    family = _family(source, folder, _read_config(source, folder))
+    return READER.or_broken(source, lambda: family.shape(family.whole(TRIED_SIZE)))
 
 
-def _read_config(source: str, folder: Path) -> LlavaOnevisionConfig:
-    from transformers import LlavaOnevisionConfig
-
+def _read_config(source: str, folder: Path) -> PreTrainedConfig:
     raw = READER.read_json(source, folder / "config.json")
-    if raw.get("model_type") != "llava_onevision":
-        kind = raw.get("model_type", "of unknown type")
-        raise VlmError("unsupported_model", f"{source} is {kind}; only llava_onevision models can be loaded")
-    config = READER.or_broken(source, lambda: LlavaOnevisionConfig.from_dict(raw))
-    tower = cast("PreTrainedConfig", config.vision_config).model_type
-    if tower != "siglip_vision_model":
-        raise VlmError(
-            "unsupported_tower", f"the vision tower of {source} is {tower}; only SigLIP is supported"
-        )
-    if config.vision_feature_select_strategy != "full":
-        raise VlmError(
-            "unsupported_model", f'{source} drops visual tokens (vision_feature_select_strategy "default")'
-        )
-    return config
+    kind = raw.get("model_type", "of unknown type")
+    if kind not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        message = f"{source} is {kind}; only these model types can be loaded: {known}"
+        raise VlmError("unsupported_model", message, choices=tuple(FAMILIES))
+    from transformers import CONFIG_MAPPING
+
+    return READER.or_broken(source, lambda: CONFIG_MAPPING[kind].from_dict(raw))
 
 
-def _read_image_settings(source: str, folder: Path, config: LlavaOnevisionConfig) -> ImageSettings:
-    raw = READER.read_json(source, folder / "preprocessor_config.json")
-    size_px = cast("PreTrainedConfig", config.vision_config).image_size
-    size = raw.get("size", {})
-    if not isinstance(size, dict) or any(side != size_px for side in size.values()):
-        raise READER.broken(source, f"preprocessor_config.json says size {size} for a tower of {size_px} px")
-    return READER.or_broken(
-        source,
-        lambda: ImageSettings(
-            size_px=size_px,
-            mean=three(raw["image_mean"] if raw.get("do_normalize", True) else 0.0),
-            std=three(raw["image_std"] if raw.get("do_normalize", True) else 1.0),
-            rescale=float(raw.get("rescale_factor", 1 / 255)) if raw.get("do_rescale", True) else 1.0,
-            resample=int(raw["resample"]),
-        ),
-    )
+def _family(source: str, folder: Path, config: PreTrainedConfig) -> Family:
+    """Describe the checkpoint; refuse what the family does not run."""
+    try:
+        return READER.or_broken(source, lambda: family_class(config.model_type)(config, folder))
+    except VlmError as error:
+        if error.code == "broken_checkpoint":
+            raise
+        raise VlmError(error.code, f"{source} cannot be loaded: {error}", choices=error.choices) from error
+
+
+def _default_views(source: str, config: PreTrainedConfig) -> Views:
+    said = getattr(config, DEFAULT_VIEWS, "auto")
+    if said not in VIEWS:
+        raise READER.broken(source, f"config.json says {DEFAULT_VIEWS} {said!r}, not {', '.join(VIEWS)}")
+    return said
 
 
 def _load_tokenizer(source: str, folder: Path) -> PreTrainedTokenizerFast:
@@ -120,11 +115,11 @@ def _load_tokenizer(source: str, folder: Path) -> PreTrainedTokenizerFast:
 
 
 def _load_model(
-    source: str, folder: Path, config: LlavaOnevisionConfig, dtype: torch.dtype
-) -> LlavaOnevisionForConditionalGeneration:
-    from transformers import LlavaOnevisionForConditionalGeneration
+    source: str, folder: Path, config: PreTrainedConfig, model_class: str, dtype: torch.dtype
+) -> PreTrainedModel:
+    import transformers
 
-    from_pretrained: Callable[..., Any] = LlavaOnevisionForConditionalGeneration.from_pretrained
+    from_pretrained: Callable[..., Any] = getattr(transformers, model_class).from_pretrained
     model, report = READER.or_broken(
         source,
         lambda: from_pretrained(
@@ -153,7 +148,7 @@ def _chat_template(folder: Path, tokenizer: PreTrainedTokenizerFast) -> str | No
 
 
 def _eos_token_ids(
-    source: str, model: LlavaOnevisionForConditionalGeneration, tokenizer: PreTrainedTokenizerFast
+    source: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> frozenset[int]:
     eos: Any = model.generation_config.eos_token_id if model.generation_config is not None else None
     if eos is None:
@@ -173,6 +168,7 @@ def _try_prompt(vlm: Vlm) -> None:
             vlm.id, f"the tokenizer has {len(vlm.tokenizer)} tokens, the language model {rows}"
         )
     try:
-        prompt_ids(vlm, "How many?", [1, 1])
+        tried = [spell(vlm, each, plan_views(vlm, MergeSpec(), each)) for each in layouts(vlm, [TRIED_SIZE] * 2)]
+        prompt_ids(vlm, "How many?", tried)
     except Exception as error:  # a template is a program of the checkpoint
         raise READER.broken(vlm.id, str(error)) from error

@@ -14,13 +14,9 @@ import torch
 from tosa import EncoderShape
 
 if TYPE_CHECKING:
-    from transformers import (
-        LlavaOnevisionForConditionalGeneration,
-        PreTrainedConfig,
-        PreTrainedTokenizerFast,
-        SiglipVisionModel,
-    )
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+    from vlm.families import Family, Views
     from vlm.vocabulary import Vocabulary
 
 
@@ -31,13 +27,12 @@ class VlmError(Exception):
     no_safetensors, broken_checkpoint, device_unavailable, prompt_too_long, invalid_generation,
     unsupported_turns, invalid_schema, non_finite, wrong_image_size, wrong_plan, wrong_feature_layer,
     missing_spatial, wrong_spatial, unsupported_hook, no_head, already_patched, patched_elsewhere,
-    unsupported_argument.
+    unsupported_argument, unsupported_views.
     `rows`: of several prompts given together, the indices of those it is about. `field` is the parameter at
-    fault and `limit` the bound that was passed, where there are any. Only the sentences of
-    prompt_too_long, invalid_generation, unsupported_turns and invalid_schema are free of names and paths.
+    fault, `limit` the bound that was passed and `choices` what would do, where there are any. Only the
+    sentences of prompt_too_long, invalid_generation, unsupported_turns, unsupported_views and invalid_schema
+    are free of names and paths.
     """
-
-    choices: tuple[str, ...] | None = None
 
     def __init__(
         self,
@@ -47,9 +42,10 @@ class VlmError(Exception):
         rows: tuple[int, ...] = (),
         field: str | None = None,
         limit: float | None = None,
+        choices: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__(message)
-        self.code, self.rows, self.field, self.limit = code, rows, field, limit
+        self.code, self.rows, self.field, self.limit, self.choices = code, rows, field, limit, choices
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By default the class is called with the sentence alone.
@@ -58,7 +54,7 @@ class VlmError(Exception):
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """How an image becomes the tower's input: preprocessor_config.json of the checkpoint.
+    """How a whole image becomes one square view: from preprocessor_config.json of the checkpoint.
 
     `size_px` is the side of the square view; `rescale` multiplies 0..255 values before `(v - mean) / std`;
     `resample` is a PIL resampling filter number.
@@ -76,12 +72,14 @@ class Vlm:
     """Hold one loaded model and everything a request needs to know about it.
 
     `revision` is the hub commit where known, else 16 hex digits of the SHA-256 of the weights. `shape` is
-    that of the vision layers that run. `chat_template` is None where the checkpoint has none.
+    that of the vision layers that run, for a single view. `chat_template` is None where the checkpoint has
+    none. `family` knows how its pictures, prompts and language model differ from those of others.
+    `default_views`: where nobody asks for others.
     """
 
     id: str
     revision: str
-    model: LlavaOnevisionForConditionalGeneration
+    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     image_processor: ImageSettings
     chat_template: str | None
@@ -89,15 +87,22 @@ class Vlm:
     eos_token_ids: frozenset[int]
     device: torch.device
     dtype: torch.dtype
+    family: Family
+    default_views: Views = "auto"
 
     @property
-    def tower(self) -> SiglipVisionModel:
+    def core(self) -> Any:
+        """The model without its head: tower, reducer and language model."""
+        return self.model.model
+
+    @property
+    def tower(self) -> Any:
         """The vision tower, as `encode` takes it."""
-        return self.model.model.vision_tower
+        return self.family.tower(self.core)
 
     @property
     def image_token_id(self) -> int:
-        return self.model.config.image_token_id
+        return self.family.image_token_id
 
     @property
     def text_config(self) -> PreTrainedConfig:

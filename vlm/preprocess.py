@@ -1,9 +1,8 @@
-"""Images to the tower's input: each is resized to one square view, as in ToSA.
+"""Images to the tower's input as one square view each, as in ToSA: the views called "single".
 
-transformers would split a single image into anyres tiles and pad several images to squares. We do neither:
-every image is resized to size_px x size_px whatever its aspect ratio, so patch (row, column) always means
+Every image is resized to size_px x size_px whatever its aspect ratio, so patch (row, column) always means
 the same part of the image (and of its depth). The result equals the whole view that the image processor of
-LlavaOnevision makes of a single image, before its tiles.
+LlavaOnevision makes of a single image, before its tiles. Other views are made in `vlm.families`.
 """
 
 from __future__ import annotations
@@ -24,13 +23,18 @@ def pixel_values(vlm: Vlm, images: Sequence[Image.Image], device: torch.device |
 
     Images of any mode and size; alpha is dropped. At least one image. device: the model's by default.
     """
-    settings = vlm.image_processor
+    views = square_views(vlm.image_processor, images)
+    return views.to(device=vlm.device if device is None else device, dtype=vlm.dtype)
+
+
+def square_views(settings: ImageSettings, images: Sequence[Image.Image]) -> Tensor:
+    """Return [n, 3, S, S] float32: each image resized to one square and normalised."""
     views = torch.empty(len(images), 3, settings.size_px, settings.size_px)
     # One step less, as the processor does: rescaling is part of the normalisation.
     mean, std = (torch.tensor(v).view(3, 1, 1).div_(settings.rescale) for v in (settings.mean, settings.std))
     for view, image in zip(views, images, strict=True):
         view.copy_(_resized(image, settings)).sub_(mean).div_(std)
-    return views.to(device=vlm.device if device is None else device, dtype=vlm.dtype)
+    return views
 
 
 def _resized(image: Image.Image, settings: ImageSettings) -> Tensor:

@@ -1,6 +1,7 @@
 """A question or a conversation to token ids, one placeholder per visual token; and an answer's ids to text.
 
-The number of visual tokens follows from the plan, before the tower has run.
+The number of visual tokens follows from the plan, before the tower has run. What stands around them (tags of
+rows and columns, newlines, begin and end of an image) is spelled by the family of the model.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from vlm.families.layout import Spelled
 from vlm.model import Vlm, VlmError
 
 Role = Literal["system", "user", "assistant"]
@@ -20,7 +22,7 @@ Role = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True)
 class Turn:
-    """One message of a conversation: texts, and None in the place of the next image."""
+    """One message of a conversation: texts, and None in the place of the next image or video."""
 
     role: Role
     content: tuple[str | None, ...]
@@ -30,40 +32,46 @@ class Turn:
             raise ValueError(f"the role of a turn is one of {get_args(Role)}, not {self.role!r}")
 
 
-def prompt_ids(vlm: Vlm, question: str, tokens_per_image: Sequence[int]) -> Tensor:
+def prompt_ids(vlm: Vlm, question: str, visuals: Sequence[int | Spelled]) -> Tensor:
     """Return the prompt [1, T] of one question, its images in front: `chat_ids` of one user turn.
 
     Special tokens spelled out in the question stay text. Raises VlmError (unsupported_turns).
     """
-    turn = Turn("user", (*[None] * len(tokens_per_image), question))
-    return chat_ids(vlm, [turn], tokens_per_image)
+    turn = Turn("user", (*[None] * len(visuals), question))
+    return chat_ids(vlm, [turn], visuals)
 
 
-def chat_ids(vlm: Vlm, turns: Sequence[Turn], tokens_per_image: Sequence[int]) -> Tensor:
+def chat_ids(vlm: Vlm, turns: Sequence[Turn], visuals: Sequence[int | Spelled]) -> Tensor:
     """Return the prompt [1, T] of a conversation, up to where the assistant speaks next.
 
-    tokens_per_image: merged tokens of every image, in the order of the turns; each gets one placeholder
-    more, for image_newline, as transformers packs images of one view. The template decides where images are
-    placed within a turn: that of llava-onevision puts them before the texts of their turn. Special tokens
-    spelled out in a text stay text: they can neither add placeholders nor end a turn.
+    visuals: what every image or video becomes (`vlm.visuals.spell`), in the order of the turns; or, of single
+    views of LLaVA-OneVision, the number of merged tokens, which get one placeholder more for image_newline.
+    The template decides where images are placed within a turn: that of llava-onevision puts them before the
+    texts of their turn. Special tokens spelled out in a text stay text: they can neither add placeholders nor
+    end a turn.
     Raises VlmError (unsupported_turns) if the chat template refuses these turns or loses a part of them.
-    Raises ValueError without turns, or with another number of images than `tokens_per_image`.
+    Raises ValueError without turns, or with another number of images than `visuals`.
     """
     texts = [part for turn in turns for part in turn.content if part is not None]
     images = sum(part is None for turn in turns for part in turn.content)
-    if not turns or images != len(tokens_per_image):
-        raise ValueError(f"{len(turns)} turns with {images} images, for {len(tokens_per_image)} images")
+    if not turns or images != len(visuals):
+        raise ValueError(f"{len(turns)} turns with {images} images, for {len(visuals)} images")
+    spelled = [_spelled(vlm, each) for each in visuals]
+    kinds = [each.modality for each in spelled]
     # The same turns with marks for texts show what the template does, independently of the texts.
     marks = [str(10**15 + i) for i in range(len(texts))]
-    marked = _render(vlm, turns, marks)
+    marked = _render(vlm, turns, kinds, marks)
     if any(mark not in marked for mark in marks):
         raise _unsupported("leaves out a text of these turns")
-    ids, marked_ids = _tokenize(vlm, [_render(vlm, turns, defuse(vlm, texts)), marked])
-    if ids.count(vlm.image_token_id) != images:
+    rendered = [_render(vlm, turns, kinds, defuse(vlm, texts)), marked]
+    ids, marked_ids = _tokenize(vlm, [_insert(vlm, text, spelled) for text in rendered])
+    counts = [count for each in spelled for count in each.counts]
+    visual = vlm.family.visual_token_ids
+    if sum(id_ in visual for id_ in ids) != len(counts):
         raise _unsupported("does not place each image of these turns once")
     if special_ids(vlm, ids) != special_ids(vlm, marked_ids):
         raise _unsupported("makes special tokens out of the texts of these turns")
-    return torch.tensor([list(_expand(ids, vlm.image_token_id, tokens_per_image))], device=vlm.device)
+    return torch.tensor([list(_expand(ids, visual, counts))], device=vlm.device)
 
 
 def answer_text(vlm: Vlm, token_ids: Sequence[int]) -> str:
@@ -77,45 +85,67 @@ def decoded(vlm: Vlm, token_ids: Sequence[int]) -> str:
     return str(text)
 
 
-def _render(vlm: Vlm, turns: Sequence[Turn], texts: Sequence[str]) -> str:
+def _spelled(vlm: Vlm, visual: int | Spelled) -> Spelled:
+    return visual if isinstance(visual, Spelled) else Spelled(placeholder(vlm), (visual + 1,))
+
+
+def _render(vlm: Vlm, turns: Sequence[Turn], kinds: Sequence[str], texts: Sequence[str]) -> str:
     """Render the turns with the checkpoint's template, with `texts` in place of their own."""
-    rest = iter(texts)
+    rest, visuals = iter(texts), iter(kinds)
     contents = [[None if part is None else next(rest) for part in turn.content] for turn in turns]
-    if vlm.chat_template is None:
-        return "".join(f"{placeholder(vlm) if p is None else p}\n" for parts in contents for p in parts)
+    template = vlm.chat_template or vlm.family.template
+    if template is None:
+        names = vlm.family.placeholders
+        return "".join(f"{names[next(visuals)] if p is None else p}\n" for parts in contents for p in parts)
     messages: list[Any] = [
         {
             "role": turn.role,
-            "content": [{"type": "image"} if p is None else {"type": "text", "text": p} for p in parts],
+            "content": [
+                {"type": next(visuals)} if p is None else {"type": "text", "text": p} for p in parts
+            ],
         }
         for turn, parts in zip(turns, contents, strict=True)
     ]
     try:
         rendered = vlm.tokenizer.apply_chat_template(
-            messages, chat_template=vlm.chat_template, add_generation_prompt=True, tokenize=False
+            messages, chat_template=template, add_generation_prompt=True, tokenize=False
         )
     except Exception as error:  # a template is a program of the checkpoint: it may raise anything
         raise _unsupported("refuses these turns") from error
     return str(rendered)
 
 
+def _insert(vlm: Vlm, rendered: str, spelled: Sequence[Spelled]) -> str:
+    """Put what each image or video becomes in the place of its placeholder."""
+    names = vlm.family.placeholders
+    pieces = re.split("(" + "|".join(re.escape(name) for name in names.values()) + ")", rendered)
+    if [names[each.modality] for each in spelled] != pieces[1::2]:
+        raise _unsupported("does not place each image of these turns once")
+    pieces[1::2] = [each.text for each in spelled]
+    return "".join(pieces)
+
+
 def _tokenize(vlm: Vlm, texts: list[str]) -> list[list[int]]:
-    return vlm.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    """Tokenize whole prompts; a first token that the template left to the tokenizer comes in front."""
+    first = vlm.tokenizer.bos_token
+    has_first = first is not None and texts[0].startswith(str(first))
+    adds = vlm.family.adds_special and not has_first
+    return vlm.tokenizer(texts, add_special_tokens=adds)["input_ids"]
 
 
 def _unsupported(what: str) -> VlmError:
     return VlmError("unsupported_turns", f"the chat template of the model {what}.")
 
 
-def _expand(ids: Sequence[int], image_token_id: int, tokens_per_image: Sequence[int]) -> Iterator[int]:
-    counts = iter(tokens_per_image)
+def _expand(ids: Sequence[int], visual: Sequence[int], counts: Sequence[int]) -> Iterator[int]:
+    rest = iter(counts)
     for token in ids:
-        yield from [token] * (next(counts) + 1 if token == image_token_id else 1)
+        yield from [token] * (next(rest) if token in visual else 1)
 
 
 def placeholder(vlm: Vlm) -> str:
-    """Return the image placeholder as text."""
-    return str(vlm.tokenizer.convert_ids_to_tokens(vlm.image_token_id))
+    """Return the visual token of images as text."""
+    return vlm.family.visual_token("image")
 
 
 def defuse(vlm: Vlm, texts: Sequence[str]) -> list[str]:
@@ -139,10 +169,10 @@ def defuse(vlm: Vlm, texts: Sequence[str]) -> list[str]:
 def special_ids(vlm: Vlm, ids: Sequence[int]) -> list[int]:
     """Keep the special tokens among ids, in order; not the one for unknown words, which any text may give."""
     special = {id_ for id_, token in vlm.tokenizer.added_tokens_decoder.items() if token.special}
-    special.add(vlm.image_token_id)
+    special.update(vlm.family.visual_token_ids)
     return [id_ for id_ in ids if id_ in special and id_ != vlm.tokenizer.unk_token_id]
 
 
 def _spellings(vlm: Vlm) -> set[str]:
     special = {token.content for token in vlm.tokenizer.added_tokens_decoder.values() if token.special}
-    return special | {placeholder(vlm)}
+    return special | {placeholder(vlm), *vlm.family.placeholders.values()}

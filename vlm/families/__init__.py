@@ -1,0 +1,50 @@
+"""Families of vision-language models: one row for each `model_type` that can be loaded.
+
+A module of a family is imported only when a checkpoint of it is loaded.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from vlm.families.family import Family
+from vlm.families.layout import VIEWS, Box, Layout, Spelled, View, Views, Visual
+from vlm.model import VlmError
+
+# model_type -> (module of the family, its class)
+FAMILIES = {
+    "llava_onevision": ("llava_onevision", "LlavaOnevision"),
+    "llava": ("llava", "Llava"),
+    "paligemma": ("paligemma", "PaliGemma"),
+}
+
+
+def family_class(model_type: str) -> type[Family]:
+    """Return the family of a model type. Raises VlmError (unsupported_model) for an unknown one."""
+    if model_type not in FAMILIES:
+        message = f"model type {model_type} cannot be loaded; {', '.join(FAMILIES)} can"
+        raise VlmError("unsupported_model", message, choices=tuple(FAMILIES))
+    module, name = FAMILIES[model_type]
+    return getattr(import_module(f"vlm.families.{module}"), name)
+
+
+def family_of(config: Any, folder: Path | None = None, tokenizer: Any = None) -> Family:
+    """Describe a checkpoint by its config; folder and tokenizer are for pictures and prompts."""
+    return family_class(config.model_type)(config, folder, tokenizer)
+
+
+__all__ = [
+    "FAMILIES",
+    "VIEWS",
+    "Box",
+    "Family",
+    "Layout",
+    "Spelled",
+    "View",
+    "Views",
+    "Visual",
+    "family_class",
+    "family_of",
+]

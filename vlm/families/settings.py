@@ -1,0 +1,41 @@
+"""How a checkpoint says that images become square views: preprocessor_config.json, or processor_config.json.
+
+transformers 5 writes only the latter, with the image processor nested in it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vlm.checkpoint_files import three
+from vlm.families.layout import Size
+from vlm.model import ImageSettings
+
+
+def read_settings(folder: Path, view_px: Size) -> ImageSettings:
+    """Read the settings of a square view. Raises ValueError and KeyError for impossible or missing ones."""
+    raw = _image_processor(folder)
+    size = raw.get("size", {})
+    if not isinstance(size, dict) or any(side != view_px[0] for side in size.values()):
+        raise ValueError(f"the image processor says size {size} for a tower of {view_px[0]} px")
+    normalizes, rescales = raw.get("do_normalize", True), raw.get("do_rescale", True)
+    return ImageSettings(
+        size_px=view_px[0],
+        mean=three(raw["image_mean"] if normalizes else 0.0),
+        std=three(raw["image_std"] if normalizes else 1.0),
+        rescale=float(raw.get("rescale_factor", 1 / 255)) if rescales else 1.0,
+        resample=int(raw["resample"]),
+    )
+
+
+def _image_processor(folder: Path) -> dict[str, Any]:
+    alone, nested = folder / "preprocessor_config.json", folder / "processor_config.json"
+    if nested.is_file() and not alone.is_file():
+        raw = json.loads(nested.read_text(encoding="utf-8")).get("image_processor")
+    else:
+        raw = json.loads(alone.read_text(encoding="utf-8"))
+    if not isinstance(raw, dict):
+        raise ValueError(f"{alone.name} is missing, or not a JSON object")
+    return raw
