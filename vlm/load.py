@@ -129,7 +129,6 @@ def _load_model(
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
-            attn_implementation="sdpa",
             output_loading_info=True,
         ),
     )
