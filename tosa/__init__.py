@@ -17,7 +17,17 @@ from tosa.schedule import alpha_schedule, paper_schedule
 from tosa.shape import EncoderShape
 from tosa.spatial import KERNELS, SPATIAL_DIM, position_tokens, spatial_tokens
 from tosa.spec import MergeSpec, MergeStep, PlanError, UnknownMethod
-from tosa.tokens import Blend, Tokens, cell_places, cells_of, raster_order, recover, unmerge
+from tosa.tokens import (
+    Blend,
+    Tokens,
+    cell_places,
+    cells_of,
+    raster_order,
+    recover,
+    sizes_of_rows,
+    unmerge,
+)
+from tosa.windows import by_window
 
 __all__ = [
     "KERNELS",
@@ -40,6 +50,7 @@ __all__ = [
     "attention",
     "attention_by_channel",
     "bipartite",
+    "by_window",
     "cell_major",
     "cell_places",
     "cells_of",
@@ -55,6 +66,7 @@ __all__ = [
     "recover",
     "row_major",
     "settings_of",
+    "sizes_of_rows",
     "spatial_tokens",
     "unmerge",
     "weighted_mean",

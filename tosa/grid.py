@@ -82,7 +82,7 @@ def nearest_grid(grid: Grid, window: Grid | None, target: int, least: Grid) -> G
 
 
 def regions(grid: Grid, window: Grid) -> Regions:
-    """Group the windows of a grid by their size: whole ones, those cut at the right, at the bottom, at both."""
+    """Group the windows of a grid by size: whole ones, those cut at the right, at the bottom, at both."""
     rows, columns = (_kinds(axis) for axis in grid_windows(grid, window, (0, 0)))
     return tuple((down * across, height * width) for down, height in rows for across, width in columns)
 

@@ -11,12 +11,20 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tosa.grid import grid_windows, regions, shrink_regions
+from tosa.grid import Grid, grid_windows, regions, shrink_regions
 from tosa.layout import after_prefix, equal_windows, window_partition
 from tosa.spec import MergeStep
 from tosa.tokens import Tokens, as_cells, as_slots, take
 
 Merge = Callable[[Tokens, Tensor, MergeStep], Tokens]
+
+
+def window_order(grid: Grid, window: Grid, device: torch.device) -> Tensor:
+    """List the places of a row-major grid window after window, as `regions` counts them: int64 [places]."""
+    places = torch.arange(grid[0] * grid[1], device=device).view(1, *grid)
+    rows, columns = (equal_windows(axis) for axis in grid_windows(grid, window, (0, 0)))
+    parts = [window_partition(places, down.before, across.before) for down in rows for across in columns]
+    return torch.cat([part.flatten() for part in parts])
 
 
 def by_window(tokens: Tokens) -> Tokens:
@@ -26,11 +34,8 @@ def by_window(tokens: Tokens) -> Tokens:
     """
     if tokens.grid is None or tokens.window is None:
         raise ValueError("ordering by window needs tokens on a grid with windows")
-    device, batch = tokens.x.device, tokens.x.shape[0]
-    place = torch.arange(tokens.grid[0] * tokens.grid[1], device=device).view(1, *tokens.grid)
-    rows, columns = (equal_windows(axis) for axis in grid_windows(tokens.grid, tokens.window, (0, 0)))
-    parts = [window_partition(place, down.before, across.before) for down in rows for across in columns]
-    order = after_prefix(torch.cat([part.flatten() for part in parts]), tokens.num_prefix, batch)
+    places = window_order(tokens.grid, tokens.window, tokens.x.device)
+    order = after_prefix(places, tokens.num_prefix, tokens.x.shape[0])
     rank = order.argsort(dim=1)
     cells = as_cells(tokens)
     ordered = replace(
