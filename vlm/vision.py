@@ -84,7 +84,7 @@ def run_layers(
     method: MergeMethod | None = None,
     between_layers: Callable[[], None] | None = None,
 ) -> Tokens:
-    """Do what `encode` does; leaves(layer, tokens) is called with the tokens that each layer leaves behind."""
+    """Do what `encode` does; leaves(layer, tokens) gets the tokens that each layer leaves behind."""
     if not isinstance(adapter, ViTAdapter):
         adapter = adapt(adapter, image_size=_image_size(pixel_values))
     require_untouched(adapter.passed_by)
