@@ -57,21 +57,26 @@ def pool_into(level: Tokens, final: Tokens) -> Tensor:
         return level.x
     if level.source.shape[1] == 0 or final.source.shape[1] == 0 or final.position is None:
         raise ValueError("pooling levels needs tokens that know their patches and their places")
-    cells, prefix = as_cells(level), level.num_prefix
-    batch, n = level.size.shape
-    # A token that is dropped, or holds nothing, joins some group with a weight of 0.
-    dest = final.source.amax(dim=1, keepdim=True).repeat(1, n + 1)
-    # A patch that was dropped by now writes into the spare last column.
-    token = torch.where(level.source < 0, n, level.source)
-    lives = final.source >= 0
-    dest = dest.scatter(1, torch.where(lives, token, n), final.source.clamp(min=0))[:, :n]
-    own = torch.arange(prefix, device=dest.device).expand(batch, -1)
-    dest = torch.cat([own, dest[:, prefix:]], dim=1)
-    counted = torch.zeros(batch, n + 1, device=dest.device)
-    counted = counted.scatter_add(
-        1, torch.where(lives, token, n), torch.ones_like(counted[:, :1]).expand_as(token)
-    )
-    size = torch.cat([torch.ones_like(counted[:, :prefix]), counted[:, prefix:n]], dim=1)
-    survivor = token.gather(1, final.position[:, prefix:])
-    groups = Assignment(dest, final.size.shape[1], torch.cat([own, survivor], dim=1))
+    cells = as_cells(level)
+    dest, size, survivor = _groups(level, final, final.position)
+    groups = Assignment(dest, final.size.shape[1], survivor)
     return as_slots(replace(cells, x=weighted_mean(cells.x, size, groups))).x
+
+
+def _groups(level: Tokens, final: Tokens, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Follow the tokens of a level: where each ends up, the cells it still stands for, and who leads."""
+    (batch, n), prefix, device = level.size.shape, level.num_prefix, level.x.device
+    # A cell that was dropped by now writes into the spare last column.
+    lives = final.source >= 0
+    token = torch.where(lives, level.source, n)
+    # A token that is dropped, or holds nothing, joins a group that is not empty, with a weight of 0.
+    anywhere = final.source.amax(dim=1, keepdim=True).repeat(1, n + 1)
+    dest = anywhere.scatter(1, token, final.source.clamp(min=0))[:, prefix:n]
+    cells = torch.zeros(batch, n + 1, device=device).scatter_add(1, token, lives.float())[:, prefix:n]
+    own = torch.arange(prefix, device=device).expand(batch, -1)
+    survivor = level.source.clamp(min=0).gather(1, place[:, prefix:])
+    return (
+        torch.cat([own, dest], dim=1),
+        torch.cat([torch.ones_like(own, dtype=cells.dtype), cells], dim=1),
+        torch.cat([own, survivor], dim=1),
+    )

@@ -36,9 +36,8 @@ from vlm.adapters.adapter import (
 from vlm.adapters.hooks import PassedBy, Replaced, call
 from vlm.adapters.hugging_face import layer_site
 
-Table = tuple[
-    Tensor, Tensor
-]  # cosines and sines: float32, [rows, D] or, with places per image, [B, 1, rows, D]
+# Cosines and sines in float32: each [rows, D] or, with places per image, [B, 1, rows, D].
+Table = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
