@@ -5,8 +5,10 @@ Imports only torch: no model, no HTTP, no depth map.
 """
 
 from tosa.attention import attention, attention_by_channel
+from tosa.cells import cell_major, row_major
 from tosa.exporters import UnsupportedExporter
 from tosa.matching import Assignment, bipartite, cosine
+from tosa.merging import merge_step
 from tosa.methods import METHODS, MergeMethod
 from tosa.methods.options import Setting, settings_of
 from tosa.plan import MergePlan, make_plan
@@ -15,7 +17,17 @@ from tosa.schedule import alpha_schedule, paper_schedule
 from tosa.shape import EncoderShape
 from tosa.spatial import KERNELS, SPATIAL_DIM, position_tokens, spatial_tokens
 from tosa.spec import MergeSpec, MergeStep, PlanError, UnknownMethod
-from tosa.tokens import Blend, Tokens, raster_order, recover, unmerge
+from tosa.tokens import (
+    Blend,
+    Tokens,
+    cell_places,
+    cells_of,
+    raster_order,
+    recover,
+    sizes_of_rows,
+    unmerge,
+)
+from tosa.windows import by_window
 
 __all__ = [
     "KERNELS",
@@ -38,16 +50,23 @@ __all__ = [
     "attention",
     "attention_by_channel",
     "bipartite",
+    "by_window",
+    "cell_major",
+    "cell_places",
+    "cells_of",
     "cosine",
     "drop",
     "make_plan",
     "max_magnitude",
+    "merge_step",
     "mlerp",
     "paper_schedule",
     "position_tokens",
     "raster_order",
     "recover",
+    "row_major",
     "settings_of",
+    "sizes_of_rows",
     "spatial_tokens",
     "unmerge",
     "weighted_mean",

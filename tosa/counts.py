@@ -1,14 +1,15 @@
 """Token counts of every layer, from one of the three budgets: keep_ratio, r, r_hw.
 
-Counts depend only on the shape of the encoder and on what the method declares.
+Counts depend only on the shape of the encoder and on what the method declares. A token is a cell here, where
+the encoder's patches merge in cells.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import count, pairwise
+from itertools import accumulate, count, pairwise
 
-from tosa.grid import Grid, nearest_grid, shrink, unit
+from tosa.grid import Grid, Regions, nearest_grid, regions, shrink, shrink_regions, tokens_in, unit
 from tosa.methods.method import MergeMethod
 from tosa.schedule import inflection, paper_schedule, removal_weights
 from tosa.shape import EncoderShape
@@ -18,19 +19,24 @@ from tosa.spec import MergeSpec, PlanError, shown
 @dataclass(frozen=True)
 class LayerCounts:
     """Patch tokens at the entry of layer 0..L-1 and at the end; for methods that keep a grid, also the grid
-    and the attention window there, and what each layer takes (of each window, where there are windows)."""
+    and the attention window there, and what each layer takes (of each window, where there are windows).
+
+    For other methods on windows, what each layer takes of a whole window (r), and the windows that are left.
+    """
 
     tokens: tuple[int, ...]
     grids: tuple[Grid, ...] | None = None
     windows: tuple[Grid | None, ...] | None = None
     r_hw: tuple[Grid, ...] | None = None
+    r: tuple[int, ...] | None = None
+    regions: tuple[Regions, ...] | None = None
 
 
 def count_tokens(spec: MergeSpec, shape: EncoderShape, method: MergeMethod) -> LayerCounts:
     """Spread the removals of a request over the layers. Raises PlanError."""
     if not method.merges:
         _refuse_removal(spec)
-        return _on_grids(shape, [unit(shape.grid, shape.window)] * (shape.num_layers + 1))
+        return _on_grids(shape, [unit(shape.cells, shape.cell_window)] * (shape.num_layers + 1))
     _check_budget(spec, method)
     return _grid_counts(spec, shape, method) if method.keeps_grid else _free_counts(spec, shape, method)
 
@@ -64,25 +70,53 @@ def _target(keep_ratio: float, patches: int) -> int:
 
 
 def _free_counts(spec: MergeSpec, shape: EncoderShape, method: MergeMethod) -> LayerCounts:
-    curve, patches = inflection(spec.schedule), shape.patches
+    curve = inflection(spec.schedule)
+    if shape.cell_window is None:
+        return LayerCounts(_counts_of(spec, shape, method, shape.num_cells, curve))
+    first = regions(shape.cells, shape.cell_window)
+    counts = _counts_of(spec, shape, method, first, curve)
+    r = tuple(before - after for before, after in pairwise(counts))
+    windows = list(accumulate(r, shrink_regions, initial=first))
+    return LayerCounts(tuple(map(tokens_in, windows)), r=r, regions=tuple(windows))
+
+
+def _counts_of(
+    spec: MergeSpec, shape: EncoderShape, method: MergeMethod, tokens: int | Regions, curve: float
+) -> tuple[int, ...]:
+    """Count the tokens at every layer: all of them or, of windows, those of a whole one."""
+    start = tokens if isinstance(tokens, int) else tokens[0][1]
     if spec.keep_ratio is None:
-        return LayerCounts(_take_r(spec, shape, method, curve))
-    target = _target(spec.keep_ratio, patches)
+        return _take_r(spec, shape, method, curve, start)
+    target = _target(spec.keep_ratio, shape.num_cells)
     most = len(_layers(spec, shape, method, shape.num_layers))
-    least = _least(patches, most, method)
-    if target < least:
-        raise _too_small(spec, patches, least, most)
-    layers = _layers(spec, shape, method, _steps_needed(patches, target, method))
-    return LayerCounts(_follow_schedule(patches, target, _weights(layers, shape, curve), method))
+    least = _least(start, most, method)
+    fewest = least if isinstance(tokens, int) else tokens_in(shrink_regions(tokens, start - least))
+    if target < fewest:
+        raise _too_small(spec, shape, fewest, most)
+    aim = target if isinstance(tokens, int) else _nearest_window(tokens, target, least)
+    layers = _layers(spec, shape, method, _steps_needed(start, aim, method))
+    return _follow_schedule(start, aim, _weights(layers, shape, curve), method)
 
 
-def _take_r(spec: MergeSpec, shape: EncoderShape, method: MergeMethod, curve: float) -> tuple[int, ...]:
+def _nearest_window(windows: Regions, target: int, least: int) -> int:
+    """Find how many tokens a whole window keeps for all of them to come nearest to `target`."""
+    whole = windows[0][1]
+
+    def misses(kept: int) -> int:
+        return abs(tokens_in(shrink_regions(windows, whole - kept)) - target)
+
+    return min(range(least, whole + 1), key=misses)
+
+
+def _take_r(
+    spec: MergeSpec, shape: EncoderShape, method: MergeMethod, curve: float, start: int
+) -> tuple[int, ...]:
     """Remove the requested r at each of the layers, at most what the method can."""
     assert spec.r is not None
     steps = 1 if isinstance(spec.r, int) else len(spec.r)
     layers = _layers(spec, shape, method, steps)
     removals = dict(zip(layers, _removals(spec.r, len(layers), curve), strict=True))
-    counts = [shape.patches]
+    counts = [start]
     for layer in range(shape.num_layers):
         counts.append(max(counts[-1] - removals.get(layer, 0), _least(counts[-1], 1, method)))
     return tuple(counts)
@@ -106,12 +140,12 @@ def _grid_counts(spec: MergeSpec, shape: EncoderShape, method: MergeMethod) -> L
     curve = inflection(spec.schedule)
     if spec.keep_ratio is None:
         return _on_grids(shape, _take_r_hw(spec, shape, method))
-    grid, window, target = shape.grid, shape.window, _target(spec.keep_ratio, shape.patches)
+    grid, window, target = shape.cells, shape.cell_window, _target(spec.keep_ratio, shape.num_cells)
     whole, most = unit(grid, window), len(_layers(spec, shape, method, shape.num_layers))
     least = _least(whole[0], most, method), _least(whole[1], most, method)
     (height, width), _ = shrink(grid, window, (whole[0] - least[0], whole[1] - least[1]))
     if target < height * width:
-        raise _too_small(spec, shape.patches, height * width, most)
+        raise _too_small(spec, shape, height * width, most)
     aim = nearest_grid(grid, window, target, least)
     layers = _layers(spec, shape, method, max(map(_steps_needed, whole, aim, (method, method))))
     weights = _weights(layers, shape, curve)
@@ -131,7 +165,7 @@ def _take_r_hw(spec: MergeSpec, shape: EncoderShape, method: MergeMethod) -> lis
         message = "r_hw is the same at each of the layers: leave schedule out."
         raise PlanError("bad_schedule", "schedule", message)
     layers = _layers(spec, shape, method, steps=1)
-    sizes = [unit(shape.grid, shape.window)]
+    sizes = [unit(shape.cells, shape.cell_window)]
     for layer in range(shape.num_layers):
         (height, width), (rows, columns) = sizes[-1], spec.r_hw if layer in layers else (0, 0)
         most = height - _least(height, 1, method), width - _least(width, 1, method)
@@ -148,7 +182,7 @@ def _on_grids(shape: EncoderShape, sizes: list[Grid]) -> LayerCounts:
     Where several steps shorten a partial window, rounding may leave it a row or column longer than one step
     would have.
     """
-    grids, windows, taken = [shape.grid], [shape.window], []
+    grids, windows, taken = [shape.cells], [shape.cell_window], []
     for before, after in pairwise(sizes):
         taken.append((before[0] - after[0], before[1] - after[1]))
         grid, window = shrink(grids[-1], windows[-1], taken[-1])
@@ -215,14 +249,16 @@ def _steps_needed(start: int, target: int, method: MergeMethod) -> int:
     return next(steps for steps in count(1) if _least(start, steps, method) <= target)
 
 
-def _too_small(spec: MergeSpec, patches: int, least: int, layers: int) -> PlanError:
+def _too_small(spec: MergeSpec, shape: EncoderShape, least: int, layers: int) -> PlanError:
     """Name the smallest keep_ratio of four decimals that asks for no fewer than `least` tokens."""
     assert spec.keep_ratio is not None
+    patches = shape.num_cells
+    what = "tokens" if shape.cell == (1, 1) else f"cells of {shape.cell[0]} x {shape.cell[1]} patches"
     candidates = (number / 1e4 for number in count(int((least - 1) / patches * 1e4)))
     smallest = next(keep for keep in candidates if _target(keep, patches) >= least)
     target = _target(spec.keep_ratio, patches)
     message = (
-        f"keep_ratio {spec.keep_ratio} leaves {target} of {patches} tokens, but {spec.method} in "
+        f"keep_ratio {spec.keep_ratio} leaves {target} of {patches} {what}, but {spec.method} in "
         f"{layers} layers leaves {least} or more: the smallest possible keep_ratio is {smallest}."
     )
     return PlanError("keep_ratio_too_small", "keep_ratio", message, limit=smallest)

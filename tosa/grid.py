@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 Grid = tuple[int, int]
 AxisWindows = tuple[tuple[int, int], ...]  # (length, removed) of every stretch of an axis, in order
+Regions = tuple[tuple[int, int], ...]  # (number, tokens of each) of every size of window, whole ones first
+
+
+def divide(grid: Grid, cell: Grid) -> Grid:
+    """Count the cells of a grid along both axes. Raises ValueError unless they are whole."""
+    if min(cell) < 1 or grid[0] % cell[0] or grid[1] % cell[1]:
+        raise ValueError(f"{grid[0]} x {grid[1]} patches are no whole cells of {cell[0]} x {cell[1]}")
+    return grid[0] // cell[0], grid[1] // cell[1]
 
 
 def unit(grid: Grid, window: Grid | None) -> Grid:
@@ -69,3 +79,24 @@ def nearest_grid(grid: Grid, window: Grid | None, target: int, least: Grid) -> G
                 best = found if best is None or found < best else best
     assert best is not None
     return best[2]
+
+
+def regions(grid: Grid, window: Grid) -> Regions:
+    """Group the windows of a grid by size: whole ones, those cut at the right, at the bottom, at both."""
+    rows, columns = (_kinds(axis) for axis in grid_windows(grid, window, (0, 0)))
+    return tuple((down * across, height * width) for down, height in rows for across, width in columns)
+
+
+def shrink_regions(before: Regions, r: int) -> Regions:
+    """Remove r tokens from each whole window, and from a cut one its share, rounded down."""
+    whole = before[0][1]
+    return tuple((number, tokens - tokens * r // whole) for number, tokens in before)
+
+
+def tokens_in(windows: Regions) -> int:
+    """Count the tokens of all windows."""
+    return sum(number * tokens for number, tokens in windows)
+
+
+def _kinds(axis: AxisWindows) -> list[tuple[int, int]]:
+    return [(len(list(equal)), length) for (length, _), equal in groupby(axis)]

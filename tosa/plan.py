@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 
 from tosa.counts import LayerCounts, count_tokens
-from tosa.grid import Grid
+from tosa.grid import Grid, Regions, regions
 from tosa.methods import METHODS, MergeMethod
 from tosa.methods.options import BadOption
 from tosa.schedule import alpha_schedule
@@ -41,9 +41,10 @@ class MergePlan:
     method: str
     prop_attn: bool
     order: Order
-    counts: tuple[int, ...]  # tokens at the entry of layer 0..L-1 and at the end, prefix included
-    grids: tuple[Grid, ...] | None = None  # the same for the grid, where the method keeps one
+    counts: tuple[int, ...]  # patch tokens at the entry of layer 0..L-1 and at the end, prefix included
+    grids: tuple[Grid, ...] | None = None  # the same for the grid (of cells), where the method keeps one
     windows: tuple[Grid | None, ...] | None = None  # and for the attention windows on it
+    regions: tuple[Regions, ...] | None = None  # cells in the windows, where methods merge freely inside
     options: object | None = None  # the method's own options, defaults filled in
     needs_spatial: bool = False
     at_entry: bool = False  # tokens merge at the entry of a layer, so that its attention has fewer already
@@ -57,6 +58,16 @@ class MergePlan:
     def tokens_out(self) -> int:
         """Patch tokens after the last layer."""
         return self.counts[-1] - self.shape.num_prefix
+
+    @property
+    def cells_in(self) -> int:
+        """Cells before the first layer: what a reducer behind the encoder makes of its patches."""
+        return self.shape.num_cells
+
+    @property
+    def cells_out(self) -> int:
+        """Cells after the last layer; patch tokens where a cell is one patch."""
+        return self.tokens_out // self.shape.slots
 
     @property
     def keep_ratio(self) -> float:
@@ -79,8 +90,9 @@ class MergePlan:
             raise ValueError(f"FLOPs need both widths of an encoder of {len(self.steps)} layers, got {shape}")
         c, macs = shape.hidden_size, 0
         for layer in range(len(self.steps)):
-            tokens, keys = self._attention(layer)
-            macs += tokens * (4 * c * c + 2 * keys * c) + 2 * self.counts[layer + 1] * c * shape.mlp_size
+            for tokens, keys in self._attention(layer):
+                macs += tokens * (4 * c * c + 2 * keys * c)
+            macs += 2 * self.counts[layer + 1] * c * shape.mlp_size
         return 2 * macs
 
     def table(self) -> str:
@@ -95,22 +107,29 @@ class MergePlan:
                 rows = [row + f"{cell:>9}" for row, cell in zip(rows, cells, strict=True)]
         return "\n".join([header, *rows])
 
-    def _attention(self, layer: int) -> tuple[int, int]:
-        """Count the tokens that attend in a layer, and the keys each one sees."""
-        at = layer + 1 if self.at_entry else layer
+    def _attention(self, layer: int) -> Regions:
+        """Count the tokens that attend in a layer, and the keys each one sees, for each size of window."""
+        at, slots = layer + 1 if self.at_entry else layer, self.shape.slots
         window = self.windows[at] if self.windows else None
-        if window is None or layer in self.shape.global_layers:
-            return self.counts[at], self.counts[at]
-        assert self.grids is not None  # only methods that keep a grid run on windows
-        number = math.prod(-(-side // size) for side, size in zip(self.grids[at], window, strict=True))
-        return number * math.prod(window), math.prod(window)
+        if (window is None and self.regions is None) or layer in self.shape.global_layers:
+            return ((self.counts[at], self.counts[at]),)
+        if self.regions is not None:
+            found = self.regions[at]
+        else:
+            assert self.grids is not None and window is not None
+            found = regions(self.grids[at], window)
+            if self.shape.pads_windows:
+                found = ((sum(number for number, _ in found), math.prod(window)),)
+        return tuple((number * tokens * slots, tokens * slots) for number, tokens in found)
 
 
 def make_plan(spec: MergeSpec, shape: EncoderShape) -> MergePlan:
     """Check a request against an encoder and spread its removals over the layers.
 
     With keep_ratio, tokens_out is exactly max(1, round(keep_ratio * P)), or the nearest grid for methods
-    that keep one. With r, a layer removes at most half of its patch tokens, as in the papers.
+    that keep one, and the nearest share of a window for others on windows. P counts cells where patches merge
+    in cells, and so do r and r_hw; counts are of patch tokens all the same. With r, a layer removes at most
+    half of its patch tokens, as in the papers.
     Raises PlanError whatever the fields hold, or UnknownMethod listing the known names. The same request
     gives the same object.
     """
@@ -128,7 +147,7 @@ def make_plan(spec: MergeSpec, shape: EncoderShape) -> MergePlan:
 @lru_cache(maxsize=1024)
 def _plan(spec: MergeSpec, shape: EncoderShape, method: MergeMethod, options: object | None) -> MergePlan:
     counted = count_tokens(spec, shape, method)
-    counts = tuple(n + shape.num_prefix for n in counted.tokens)
+    counts = tuple(n * shape.slots + shape.num_prefix for n in counted.tokens)
     prop_attn = method.prop_attn if spec.prop_attn is None else spec.prop_attn
     return MergePlan(
         spec=spec,
@@ -140,6 +159,7 @@ def _plan(spec: MergeSpec, shape: EncoderShape, method: MergeMethod, options: ob
         counts=counts,
         grids=counted.grids,
         windows=counted.windows,
+        regions=counted.regions,
         options=options,
         needs_spatial=method.needs_spatial_with(options),
         at_entry=method.site == "before_block",
@@ -153,7 +173,7 @@ def _layer_steps(
     return tuple(
         MergeStep(
             layer,
-            r=before - after,
+            r=before - after if counted.r is None else counted.r[layer],
             r_hw=counted.r_hw[layer] if counted.r_hw else None,
             alpha=alphas[layer] if method.needs_spatial else 1.0,
             num_layers=shape.num_layers,
@@ -166,7 +186,8 @@ def _layer_steps(
 
 
 def _check_pair(method: MergeMethod, shape: EncoderShape) -> None:
-    if (shape.requires_grid or shape.window) and not method.keeps_grid:
+    needs_grid = shape.requires_grid or (shape.window is not None and shape.pads_windows)
+    if needs_grid and not method.keeps_grid:
         working = [name for name, other in METHODS.items() if other.keeps_grid]
         needs = f"{shape.name} needs its grid and {method.name} breaks it up"
         message = f"{needs}; it runs with {', '.join(working)} as method."

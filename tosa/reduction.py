@@ -63,6 +63,33 @@ def max_magnitude(values: Tensor, size: Tensor, assignment: Assignment) -> Tenso
     return _put(values, assignment, dest, _largest(values, changed))
 
 
+def by_slot(reduction: Reduction, slots: int) -> Reduction:
+    """Make a reduction treat the slots of cells one by one, for one that looks at whole rows (norms).
+
+    Its values are [B, N, slots * C]. Of one slot, it is the reduction itself.
+    """
+    if slots == 1:
+        return reduction
+
+    def reduce(values: Tensor, size: Tensor, assignment: Assignment) -> Tensor:
+        def each(index: Tensor) -> Tensor:
+            return index.repeat_interleave(slots, dim=0)
+
+        batch, merged, members = len(values), assignment.merged, assignment.members
+        by_slots = replace(
+            assignment,
+            dest=each(assignment.dest),
+            survivor=each(assignment.survivor),
+            merged=None if merged is None else each(merged),
+            members=None if members is None else each(members),
+        )
+        rows = values.unflatten(2, (slots, -1)).transpose(1, 2).flatten(0, 1)
+        reduced = reduction(rows, each(size), by_slots)
+        return reduced.unflatten(0, (batch, slots)).transpose(1, 2).flatten(2)
+
+    return reduce
+
+
 def group_sum(values: Tensor, assignment: Assignment) -> Tensor:
     """Sum values [B, N, C] over the groups of an assignment -> [B, num_out, C]."""
     batch, _, channels = values.shape

@@ -17,7 +17,8 @@ class MergeSpec:
 
     keep_ratio: share of patch tokens left at the end, in (0, 1]; exact, and for methods that keep a grid the
         nearest grid.
-    r: tokens removed at each layer; an int goes through `schedule`, a tuple gives each layer.
+    r: tokens removed at each layer (of each window, where the encoder has windows, and cells where patches
+        merge in cells); an int goes through `schedule`, a tuple gives each layer.
     r_hw: rows and columns removed at each layer, for methods that keep a grid (of each window, where the
         encoder has windows).
     schedule: "constant", "decreasing", "increasing" or the ToMe inflection in [-1, 1] (-1 = decreasing).
@@ -69,8 +70,8 @@ def _sorted_pairs(options: Any) -> Any:
 class MergeStep:
     """Say what one layer of num_layers does: remove r tokens, of a grid r_hw = (rows, columns).
 
-    On windows, r_hw is what each whole window loses. options: the method's own dataclass, None for its
-    defaults.
+    On windows, r_hw is what each whole window loses, and so is r for methods that keep no grid. options: the
+    method's own dataclass, None for its defaults.
     """
 
     layer: int

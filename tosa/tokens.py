@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from tosa.cells import cell_major, join_slots, repeat_slots, row_major, slot_means, split_slots
+from tosa.grid import Grid, divide
 from tosa.precision import upcast
 from tosa.sorting import argsort
 
@@ -26,6 +28,9 @@ class Tokens:
     B images, P patches at entry, N tokens now (prefix included), C channels, S spatial dimensions.
     Prefix tokens (class, registers) come first and are never merged; they are not patches, so `source`
     does not mention them although it counts them in its indices.
+    Where cells of several patches merge as one, a token is a cell, and P counts cells: everything is per
+    cell but x, which has a row for each slot, [B, prefix + (N - prefix) * slots, C], the slots of a cell side
+    by side. Methods get tokens `as_cells`.
     """
 
     x: Tensor  # [B, N, C]
@@ -42,6 +47,13 @@ class Tokens:
         False  # sizes may differ from 1, so that proportional attention is not plain attention
     )
     blend: Blend | None = None  # a soft way back, where a method has one
+    cell: tuple[int, int] = (1, 1)  # (rows, columns) of patches that are one token
+    regions: tuple[tuple[int, int], ...] | None = None  # (windows, tokens of each), window after window
+
+    @property
+    def slots(self) -> int:
+        """Patches of one cell."""
+        return self.cell[0] * self.cell[1]
 
     @staticmethod
     def start(
@@ -52,10 +64,13 @@ class Tokens:
         window: tuple[int, int] | None = None,
         track_source: bool = True,
         track_position: bool = False,
+        cell: tuple[int, int] = (1, 1),
     ) -> Tokens:
         """Wrap the embeddings of an unmerged image: every token is itself.
 
         x [B, num_prefix + rows*columns, C]; spatial [B, P, S] (patches only) or [B, N, S].
+        cell: x is in the order of `cell_major`; grid, window and spatial are of patches, spatial in
+        row-major order, and is averaged over the patches of each cell.
         Without `track_source` there is no way back to the grid; `position` (0 for prefix tokens) is for
         encoders that need to know where a merged token stands. Raises ValueError when counts do not agree.
         """
@@ -66,6 +81,10 @@ class Tokens:
             raise ValueError(f"{n} tokens do not fit {num_prefix} prefix tokens and a grid of {grid}")
         if spatial is not None:
             spatial = _with_prefix(spatial, batch, patches, num_prefix)
+        if cell != (1, 1):
+            spatial = None if spatial is None else _cell_means(spatial, grid, cell, num_prefix)
+            grid, window = divide(grid, cell), None if window is None else divide(window, cell)
+            n = num_prefix + grid[0] * grid[1]
         index = torch.arange(n, device=x.device).expand(batch, n)
         return Tokens(
             x=x,
@@ -77,37 +96,77 @@ class Tokens:
             entry_grid=grid,
             window=window,
             position=(index - num_prefix).clamp(min=0) if track_position else None,
+            cell=cell,
         )
 
 
-def unmerge(tokens: Tokens) -> Tensor:
-    """Copy every token back to its patches: [B, P, C] in the order of the grid; dropped patches are zero.
+def as_cells(tokens: Tokens) -> Tokens:
+    """Make one row of each cell, as methods need it: x [B, N, slots * C]. Patches stay as they are."""
+    if tokens.cell == (1, 1):
+        return tokens
+    return replace(tokens, x=join_slots(tokens.x, tokens.num_prefix, tokens.slots))
 
-    Raises ValueError when the source was not tracked.
+
+def as_slots(tokens: Tokens) -> Tokens:
+    """Undo `as_cells`."""
+    if tokens.cell == (1, 1):
+        return tokens
+    return replace(tokens, x=split_slots(tokens.x, tokens.num_prefix, tokens.slots))
+
+
+def cells_of(tokens: Tokens) -> Tensor:
+    """Return the slots of every token without the prefix, as a pixel shuffle reads them: [B, N, slots, C]."""
+    return tokens.x[:, tokens.num_prefix :].unflatten(1, (-1, tokens.slots))
+
+
+def cell_places(tokens: Tokens) -> Tensor:
+    """Return row and column, on the grid before merging, of the cell (or patch) whose place a token keeps.
+
+    int64 [B, N, 2] without the prefix. Raises ValueError when positions were not tracked.
     """
-    source = _tracked(tokens)
+    if tokens.position is None or tokens.entry_grid is None:
+        raise ValueError("these tokens do not know their places: start them with track_position=True")
+    place, columns = tokens.position[:, tokens.num_prefix :], tokens.entry_grid[1]
+    return torch.stack([place.div(columns, rounding_mode="floor"), place % columns], dim=-1)
+
+
+def sizes_of_rows(tokens: Tokens) -> Tensor:
+    """Return the size of every row of x: float32 [B, prefix + (N - prefix) * slots]."""
+    if tokens.cell == (1, 1):
+        return tokens.size
+    return repeat_slots(tokens.size, tokens.num_prefix, tokens.slots)
+
+
+def unmerge(tokens: Tokens) -> Tensor:
+    """Copy every token back to its patches: [B, P, C] in row-major order; dropped patches are zero.
+
+    Of cells, P is the number of patches all the same, and each one gets its own slot. Raises ValueError when
+    the source was not tracked.
+    """
+    source, x = _tracked(tokens), as_cells(tokens).x
     if not tokens.has_holes:
-        return take(tokens.x, source)
-    return torch.where(source[..., None] < 0, 0, take(tokens.x, source.clamp(min=0)))
+        return _patches(take(x, source), tokens)
+    return _patches(torch.where(source[..., None] < 0, 0, take(x, source.clamp(min=0))), tokens)
 
 
 def recover(tokens: Tokens) -> Tensor:
-    """Return features for every patch, for dense heads: [B, P, C] in the order of the grid.
+    """Return features for every patch, for dense heads: [B, P, C] in row-major order.
 
     As `unmerge`, but a dropped patch gets the features of the nearest patch that was not (Euclidean on the
     grid, the first of equals), and a method with a soft way back uses it.
     Raises ValueError when the source was not tracked.
     """
+    x = as_cells(tokens).x
     if tokens.blend is not None:
         index, weight = tokens.blend.index, tokens.blend.weight
-        x, weight = upcast(tokens.x), upcast(weight, like=tokens.x)
+        x, weight = upcast(x), upcast(weight, like=x)
         mix = weight.new_zeros(*index.shape[:2], x.shape[1]).scatter_add(2, index, weight)
-        return (mix @ x).to(tokens.x.dtype)
+        return _patches((mix @ x).to(tokens.x.dtype), tokens)
     source = _tracked(tokens)
     if tokens.has_holes:
         assert tokens.entry_grid is not None
         source = source.gather(1, _nearest_kept(source >= 0, tokens.entry_grid))
-    return take(tokens.x, source)
+    return _patches(take(x, source), tokens)
 
 
 def raster_order(tokens: Tokens) -> Tokens:
@@ -127,7 +186,8 @@ def raster_order(tokens: Tokens) -> Tokens:
     prefix = torch.arange(n, device=device) < tokens.num_prefix
     order = argsort(torch.where(prefix, -1, first))
     rank = order.argsort(dim=1)
-    return replace(
+    tokens = as_cells(tokens)
+    ordered = replace(
         tokens,
         x=take(tokens.x, order),
         size=tokens.size.gather(1, order),
@@ -135,6 +195,7 @@ def raster_order(tokens: Tokens) -> Tokens:
         spatial=None if tokens.spatial is None else take(tokens.spatial, order),
         position=None if tokens.position is None else tokens.position.gather(1, order),
     )
+    return as_slots(ordered)
 
 
 def take(values: Tensor, index: Tensor) -> Tensor:
@@ -147,6 +208,23 @@ def take(values: Tensor, index: Tensor) -> Tensor:
 def flat_rows(index: Tensor, n: int) -> Tensor:
     """Turn row numbers [B, M] of n rows per image into those of the flattened batch [B * M]."""
     return (torch.arange(index.shape[0], device=index.device)[:, None] * n + index).flatten()
+
+
+def _patches(cells: Tensor, tokens: Tokens) -> Tensor:
+    """Put the slots of all cells of the entry on the grid of patches: [B, P, slots * C] -> row-major."""
+    if tokens.cell == (1, 1):
+        return cells
+    assert tokens.entry_grid is not None
+    (rows, columns), (height, width) = tokens.entry_grid, tokens.cell
+    slots = cells.unflatten(2, (tokens.slots, -1)).flatten(1, 2)
+    return row_major(slots, (rows * height, columns * width), tokens.cell)
+
+
+def _cell_means(spatial: Tensor, grid: Grid, cell: Grid, num_prefix: int) -> Tensor:
+    """Average codes of a row-major grid of patches over each cell: [B, prefix + P, S] -> [B, N, S]."""
+    patches = cell_major(spatial[:, num_prefix:], grid, cell)
+    codes = torch.cat([spatial[:, :num_prefix], patches], dim=1)
+    return slot_means(codes, num_prefix, cell[0] * cell[1])
 
 
 def _tracked(tokens: Tokens) -> Tensor:

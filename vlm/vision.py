@@ -20,9 +20,12 @@ from tosa import (
     MergeSpec,
     MergeStep,
     Tokens,
+    by_window,
     make_plan,
+    merge_step,
     raster_order,
     recover,
+    sizes_of_rows,
 )
 from vlm.adapters import Block, ViTAdapter, adapt
 from vlm.adapters.adapter import count_layers
@@ -47,30 +50,60 @@ def encode(
     """Run the layers of `plan` over the images, merging tokens as the plan's method does.
 
     adapter: a loaded model that `adapt` knows, or what `adapt` made of it. pixel_values: [B, 3, H, W],
-    normalised. spatial: [B, P, S], for methods that need it (P = patches). track_source: follow every patch
+    normalised; for Qwen's towers also the flat patches of their processor, of B images of one size.
+    spatial: [B, P, S], for methods that need it (P = patches). track_source: follow every patch
     to its token, which raster order does anyway once the grid is gone. trace: a list that gets the tokens
     every layer leaves behind. method: replaces the plan's own, for one that is not in METHODS.
     between_layers: called before every layer, so that a caller may stop the work by raising.
     Returns tokens with x [B, N, C] as the last layer that runs returns it, before any final norm;
-    N = plan.tokens_out and the prefix. Differentiable; callers that only infer wrap it in
+    N = plan.tokens_out and the prefix. Where patches merge in cells, the rows of a cell are side by side
+    (`tosa.cells_of`). Differentiable; callers that only infer wrap it in
     `torch.inference_mode()`. Dropout on attention weights is never applied. Raises VlmError.
     """
+    leaves = None if trace is None else lambda layer, tokens: trace.append(tokens)
+    return run_layers(
+        adapter,
+        pixel_values,
+        plan,
+        spatial,
+        track_source=track_source,
+        leaves=leaves,
+        method=method,
+        between_layers=between_layers,
+    )
+
+
+def run_layers(
+    adapter: ViTAdapter | Any,
+    pixel_values: Tensor,
+    plan: MergePlan,
+    spatial: Tensor | None = None,
+    *,
+    track_source: bool = True,
+    leaves: Callable[[int, Tokens], None] | None = None,
+    method: MergeMethod | None = None,
+    between_layers: Callable[[], None] | None = None,
+) -> Tokens:
+    """Do what `encode` does; leaves(layer, tokens) gets the tokens that each layer leaves behind."""
     if not isinstance(adapter, ViTAdapter):
-        adapter = adapt(adapter, image_size=(pixel_values.shape[-2], pixel_values.shape[-1]))
+        adapter = adapt(adapter, image_size=_image_size(pixel_values))
     require_untouched(adapter.passed_by)
     _require_fit(adapter, plan)
-    _require_spatial(adapter, plan, pixel_values.shape[0], spatial)
+    _require_spatial(adapter, plan, _batch(adapter, pixel_values), spatial)
     method = method or METHODS[plan.method]
-    scattered = plan.order == "raster" and not method.keeps_grid and plan.tokens_out < plan.tokens_in
+    moved = plan.tokens_out < plan.tokens_in or plan.regions is not None
+    scattered = plan.order == "raster" and not method.keeps_grid and moved
     tokens = _start(adapter, pixel_values, spatial, track_source or scattered)
-    for block, step in zip(adapter.blocks, plan.steps, strict=False):
+    if plan.regions is not None:
+        tokens = by_window(tokens)
+    for layer, (block, step) in enumerate(zip(adapter.blocks, plan.steps, strict=False)):
         if between_layers is not None:
             between_layers()
         if step is not None and method.site == "before_block":
-            tokens = method.merge(tokens, tokens.x, step)
+            tokens = merge_step(method, tokens, tokens.x, step)
         tokens = _run_layer(block, tokens, step, method, plan.prop_attn)
-        if trace is not None:
-            trace.append(tokens)
+        if leaves is not None:
+            leaves(layer, tokens)
     return raster_order(tokens) if plan.order == "raster" else tokens
 
 
@@ -100,11 +133,11 @@ def _run_parts(
     block: Block, tokens: Tokens, step: MergeStep | None, method: MergeMethod, prop_attn: bool, x: Tensor
 ) -> tuple[Tensor, Tokens]:
     """Run the four parts of a layer on x, and merge between its branches; return x and the tokens."""
-    size = tokens.size if prop_attn and tokens.is_weighted else None
+    size = sizes_of_rows(tokens) if prop_attn and tokens.is_weighted else None
     attended, keys = block.attend(block.norm1(x), tokens, size)
     tokens = replace(tokens, x=x + attended)
     if step is not None and method.site == "before_mlp":
-        tokens = method.merge(tokens, keys.mean(dim=1), step)
+        tokens = merge_step(method, tokens, keys.mean(dim=1), step)
     tokens = replace(tokens, x=tokens.x + block.mlp(block.norm2(tokens.x)))
     return tokens.x, tokens
 
@@ -164,7 +197,17 @@ def _adapter(model: ViTAdapter | Any, pixel_values: Tensor, feature_layer: int =
             message = "a ViTAdapter was adapted for its layers already: give feature_layer to adapt instead"
             raise VlmError("wrong_feature_layer", message)
         return model
-    return adapt(model, feature_layer, (pixel_values.shape[-2], pixel_values.shape[-1]))
+    return adapt(model, feature_layer, _image_size(pixel_values))
+
+
+def _image_size(pixel_values: Tensor) -> tuple[int, int] | None:
+    """Return (height, width) in px; flat patches do not say it."""
+    return (pixel_values.shape[-2], pixel_values.shape[-1]) if pixel_values.ndim == 4 else None
+
+
+def _batch(adapter: ViTAdapter, pixel_values: Tensor) -> int:
+    """Count the images: those of flat patches [B * P, C] by the patches of one."""
+    return pixel_values.shape[0] // (adapter.shape.patches if pixel_values.ndim == 2 else 1)
 
 
 def _start(adapter: ViTAdapter, pixel_values: Tensor, spatial: Tensor | None, track_source: bool) -> Tokens:
@@ -176,7 +219,8 @@ def _start(adapter: ViTAdapter, pixel_values: Tensor, spatial: Tensor | None, tr
         spatial,
         window=shape.window,
         track_source=track_source,
-        track_position=shape.rotary or adapter.relative,
+        track_position=shape.rotary or adapter.relative or shape.cell != (1, 1),
+        cell=shape.cell,
     )
 
 
@@ -197,7 +241,8 @@ def _require_spatial(adapter: ViTAdapter, plan: MergePlan, batch: int, spatial: 
 def _require_fit(adapter: ViTAdapter, plan: MergePlan) -> None:
     """Refuse a plan made for another encoder; names, widths and the number of layers left over may differ."""
     ours, theirs = (
-        (s.grid, s.num_prefix, s.window, s.rotary, s.requires_grid) for s in (adapter.shape, plan.shape)
+        (s.grid, s.num_prefix, s.window, s.rotary, s.requires_grid, s.cell)
+        for s in (adapter.shape, plan.shape)
     )
     if ours != theirs or len(plan.steps) > len(adapter.blocks):
         message = f"the plan was made for {plan.shape}, which does not fit {adapter.shape}"

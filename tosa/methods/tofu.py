@@ -9,7 +9,7 @@ from torch import Tensor
 from tosa.matching import bipartite, cosine
 from tosa.methods.method import MergeMethod
 from tosa.methods.options import option, options_of, require_integer
-from tosa.reduction import apply, drop, mlerp
+from tosa.reduction import apply, by_slot, drop, mlerp
 from tosa.spec import MergeStep
 from tosa.tokens import Tokens
 
@@ -40,7 +40,9 @@ def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
     """
     options = options_of(step, TofuOptions)
     assignment = bipartite(cosine(metric, tokens.num_prefix), step.r, tokens.num_prefix)
-    return apply(tokens, assignment, mlerp) if options.fuses(step) else drop(tokens, assignment)
+    if not options.fuses(step):
+        return drop(tokens, assignment)
+    return apply(tokens, assignment, by_slot(mlerp, tokens.slots))
 
 
 # Proportional attention: unspecified in the paper. On, because a fused token stands for all its patches, as

@@ -14,7 +14,7 @@ from torch import nn
 from torch.compiler import assume_constant_result
 
 import vlm.adapters
-from vlm.adapters.adapter import Block, ViTAdapter, count_layers, first_layers, unsupported
+from vlm.adapters.adapter import Block, ViTAdapter, count_layers, first_layers, in_cells, unsupported
 from vlm.adapters.hooks import MODEL, PassedBy
 from vlm.model import VlmError
 
@@ -29,6 +29,12 @@ ADAPTERS = {
     ("transformers", "Dinov2WithRegistersModel"): ("dinov2", "adapt_dinov2"),
     ("transformers", "DINOv3ViTModel"): ("dinov3", "adapt_dinov3"),
     ("transformers", "BeitModel"): ("beit", "adapt_beit"),
+    ("transformers", "InternVLVisionModel"): ("internvl", "adapt_internvl"),
+    ("transformers", "Idefics3VisionTransformer"): ("idefics3", "adapt_idefics3"),
+    ("transformers", "SmolVLMVisionTransformer"): ("idefics3", "adapt_smolvlm"),
+    ("transformers", "Qwen2_5_VisionTransformerPretrainedModel"): ("qwen_vl", "adapt_qwen2_5_vl"),
+    ("transformers", "Qwen3VLVisionModel"): ("qwen_vl", "adapt_qwen3_vl"),
+    ("transformers", "Qwen3_5VisionModel"): ("qwen_vl", "adapt_qwen3_5"),
     ("timm", "VisionTransformer"): ("timm_vit", "adapt_vit"),
     ("timm", "Eva"): ("eva", "adapt_eva"),
     ("timm", "Beit"): ("timm_beit", "adapt_beit"),
@@ -48,12 +54,19 @@ CLASSIFIERS = {
 }
 
 
-def adapt(model: Any, feature_layer: int = -1, image_size: tuple[int, int] | None = None) -> ViTAdapter:
+def adapt(
+    model: Any,
+    feature_layer: int = -1,
+    image_size: tuple[int, int] | None = None,
+    cell: tuple[int, int] | None = None,
+) -> ViTAdapter:
     """Name the parts of a loaded vision transformer for `encode`; cheap enough to do at every call.
 
     feature_layer: index of the hidden state wanted; -1 runs all layers, -2 all but the last. Any but the
     last is what its layer leaves behind: the final norm, and SAM's neck, are left out.
     image_size: (height, width) in px of the images to come; None means the size the model was built for.
+    cell: (rows, columns) of patches that merge as one, slot by slot, for the pixel shuffle or pooling behind
+    the model; None means single patches, and for Qwen's towers the blocks that their merger reads.
     The adapter stays valid while the model keeps its weights and its device.
     Raises VlmError: unsupported_tower for a model that no adapter knows or an option that none supports,
     wrong_image_size for images the model cannot take, unsupported_model for a layer it does not have.
@@ -65,7 +78,8 @@ def adapt(model: Any, feature_layer: int = -1, image_size: tuple[int, int] | Non
             _load(module)
             adapt_model = getattr(getattr(vlm.adapters, module), function)
             adapter: ViTAdapter = adapt_model(model, image_size)
-            return first_layers(adapter, count_layers(adapter.shape.num_layers, feature_layer))
+            adapter = first_layers(adapter, count_layers(adapter.shape.num_layers, feature_layer))
+            return adapter if cell is None else in_cells(adapter, (cell[0], cell[1]))
         if key in CLASSIFIERS:
             return _adapt_tower(model, kind, CLASSIFIERS[key], feature_layer, image_size)
     raise _unknown(model)

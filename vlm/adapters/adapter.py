@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
+import torch
 from torch import Tensor
 
-from tosa import EncoderShape, Tokens
+from tosa import EncoderShape, Tokens, cell_major
 from tosa.grid import Grid as Grid
 from vlm.adapters.hooks import PassedBy, Replaced
 from vlm.model import VlmError
@@ -42,7 +44,8 @@ class ViTAdapter:
     """Describe a loaded vision transformer to `encode`. Holds no weights of its own.
 
     shape: of the layers in `blocks` and of the input size it was made for.
-    embed: pixel_values [B, 3, H, W] -> [B, prefix + patches, C]; VlmError for another input size.
+    embed: pixel_values [B, 3, H, W] -> [B, prefix + patches, C]; VlmError for another input size. Where
+        patches merge in cells (shape.cell), they are in the order of `tosa.cell_major`.
     finish: the norm behind the last layer, token by token, as the library's own forward features have it;
         nothing where later layers are left out.
     neck: what follows on the full grid, [B, C, rows, columns] -> [B, C', rows, columns] (SAM); or None.
@@ -86,6 +89,33 @@ def first_layers(adapter: ViTAdapter, num_layers: int) -> ViTAdapter:
     window = None if len(global_layers) == num_layers else shape.window
     shape = replace(shape, num_layers=num_layers, global_layers=global_layers, window=window)
     return replace(adapter, shape=shape, blocks=adapter.blocks[:num_layers], finish=same, neck=None)
+
+
+def in_cells(adapter: ViTAdapter, cell: Grid) -> ViTAdapter:
+    """Make whole cells of patches merge, slot by slot, for what reads them together behind the encoder.
+
+    Raises VlmError: unsupported_tower where attention needs to know the places of single patches,
+    wrong_image_size for a grid that is no whole cells.
+    """
+    shape = adapter.shape
+    if cell == shape.cell:
+        return adapter
+    if shape.cell != (1, 1):
+        own = f"its patches merge in cells of {shape.cell[0]} x {shape.cell[1]}"
+        raise unsupported(shape.name, f"{own}, not {cell[0]} x {cell[1]}")
+    if shape.rotary or adapter.relative or shape.window is not None or shape.requires_grid:
+        raise unsupported(shape.name, "merging in cells needs positions that are added at the entry only")
+    try:
+        shape = replace(shape, cell=cell)
+    except ValueError as error:
+        raise VlmError("wrong_image_size", f"{shape.name}: {error}") from error
+    return replace(adapter, shape=shape, embed=partial(_embed_cells, adapter.embed, shape), neck=None)
+
+
+def _embed_cells(embed: TensorMap, shape: EncoderShape, pixel_values: Tensor) -> Tensor:
+    x, prefix = embed(pixel_values), shape.num_prefix
+    patches = cell_major(x[:, prefix:], shape.grid, shape.cell)
+    return patches if prefix == 0 else torch.cat([x[:, :prefix], patches], dim=1)
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:

@@ -24,7 +24,7 @@ Inner = Callable[[Any, Tokens, Tensor | None, Tensor], tuple[Tensor, Tensor]]
 
 def layers_of(model: Any) -> tuple[str, Any]:
     """Return the layers, and the name they have in the model."""
-    for path in ("layers", "encoder.layers", "encoder.layer", "model.layer"):
+    for path in ("layers", "encoder.layers", "encoder.layer", "model.layer", "blocks"):
         found = model
         for name in path.split("."):
             found = getattr(found, name, None)
@@ -64,7 +64,7 @@ def named_layers(model: Any) -> list[tuple[str, Any]]:
 
 def layer_site(layer: Any, name: str, rest: tuple[Any, ...] = (None,)) -> Replaced:
     """Name a layer for its hooks; most get a mask that is None."""
-    _require_own_class(layer, name)
+    require_own_class(layer, name)
     return Replaced(layer, name, rest)
 
 
@@ -72,7 +72,7 @@ def attention_site(
     module: Any, name: str, rest: tuple[Any, ...] = (), kwargs: Mapping[str, Any] = MappingProxyType({})
 ) -> Replaced:
     """Name the attention of a layer for its hooks; it returns its output and, where asked, its weights."""
-    _require_own_class(module, name)
+    require_own_class(module, name)
     return Replaced(module, name, rest, kwargs, wrap=with_no_weights, unwrap=without_weights)
 
 
@@ -80,7 +80,7 @@ def _named_site(module: Any, name: str) -> Replaced:
     return replace(attention_site(module, name, kwargs=NO_MASK), keyword="hidden_states")
 
 
-def _require_own_class(module: Any, name: str) -> None:
+def require_own_class(module: Any, name: str) -> None:
     """Refuse what somebody put in the place of a module of transformers: it may compute anything."""
     if not type(module).__module__.startswith("transformers.models."):
         raise unsupported(name, f"it is {type(module).__module__}.{type(module).__qualname__}")
