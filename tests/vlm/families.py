@@ -175,7 +175,8 @@ def _paligemma_side(real: bool) -> int:
 def _paligemma(ids: dict[str, int], real: bool) -> Any:
     return hf.PaliGemmaConfig(
         vision_config=_siglip(_paligemma_side(real), projection_dim=32),
-        text_config=_text(ids, "gemma2", head_dim=8, sliding_window=64),
+        # The processor adds 1152 tokens for places and segments.
+        text_config=_text(ids, "gemma2", head_dim=8, sliding_window=64, vocab_size=len(ids) + 1157),
         image_token_index=ids["<image>"],
         projection_dim=32,
         hidden_size=32,

@@ -17,7 +17,12 @@ from vlm.model import VlmError
 FAMILIES = {
     "llava_onevision": ("llava_onevision", "LlavaOnevision"),
     "llava": ("llava", "Llava"),
+    "llava_next": ("llava_next", "LlavaNext"),
     "paligemma": ("paligemma", "PaliGemma"),
+    "gemma3": ("gemma3", "Gemma3"),
+    "internvl": ("internvl", "InternVL"),
+    "idefics3": ("idefics3", "Idefics3"),
+    "smolvlm": ("smolvlm", "SmolVlm"),
 }
 
 

@@ -80,6 +80,12 @@ class Family:
         """Return the class tokens of the tower."""
         return 1 if self.vision.model_type == "clip_vision_model" else 0
 
+    def require_no_kept_prefix(self) -> None:
+        """Raise VlmError where class tokens would stand among the patches of a grid."""
+        if self.kept_prefix:
+            message = f"the language model of {self.config.model_type} would read class tokens as patches"
+            raise VlmError("unsupported_model", message)
+
     @property
     def kept_prefix(self) -> int:
         """Return how many class tokens the language model reads."""
@@ -153,7 +159,14 @@ class Family:
     @cached_property
     def settings(self) -> ImageSettings:
         """Return how the square view of a whole picture is made."""
-        processor = self.processor
+        return self._settings_of(self.processor)
+
+    @cached_property
+    def video_settings(self) -> ImageSettings:
+        """Return how the square view of a frame of a video is made."""
+        return self._settings_of(self.video_processor)
+
+    def _settings_of(self, processor: Any) -> ImageSettings:
         scale = processor.rescale_factor if processor.do_rescale else 1.0
         return ImageSettings(
             size_px=self.view_px[0],

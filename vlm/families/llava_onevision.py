@@ -54,7 +54,7 @@ class LlavaOnevision(Family):
                 return self._processed(images[0])
             case "native":
                 return square_views(self.settings, [self._padded(images[0])])
-        return square_views(self.settings, images)
+        return square_views(self.video_settings if layout.kind == "video" else self.settings, images)
 
     def _padded(self, image: Image.Image) -> Image.Image:
         """Put bars of the mean colour beside an image, as the processor does with several."""
