@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from tosa import EncoderShape, MergePlan, MergeSpec, Tokens, make_plan
+from vlm.deepstack import encode_levels
 from vlm.families.layout import Layout, Saving, Size, Spelled, Views, Visual
 from vlm.model import Vlm
 from vlm.vision import encode
@@ -83,7 +84,9 @@ def encode_views(
     layout: of any of these pictures. pixels: [views, ...]. spatial: [views, P, S] on the grid of patches, for
     methods that need it. track_source: follow every patch to its token, also where no step needs to know.
     """
-    adapter = vlm.family.adapter(vlm.core, layout)
+    adapter, levels = vlm.family.adapter(vlm.core, layout), vlm.family.level_layers(vlm.core)
+    if levels:
+        return Encoded(*encode_levels(adapter, pixels, plan, levels, spatial, between_layers=between_layers))
     track_source = track_source or vlm.family.recovers(layout, plan)
     tokens = encode(
         adapter, pixels, plan, spatial, track_source=track_source, between_layers=between_layers

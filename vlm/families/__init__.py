@@ -23,6 +23,8 @@ FAMILIES = {
     "internvl": ("internvl", "InternVL"),
     "idefics3": ("idefics3", "Idefics3"),
     "smolvlm": ("smolvlm", "SmolVlm"),
+    "qwen2_5_vl": ("qwen2_5_vl", "Qwen25VL"),
+    "qwen3_vl": ("qwen3_vl", "Qwen3VL"),
 }
 
 

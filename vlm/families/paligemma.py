@@ -25,7 +25,7 @@ class PaliGemma(Llava):
         "{% if messages | length != 1 or messages[0]['role'] != 'user' %}"
         "{{ raise_exception('PaliGemma takes one turn') }}{% endif %}"
         "{% for part in messages[0]['content'] if part['type'] == 'image' %}<image>{% endfor %}{{ bos_token }}"
-        "{% for part in messages[0]['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}\n"
+        "{% for part in messages[0]['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}{{ '\n' }}"
     )
 
     def layout(self, size: Size, views: Views, num_images: int) -> Layout:

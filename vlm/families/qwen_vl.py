@@ -1,0 +1,170 @@
+"""What the Qwen-VL families share: native proportions, a merger of 2 x 2 patches, three-dimensional positions.
+
+The positions of a prompt are those of the cells whose places merged tokens keep, so that what is left of a
+picture stands where it stood. Nothing is kept on the model: its own rope_deltas are neither read nor written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any, ClassVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tosa import EncoderShape, MergePlan, Tokens, cell_places, cells_of
+from vlm.adapters import adapt
+from vlm.families.cells import CellFamily
+from vlm.families.family import split_views
+from vlm.families.layout import Grid, Layout, Size, View, Views, Visual
+from vlm.families.video import as_video
+from vlm.model import ImageSettings
+
+
+class QwenVL(CellFamily):
+    """One view of every image in its own proportions; two frames of a video share a view."""
+
+    kinds: ClassVar[tuple[Views, ...]] = ("single", "video")
+    tower_name: ClassVar[str] = "visual"
+    has_places: ClassVar[bool] = True
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._shapes: dict[Grid, EncoderShape] = {}
+
+    def require_supported(self) -> None:
+        """Accept every tower of these model types: each has its own."""
+
+    @property
+    def cell(self) -> Grid:
+        merge = self.vision.spatial_merge_size
+        return merge, merge
+
+    # Views.
+
+    @property
+    def settings(self) -> ImageSettings:
+        """Return how colours are scaled; a view has no size of its own."""
+        return self._settings_of(self.processor)
+
+    @property
+    def view_px(self) -> Size:
+        return 0, 0
+
+    @property
+    def _block_px(self) -> int:
+        return self.vision.patch_size * self.vision.spatial_merge_size
+
+    def layout(self, size: Size, views: Views, num_images: int) -> Layout:
+        return self.whole(size)
+
+    def whole(self, size: Size) -> Layout:
+        pixels = self._resized(size)
+        patch = self.vision.patch_size
+        return Layout("native", size, (pixels[0] // patch, pixels[1] // patch), pixels)
+
+    def _resized(self, size: Size) -> Size:
+        from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+        least, most = self.processor.size["shortest_edge"], self.processor.size["longest_edge"]
+        return smart_resize(*size, factor=self._block_px, min_pixels=least, max_pixels=most)
+
+    def video_layout(self, sizes: Sequence[Size]) -> Layout:
+        together, patch = self.vision.temporal_patch_size, self.vision.patch_size
+        number, last = -(-len(sizes) // together), len(sizes) - 1
+        frames = (tuple(min(at * together + i, last) for i in range(together)) for at in range(number))
+        pixels = self._resized_video(sizes[0], len(sizes))
+        grid = pixels[0] // patch, pixels[1] // patch
+        return Layout("video", sizes[0], grid, pixels, tuple(View(frames=each) for each in frames))
+
+    def _resized_video(self, size: Size, num_frames: int) -> Size:
+        """Return the size in px that frames of a video are resized to."""
+        raise NotImplementedError
+
+    def pixels(self, images: Sequence[Image.Image], layout: Layout) -> Tensor:
+        if layout.kind == "video":
+            options = {"do_sample_frames": False, "return_tensors": "pt"}
+            values = self.video_processor(as_video(images), **options)["pixel_values_videos"]
+        else:
+            values = self.processor(images=[images[0]], return_tensors="pt")["pixel_values"]
+        return values.unflatten(0, (len(layout.views), math.prod(layout.grid)))
+
+    # The tower.
+
+    def shape(self, layout: Layout) -> EncoderShape:
+        if layout.grid not in self._shapes:
+            with torch.device("meta"):
+                tower = self._tower_class()(self.vision)
+            self._shapes[layout.grid] = adapt(tower, -1, layout.pixels).shape
+        return self._shapes[layout.grid]
+
+    def _tower_class(self) -> Any:
+        """Return the class of the tower in transformers."""
+        raise NotImplementedError
+
+    # From the tower to the language model.
+
+    def reduce(
+        self, core: Any, layouts: Sequence[Layout], plan: MergePlan, tokens: Tokens, levels: Sequence[Tensor] = ()
+    ) -> list[Visual]:
+        tower, cells = self.tower(core), cells_of(tokens)
+        features = tower.merger(cells.flatten(0, 2)).unflatten(0, cells.shape[:2])
+        deep = [
+            split_views(layouts, merger(level.flatten(0, 1)).unflatten(0, cells.shape[:2]))
+            for merger, level in zip(self.level_mergers(core), levels, strict=True)
+        ]
+        places = split_views(layouts, cell_places(tokens))
+        span = max(side // each for side, each in zip(plan.shape.grid, self.cell, strict=True))
+        return [
+            Visual(
+                own.flatten(0, 1),
+                tuple(level[at].flatten(0, 1) for level in deep),
+                self._places(layout, places[at]),
+                span,
+            )
+            for at, (layout, own) in enumerate(zip(layouts, split_views(layouts, features), strict=True))
+        ]
+
+    def level_mergers(self, core: Any) -> Sequence[Any]:
+        """Return the mergers of earlier layers that the language model reads."""
+        return ()
+
+    def view_times(self, layout: Layout) -> list[int]:
+        """Return the time of each view among the positions of its run."""
+        return [0] * len(layout.views)
+
+    def _places(self, layout: Layout, places: Tensor) -> Tensor:
+        """Return time, row and column of every token: [3, views * cells]."""
+        times = torch.tensor(self.view_times(layout), device=places.device)
+        time = times[:, None].expand(places.shape[:2])
+        return torch.cat((time[..., None], places), dim=2).flatten(0, 1).T
+
+    # The language model.
+
+    def positions(
+        self, ids: Sequence[int], visuals: Sequence[Visual], device: torch.device
+    ) -> tuple[Tensor, int]:
+        spans = (span for visual in visuals for span in [visual.span] * len(visual.features))
+        base = torch.tensor(list(self._bases(ids, iter(spans)))).expand(3, -1).to(device)
+        at = self.is_visual(torch.tensor(ids, device=device))
+        shift = torch.zeros_like(base)
+        if visuals:
+            found = [visual.places.to(device) for visual in visuals if visual.places is not None]
+            shift[:, at] = torch.cat(found, dim=1)
+        positions = base + shift
+        return positions, int(positions.max()) + 1
+
+    def _bases(self, ids: Sequence[int], spans: Iterator[int]) -> Iterator[int]:
+        """Yield the position of every text token, and for visual ones where their run begins."""
+        after = 0
+        for visual, run in groupby(ids, key=lambda id_: id_ if id_ in self.visual_token_ids else None):
+            length = len(list(run))
+            if visual is None:
+                yield from range(after, after + length)
+                after += length
+            else:
+                yield from [after] * length
+                after += [next(spans) for _ in range(length)][-1]
