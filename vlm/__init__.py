@@ -18,6 +18,7 @@ from vlm.adapters import Block, ViTAdapter, adapt
 from vlm.classify import classify
 from vlm.decoding import Decoding, FinishReason, GeneratedSequence, require_room, unspellable
 from vlm.detokenize import IncrementalDetokenizer
+from vlm.families import FAMILIES, VIEWS, Box, Layout, Spelled, View, Views, Visual
 from vlm.generate import Generation, features, generate
 from vlm.load import load_shape, load_vlm
 from vlm.model import ImageSettings, Vlm, VlmError, synchronize
@@ -27,23 +28,44 @@ from vlm.prompt import Role, Turn, answer_text, chat_ids, prompt_ids
 from vlm.sampling import MAX_TOP_LOGPROBS, GenerationParams, TokenLogprob
 from vlm.throughput import Throughput, benchmark
 from vlm.vision import encode, encoder_shape, feature_map, tosa_encode
+from vlm.visuals import (
+    Encoded,
+    encode_views,
+    layouts,
+    plan_views,
+    reduce_views,
+    saves,
+    see,
+    shape_of,
+    spell,
+    view_pixels,
+)
 
 __all__ = [
+    "FAMILIES",
     "MAX_TOP_LOGPROBS",
+    "VIEWS",
     "Block",
+    "Box",
     "Decoding",
+    "Encoded",
     "FinishReason",
     "GeneratedSequence",
     "Generation",
     "GenerationParams",
     "ImageSettings",
     "IncrementalDetokenizer",
+    "Layout",
     "Patch",
     "Role",
+    "Spelled",
     "Throughput",
     "TokenLogprob",
     "Turn",
     "ViTAdapter",
+    "View",
+    "Views",
+    "Visual",
     "Vlm",
     "VlmError",
     "adapt",
@@ -52,17 +74,26 @@ __all__ = [
     "chat_ids",
     "classify",
     "encode",
+    "encode_views",
     "encoder_shape",
     "feature_map",
     "features",
     "generate",
+    "layouts",
     "load_shape",
     "load_vlm",
     "patch",
     "pixel_values",
+    "plan_views",
     "prompt_ids",
+    "reduce_views",
     "require_room",
+    "saves",
+    "see",
+    "shape_of",
+    "spell",
     "synchronize",
     "tosa_encode",
     "unspellable",
+    "view_pixels",
 ]

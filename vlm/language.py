@@ -37,7 +37,9 @@ def embed(vlm: Vlm, input_ids: Tensor, features: Tensor | Sequence[Visual] | Non
     if features is None:
         return embedding(input_ids)
     at = vlm.family.is_visual(input_ids)
-    if max(vlm.family.visual_token_ids) >= embedding.num_embeddings:  # some models give visual tokens no embedding
+    if (
+        max(vlm.family.visual_token_ids) >= embedding.num_embeddings
+    ):  # some models give visual tokens no embedding
         input_ids = input_ids.masked_fill(at, 0)
     embeds = embedding(input_ids)
     if not isinstance(features, Tensor):

@@ -146,9 +146,7 @@ def _chat_template(folder: Path, tokenizer: PreTrainedTokenizerFast) -> str | No
     return tokenizer.get_chat_template() if tokenizer.chat_template else None
 
 
-def _eos_token_ids(
-    source: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
-) -> frozenset[int]:
+def _eos_token_ids(source: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
     eos: Any = model.generation_config.eos_token_id if model.generation_config is not None else None
     if eos is None:
         eos = tokenizer.eos_token_id
@@ -167,7 +165,9 @@ def _try_prompt(vlm: Vlm) -> None:
             vlm.id, f"the tokenizer has {len(vlm.tokenizer)} tokens, the language model {rows}"
         )
     try:
-        tried = [spell(vlm, each, plan_views(vlm, MergeSpec(), each)) for each in layouts(vlm, [TRIED_SIZE] * 2)]
+        tried = [
+            spell(vlm, each, plan_views(vlm, MergeSpec(), each)) for each in layouts(vlm, [TRIED_SIZE] * 2)
+        ]
         prompt_ids(vlm, "How many?", tried)
     except Exception as error:  # a template is a program of the checkpoint
         raise READER.broken(vlm.id, str(error)) from error

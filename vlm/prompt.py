@@ -100,9 +100,7 @@ def _render(vlm: Vlm, turns: Sequence[Turn], kinds: Sequence[str], texts: Sequen
     messages: list[Any] = [
         {
             "role": turn.role,
-            "content": [
-                {"type": next(visuals)} if p is None else {"type": "text", "text": p} for p in parts
-            ],
+            "content": [{"type": next(visuals)} if p is None else {"type": "text", "text": p} for p in parts],
         }
         for turn, parts in zip(turns, contents, strict=True)
     ]

@@ -88,9 +88,7 @@ def encode_views(
     if levels:
         return Encoded(*encode_levels(adapter, pixels, plan, levels, spatial, between_layers=between_layers))
     track_source = track_source or vlm.family.recovers(layout, plan)
-    tokens = encode(
-        adapter, pixels, plan, spatial, track_source=track_source, between_layers=between_layers
-    )
+    tokens = encode(adapter, pixels, plan, spatial, track_source=track_source, between_layers=between_layers)
     return Encoded(tokens)
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import transformers
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
@@ -19,6 +23,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from tests.vlm.families import CASES, write_family
 from tosa import MergeSpec, Tokens, make_plan, spatial_tokens
 from vlm import Vlm, encode, features, load_vlm, pixel_values, prompt_ids
 
@@ -143,6 +148,36 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Vlm]:
 @pytest.fixture(scope="session")
 def vlm(load: Callable[..., Vlm]) -> Vlm:
     return load()
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One family's checkpoint: as we load it, and as transformers does."""
+
+    name: str
+    vlm: Vlm
+    folder: Path
+
+    @cached_property
+    def theirs(self) -> Any:
+        kind = getattr(transformers, CASES[self.name].model_class)
+        return kind.from_pretrained(self.folder, dtype=torch.float32).eval()
+
+    @cached_property
+    def processor(self) -> Any:
+        return transformers.AutoProcessor.from_pretrained(self.folder)
+
+
+@pytest.fixture(scope="session")
+def member(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Member]:
+    """Load a checkpoint of a family, the same one for all tests."""
+
+    @cache
+    def member(name: str, real: bool = False) -> Member:
+        folder = write_family(tmp_path_factory.mktemp(name), name, real)
+        return Member(name, load_vlm(folder), folder)
+
+    return member
 
 
 @pytest.fixture(scope="session")

@@ -123,7 +123,9 @@ def _llava_side(real: bool) -> int:
 
 def _llava(ids: dict[str, int], real: bool) -> Any:
     return hf.LlavaConfig(
-        vision_config=_clip(_llava_side(real)), text_config=_text(ids, "llama"), image_token_index=ids["<image>"]
+        vision_config=_clip(_llava_side(real)),
+        text_config=_text(ids, "llama"),
+        image_token_index=ids["<image>"],
     )
 
 
@@ -251,9 +253,7 @@ def _idefics3(ids: dict[str, int], real: bool) -> Any:
 
 def _idefics3_processor(tokenizer: Any, real: bool, template: str | None) -> Any:
     side = 364 if real else 84
-    images = hf.Idefics3ImageProcessor(
-        size={"longest_edge": 4 * side}, max_image_size={"longest_edge": side}
-    )
+    images = hf.Idefics3ImageProcessor(size={"longest_edge": 4 * side}, max_image_size={"longest_edge": side})
     return hf.Idefics3Processor(images, tokenizer, image_seq_len=(side // 28) ** 2, chat_template=template)
 
 
@@ -276,7 +276,9 @@ def _smolvlm_processor(tokenizer: Any, real: bool, template: str | None) -> Any:
     most = {"longest_edge": 4 * side}
     images = hf.SmolVLMImageProcessor(size=most, max_image_size={"longest_edge": side})
     sampling = {"max_frames": 64, "fps": 1, "video_size": most}
-    videos = hf.SmolVLMVideoProcessor(size=most, max_image_size={"longest_edge": side}, video_sampling=sampling)
+    videos = hf.SmolVLMVideoProcessor(
+        size=most, max_image_size={"longest_edge": side}, video_sampling=sampling
+    )
     return hf.SmolVLMProcessor(
         images, tokenizer, videos, image_seq_len=(side // 64) ** 2, chat_template=template
     )
@@ -362,15 +364,11 @@ CASES = {
         CHATML.replace("IMAGE", "<image>\n").replace("VIDEO", "<video>\n"),
         CHAT,
     ),
-    "llava": Case(
-        "LlavaForConditionalGeneration", IMAGE, _llava, _llava_processor, VICUNA, puts_bos=True
-    ),
+    "llava": Case("LlavaForConditionalGeneration", IMAGE, _llava, _llava_processor, VICUNA, puts_bos=True),
     "llava_next": Case(
         "LlavaNextForConditionalGeneration", IMAGE, _llava_next, _llava_next_processor, VICUNA, puts_bos=True
     ),
-    "paligemma": Case(
-        "PaliGemmaForConditionalGeneration", IMAGE, _paligemma, _paligemma_processor, None
-    ),
+    "paligemma": Case("PaliGemmaForConditionalGeneration", IMAGE, _paligemma, _paligemma_processor, None),
     "gemma3": Case(
         "Gemma3ForConditionalGeneration",
         {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"},
@@ -410,7 +408,12 @@ CASES = {
         (*CHAT, *TAGS),
     ),
     "qwen2_5_vl": Case(
-        "Qwen2_5_VLForConditionalGeneration", QWEN_TOKENS, _qwen2_5_vl, _qwen2_5_vl_processor, QWEN_TEMPLATE, CHAT
+        "Qwen2_5_VLForConditionalGeneration",
+        QWEN_TOKENS,
+        _qwen2_5_vl,
+        _qwen2_5_vl_processor,
+        QWEN_TEMPLATE,
+        CHAT,
     ),
     "qwen3_vl": Case(
         "Qwen3VLForConditionalGeneration", QWEN_TOKENS, _qwen3_vl, _qwen3_vl_processor, QWEN_TEMPLATE, CHAT
@@ -458,7 +461,8 @@ def _tokenizer(case: Case, ids: dict[str, int], image_token_id: int) -> PreTrain
         pad_token="<pad>",
         bos_token="<s>",
         eos_token="</s>",
-        extra_special_tokens=case.named | {f"other_{at}_token": other for at, other in enumerate(case.others)},
+        extra_special_tokens=case.named
+        | {f"other_{at}_token": other for at, other in enumerate(case.others)},
     )
 
 

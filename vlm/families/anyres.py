@@ -32,13 +32,9 @@ def anyres_layout(size: Size, resolutions: Sequence[Sequence[int]], view_px: Siz
 def _inner(size: Size, canvas: Size) -> Box:
     """Return the part of the canvas that the picture fills between bars."""
     scale = min(canvas[0] / size[0], canvas[1] / size[1])
-    height, width = (
-        min(math.ceil(side * scale), whole) for side, whole in zip(size, canvas, strict=True)
-    )
+    height, width = (min(math.ceil(side * scale), whole) for side, whole in zip(size, canvas, strict=True))
     top, left = (canvas[0] - height) // 2, (canvas[1] - width) // 2
-    return Box(
-        left / canvas[1], top / canvas[0], (left + width) / canvas[1], (top + height) / canvas[0]
-    )
+    return Box(left / canvas[1], top / canvas[0], (left + width) / canvas[1], (top + height) / canvas[0])
 
 
 def unpadded(rows: int, columns: int, size: Size) -> tuple[int, int]:

@@ -26,7 +26,12 @@ class CellFamily(Family):
         return (plan.cells_out,) * len(layout.views)
 
     def reduce(
-        self, core: Any, layouts: Sequence[Layout], plan: MergePlan, tokens: Tokens, levels: Sequence[Tensor] = ()
+        self,
+        core: Any,
+        layouts: Sequence[Layout],
+        plan: MergePlan,
+        tokens: Tokens,
+        levels: Sequence[Tensor] = (),
     ) -> list[Visual]:
         if self.norm_name is not None:
             tokens = replace(tokens, x=getattr(self.tower(core), self.norm_name)(tokens.x))

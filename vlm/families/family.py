@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tosa import EncoderShape, MergePlan, Tokens
+from tosa import EncoderShape, MergePlan, MergeSpec, Tokens, make_plan
 from vlm.adapters import ViTAdapter, adapt
 from vlm.adapters.adapter import count_layers
 from vlm.checkpoint_files import three
@@ -53,7 +53,9 @@ class Family:
         """Raise VlmError for a tower that no adapter knows, and for features that no tower can give."""
         tower = self.vision.model_type
         if tower not in self.towers:
-            message = f"the vision tower is {tower}; {self.config.model_type} runs with {', '.join(self.towers)}"
+            message = (
+                f"the vision tower is {tower}; {self.config.model_type} runs with {', '.join(self.towers)}"
+            )
             raise VlmError("unsupported_tower", message)
         if not isinstance(self.feature_layer, int):
             message = "visual features of several layers (a list) are not supported"
@@ -222,14 +224,20 @@ class Family:
         """Say what a plan saves: work in the tower, and tokens of the language model."""
         if plan.tokens_out == plan.tokens_in:
             return ()
-        return ("vit",) if self.recovers(layout, plan) else BOTH
+        without = self.counts(layout, make_plan(MergeSpec(), plan.shape))
+        return BOTH if sum(self.counts(layout, plan)) < sum(without) else ("vit",)
 
     def counts(self, layout: Layout, plan: MergePlan) -> tuple[int, ...]:
         """Count the visual tokens of every run of them in the prompt, before the tower has run."""
         raise NotImplementedError
 
     def reduce(
-        self, core: Any, layouts: Sequence[Layout], plan: MergePlan, tokens: Tokens, levels: Sequence[Tensor] = ()
+        self,
+        core: Any,
+        layouts: Sequence[Layout],
+        plan: MergePlan,
+        tokens: Tokens,
+        levels: Sequence[Tensor] = (),
     ) -> list[Visual]:
         """Make visual features of the tokens [views of all layouts, N, C]. levels: of `level_layers`."""
         raise NotImplementedError
@@ -244,7 +252,9 @@ class Family:
     def visual_token_ids(self) -> tuple[int, ...]:
         """Return the tokens in whose place the language model reads features."""
         video = getattr(self.config, "video_token_id", None) if "video" in self.kinds else None
-        return (self.image_token_id,) if video in (None, self.image_token_id) else (self.image_token_id, video)
+        return (
+            (self.image_token_id,) if video in (None, self.image_token_id) else (self.image_token_id, video)
+        )
 
     @cached_property
     def placeholders(self) -> Mapping[str, str]:

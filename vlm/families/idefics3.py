@@ -48,7 +48,10 @@ class Idefics3(CellFamily):
         return core.text_model
 
     def spell(self, layout: Layout, counts: Sequence[int]) -> Spelled:
-        around, visual = self._named("fake_image_token", "<fake_token_around_image>"), self.visual_token("image")
+        around, visual = (
+            self._named("fake_image_token", "<fake_token_around_image>"),
+            self.visual_token("image"),
+        )
         tag = self._named("global_image_token", "<global-img>")
         whole = f"{around}{tag}{visual}{around}"
         rows, columns = layout.tiles

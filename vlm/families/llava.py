@@ -37,7 +37,12 @@ class Llava(Family):
         return (plan.tokens_out + self.kept_prefix,)
 
     def reduce(
-        self, core: Any, layouts: Sequence[Layout], plan: MergePlan, tokens: Tokens, levels: Sequence[Tensor] = ()
+        self,
+        core: Any,
+        layouts: Sequence[Layout],
+        plan: MergePlan,
+        tokens: Tokens,
+        levels: Sequence[Tensor] = (),
     ) -> list[Visual]:
         features = core.multi_modal_projector(self.read_tokens(tokens))
         return [Visual(own.flatten(0, 1)) for own in split_views(layouts, features)]

@@ -40,7 +40,12 @@ class LlavaNext(Family):
         return (count_packed(layout, kept_grid(plan), plan.tokens_out, None),)
 
     def reduce(
-        self, core: Any, layouts: Sequence[Layout], plan: MergePlan, tokens: Tokens, levels: Sequence[Tensor] = ()
+        self,
+        core: Any,
+        layouts: Sequence[Layout],
+        plan: MergePlan,
+        tokens: Tokens,
+        levels: Sequence[Tensor] = (),
     ) -> list[Visual]:
         projected = split_views(layouts, core.multi_modal_projector(without_prefix(tokens)))
         return [

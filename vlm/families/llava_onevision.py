@@ -77,7 +77,12 @@ class LlavaOnevision(Family):
         return (plan.tokens_out + 1,)
 
     def reduce(
-        self, core: Any, layouts: Sequence[Layout], plan: MergePlan, tokens: Tokens, levels: Sequence[Tensor] = ()
+        self,
+        core: Any,
+        layouts: Sequence[Layout],
+        plan: MergePlan,
+        tokens: Tokens,
+        levels: Sequence[Tensor] = (),
     ) -> list[Visual]:
         merged = split_views(layouts, core.multi_modal_projector(without_prefix(tokens)))
         patches = None

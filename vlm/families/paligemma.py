@@ -32,7 +32,12 @@ class PaliGemma(Llava):
         return self.whole(size)
 
     def reduce(
-        self, core: Any, layouts: Sequence[Layout], plan: MergePlan, tokens: Tokens, levels: Sequence[Tensor] = ()
+        self,
+        core: Any,
+        layouts: Sequence[Layout],
+        plan: MergePlan,
+        tokens: Tokens,
+        levels: Sequence[Tensor] = (),
     ) -> list[Visual]:
         normed = self.tower(core).post_layernorm(without_prefix(tokens))
         return [Visual(own.flatten(0, 1)) for own in split_views(layouts, core.multi_modal_projector(normed))]

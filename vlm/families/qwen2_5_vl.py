@@ -16,7 +16,9 @@ class Qwen25VL(QwenVL):
     model_class: ClassVar[str] = "Qwen2_5_VLForConditionalGeneration"
 
     def _tower_class(self) -> Any:
-        from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
+        from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
+            Qwen2_5_VisionTransformerPretrainedModel,
+        )
 
         return Qwen2_5_VisionTransformerPretrainedModel
 

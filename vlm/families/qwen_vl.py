@@ -108,7 +108,12 @@ class QwenVL(CellFamily):
     # From the tower to the language model.
 
     def reduce(
-        self, core: Any, layouts: Sequence[Layout], plan: MergePlan, tokens: Tokens, levels: Sequence[Tensor] = ()
+        self,
+        core: Any,
+        layouts: Sequence[Layout],
+        plan: MergePlan,
+        tokens: Tokens,
+        levels: Sequence[Tensor] = (),
     ) -> list[Visual]:
         tower, cells = self.tower(core), cells_of(tokens)
         features = tower.merger(cells.flatten(0, 2)).unflatten(0, cells.shape[:2])
