@@ -24,9 +24,9 @@ _AT_ENDS, _AT_TOP = 0.9, 0.1
 class _Thresholds:
     """What speaks for holes.
 
-    rank: of the middle of what lies beside zeros, among all other values. spike: zeros for each pixel of a
-    value right above them. zero: the largest value that counts as 0. apart: how many pixels away values are
-    beside it, since JPEG smears edges.
+    rank: of the middle of what lies beside zeros, among all other values; half of it suffices where that
+    middle is lifted from their low end. spike: zeros for each pixel of a value right above them. zero: the
+    largest value that counts as 0. apart: how many pixels away values are beside it, since JPEG smears edges.
     """
 
     rank: float
@@ -35,7 +35,9 @@ class _Thresholds:
     apart: int
 
 
-_EXACT, _SMEARED = _Thresholds(0.25, 8, 0, 1), _Thresholds(0.3, 30, 4, 8)
+_EXACT, _SMEARED = _Thresholds(0.25, 8, 0, 1), _Thresholds(0.3, 10, 4, 8)
+_LIFT, _ENDS = 0.25, (0.05, 0.95)
+"""A share of the range of the values, and the shares of values that lie below its ends."""
 
 
 def hole_values(pixels: NDArray[np.generic], *, is_lossy: bool) -> range | None:
@@ -76,9 +78,12 @@ def _are_holes(rows: NDArray[np.uint8], counts: NDArray[np.int64], thresholds: _
     beside = _beside(rows, is_zero, thresholds.apart)
     if spike < thresholds.spike or beside.size == 0 or _is_sky(is_zero):
         return False
-    below = np.cumsum(others) - others / 2
-    rank = float(np.median(below[beside.astype(np.intp) - thresholds.zero - 1])) / others.sum()
-    return rank > thresholds.rank
+    up_to = np.cumsum(others)
+    steps = np.median(beside) - thresholds.zero - 1
+    rank = (up_to - others / 2)[int(steps)] / up_to[-1]
+    low, high = np.searchsorted(up_to, np.multiply(_ENDS, up_to[-1]))
+    is_lifted = steps - low > _LIFT * (high - low)
+    return bool(rank > (thresholds.rank / 2 if is_lifted else thresholds.rank))
 
 
 def _beside(rows: NDArray[np.uint8], is_zero: NDArray[np.bool_], apart: int) -> NDArray[np.uint8]:

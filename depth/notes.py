@@ -37,6 +37,8 @@ NOTES: Mapping[str, str] = MappingProxyType(
         "maybe_unaligned": "Edges of the depth do not lie on edges of the image: the two may be turned, "
         "mirrored, shifted or of different lenses. Align the depth to the image, which is turned upright by "
         "its EXIF orientation.",
+        "not_used": "The depth file was read and checked, but guided nothing: the method uses no depth, or "
+        "the request asked for an estimate, or for none.",
     }
 )
 

@@ -1,5 +1,9 @@
 """Compose the application: settings in, ASGI app out."""
 
+from service.needed import require
+
+require()
+
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -66,6 +70,5 @@ async def _refuse(request: Request, error: Exception) -> JSONResponse:
     refusal, request_id = to_service_error(error), request.state.request_id
     if isinstance(error, EstimatorError):
         log.error("%s (request %s)", error, request_id)
-    headers = error.headers if isinstance(error, HTTPException) else headers_of(refusal)  # Allow, with a 405
     body = error_body(refusal, request_id, request.scope["path"])
-    return JSONResponse(body, status_of(refusal), headers)
+    return JSONResponse(body, status_of(refusal), headers_of(refusal))

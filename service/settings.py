@@ -5,6 +5,10 @@ torch is imported lazily, since processes that load no model read the settings t
 
 from __future__ import annotations
 
+from service.needed import require
+
+require()
+
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal

@@ -29,9 +29,13 @@ def status_of(refusal: ServiceError) -> int:
 
 
 def headers_of(refusal: ServiceError) -> dict[str, str]:
-    """Return the headers of an error: Retry-After and WWW-Authenticate."""
+    """Return the headers of an error: Retry-After, WWW-Authenticate and Allow."""
     headers = {} if refusal.retry_after_s is None else {"Retry-After": str(refusal.retry_after_s)}
-    return {**headers, "WWW-Authenticate": "Bearer"} if refusal.code == "unauthorized" else headers
+    if refusal.code == "unauthorized":
+        headers["WWW-Authenticate"] = "Bearer"
+    if refusal.code == "method_not_allowed":
+        headers["Allow"] = ", ".join(refusal.choices or ())
+    return headers
 
 
 def error_body(refusal: ServiceError, request_id: str, path: str) -> dict[str, Any]:

@@ -8,10 +8,12 @@ where a request comes from in headers that no page can change; other clients do 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from service.errors import ServiceError
 
@@ -46,14 +48,22 @@ def add_cors(app: Starlette, allowed: Sequence[str]) -> None:
 
     To be added last: what is added earlier runs inside it, so that its errors are for these pages too.
     """
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origins=list(allowed),
-        allow_methods=["GET", "POST"],
-        allow_headers=["*"],
-        expose_headers=EXPOSED,
-        max_age=PREFLIGHT_S,
-    )
+    app.add_middleware(CORSMiddleware, **_cors(allowed))
+
+
+def with_cors(app: ASGIApp, allowed: Sequence[str]) -> ASGIApp:
+    """Return an application that also tells browsers so; the same one if no origin is allowed."""
+    return CORSMiddleware(app, **_cors(allowed)) if allowed else app
+
+
+def _cors(allowed: Sequence[str]) -> dict[str, Any]:
+    return {
+        "allow_origins": list(allowed),
+        "allow_methods": ["GET", "HEAD", "POST"],
+        "allow_headers": ["*"],
+        "expose_headers": EXPOSED,
+        "max_age": PREFLIGHT_S,
+    }
 
 
 def _is_of(origin: str, host: str) -> bool:

@@ -56,6 +56,8 @@ def _depth_summary(depth: DepthUsed | None) -> str:
         return "not used"
     if depth.source == "none":
         return "none: row and column only"
+    if depth.source == "unused":
+        return "sent, and not used by this method"
     valid = f"{depth.valid_ratio:.0%} valid"
     if depth.source == "client":
         return f"{_kind(depth)}, {_range(depth)}, {valid}"

@@ -160,7 +160,13 @@ class BatchRunner:
         if job.prepared.source != "estimate":
             return job.prepared.depth
         assert self._models.estimation is not None, "there are estimates"
-        return used("estimate", encoded.understood, self._models.estimation.estimator, encoded.is_remembered)
+        return used(
+            "estimate",
+            encoded.understood,
+            self._models.estimation.estimator,
+            encoded.is_remembered,
+            job.prepared.notes,
+        )
 
     def _handle_failure(self, jobs: Sequence[Job], failure: Exception) -> str:
         """Fail a single job; let several run again in two halves. Return the outcome label of the batch."""

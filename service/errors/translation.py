@@ -36,6 +36,8 @@ def to_service_error(error: Exception) -> ServiceError:
             return ServiceError("no_estimator", field=error.field)
         case RequestValidationError():
             return ServiceError("bad_request")
+        case HTTPException(status_code=405):
+            return _other_method(error)
         case HTTPException():
             return ServiceError(_STATUS_CODES.get(error.status_code, "internal"))
         case _:
@@ -46,6 +48,15 @@ def _passed_on(error: LibraryError, code: str) -> ServiceError:
     return ServiceError(
         code, sentence=str(error), field=error.field, limit=error.limit, choices=error.choices
     )
+
+
+def _other_method(error: HTTPException) -> ServiceError:
+    """Name the methods of the address; HEAD is answered wherever GET is."""
+    methods = sorted(name.strip() for name in (error.headers or {}).get("Allow", "").split(",") if name)
+    if "GET" in methods:
+        methods = sorted({*methods, "HEAD"})
+    sentence = f"This address takes {' and '.join(methods)}, no other HTTP method." if methods else None
+    return ServiceError("method_not_allowed", sentence=sentence, choices=methods or None)
 
 
 _PLAN_CODES: Mapping[str, str] = {
@@ -65,7 +76,6 @@ _VLM_CODES: Mapping[str, str] = {
 _STATUS_CODES: Mapping[int, str] = {
     400: "bad_request",
     404: "not_found",
-    405: "method_not_allowed",
     415: "unsupported_media_type",
     422: "bad_request",
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 from depth import Assumption, DepthMap, DepthReport, Note
 from depth.estimate import DepthEstimator
+from depth.notes import note
 from depth.report import nearest_and_farthest
 from service.pipeline.model_names import public_id
 from service.pipeline.response_models import DepthNote, DepthUnderstood, DepthUsed, Estimator, Guessed
@@ -52,7 +53,7 @@ def understood(parts: Sequence[Understood]) -> DepthUnderstood:
     """Summarise the depth of n >= 0 images."""
     units = {(part.kind, part.unit) for part in parts}
     assumptions = dict.fromkeys(assumption for part in parts for assumption in part.assumptions)
-    notes = dict.fromkeys(one for part in parts for one in part.notes)
+    notes = notes_of(parts)
     return DepthUnderstood(
         kind=_shared([part.kind for part in parts], "mixed"),
         unit=_shared([part.unit for part in parts]),
@@ -61,7 +62,7 @@ def understood(parts: Sequence[Understood]) -> DepthUnderstood:
         preset=_shared([part.preset for part in parts]),
         valid_ratio=round(sum(part.valid_ratio for part in parts) / len(parts), 4) if parts else None,
         guessed=[Guessed(field=one.field, sentence=one.sentence) for one in assumptions],
-        notes=[DepthNote(code=one.code, sentence=one.sentence) for one in notes],
+        notes=_noted(notes),
     )
 
 
@@ -70,19 +71,49 @@ def used(
     parts: Sequence[Understood],
     estimator: DepthEstimator | None = None,
     cached: bool | None = None,
+    notes: Sequence[Note] = (),
 ) -> DepthUsed:
-    """Describe the depth that guided the merging; `estimator` and `cached` only for estimates."""
+    """Describe the depth that guided the merging; `estimator` and `cached` only for estimates.
+
+    notes: on files that were sent beside it, and not used.
+    """
+    described = dict(understood(parts))
     return DepthUsed(
-        **dict(understood(parts)),
+        **{**described, "notes": [*described["notes"], *_noted(notes)]},
         source=source,
         estimator=None if estimator is None else _described(estimator),
         cached=cached,
     )
 
 
+def notes_of(parts: Sequence[Understood]) -> tuple[Note, ...]:
+    """Return the notes on all parts, every one once."""
+    return tuple(dict.fromkeys(one for part in parts for one in part.notes))
+
+
+def of_sent(source: str | None, files: Sequence[Understood]) -> tuple[DepthUsed | None, tuple[Note, ...]]:
+    """Describe files that were sent, for a plan that takes its depth from `source`, None if it takes none.
+
+    The depth is None where there is none or it is yet to be estimated; the notes are for the estimates then.
+    """
+    notes = (*notes_of(files), note("not_used")) if files else ()
+    match source:
+        case "client":
+            return used("client", files), ()
+        case "estimate":
+            return None, notes
+        case "none":
+            return used("none", (), notes=notes), ()
+    return used("unused", files, notes=notes[-1:]) if files else None, ()
+
+
 def rounded(value: float) -> float:
     """Round to six digits, which is what a float32 holds."""
     return float(f"{value:.6g}")
+
+
+def _noted(notes: Sequence[Note]) -> list[DepthNote]:
+    return [DepthNote(code=one.code, sentence=one.sentence) for one in notes]
 
 
 def _described(estimator: DepthEstimator) -> Estimator:

@@ -17,10 +17,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from depth import DepthError, note_alignment
+from depth import DepthError, Note, note_alignment
 from service.budgets import Costs
 from service.pipeline.depth_source import Source, depth_source, read_depth_of, spatial_for
-from service.pipeline.depth_summary import of_report, used
+from service.pipeline.depth_summary import of_report, of_sent
 from service.pipeline.frames import EncodeOptions, Frame, attach_spatial, estimate_depth, stacked, to_frame
 from service.pipeline.images import decode_image
 from service.pipeline.models import Models
@@ -48,8 +48,9 @@ class Prepared:
     """Hold a request that can no longer be refused for its inputs, ready for the model.
 
     prompt: ids [1, T]. params: how each of the answers is decoded. source: where depth comes from, None if
-    the plan needs none; `depth` describes it, None for estimates, which are not made yet. remember: whether
-    frames may come from the cache. schema_field: where the request has its schema.
+    the plan needs none; `depth` describes it, None for estimates, which are not made yet. notes: on files
+    that were sent, for the description of estimates. remember: whether frames may come from the cache.
+    schema_field: where the request has its schema.
     """
 
     prompt: Tensor
@@ -60,6 +61,7 @@ class Prepared:
     depth: DepthUsed | None
     remember: bool
     schema_field: str = Output.schema_field
+    notes: tuple[Note, ...] = ()
 
     @property
     def is_encoded(self) -> bool:
@@ -133,7 +135,7 @@ def prepare(
     prompt = _prompt(models.vlm, request, [plan.tokens_out] * len(request.images))
     timer.mark("preprocess")
     options = EncodeOptions(plan, source, tenant, request.fields.cache)
-    frames, reports = [], []
+    frames, files = [], []
     for at, data in enumerate(request.images):
         check()
         image = decode_image(data, settings.max_image_px, request.image_name(at))
@@ -142,21 +144,23 @@ def prepare(
         timer.mark("decode")
         if costs is not None:
             costs.pixels += image.width * image.height * (1 if depth is None else 2)
-        if depth is not None and source == "client":
-            reports.append(of_report(note_alignment(depth[1], depth[0], image)))
+        if depth is not None:
+            files.append(of_report(note_alignment(depth[1], depth[0], image)))
         spatial = spatial_for(plan, source, None if depth is None else depth[0])
         timer.mark("depth" if source == "client" else "preprocess")
         frames.append(to_frame(models, image, options, spatial))
         timer.mark("preprocess")
+    described, notes = of_sent(source, files)
     return Prepared(
         prompt,
         params,
         plan,
         tuple(frames),
         source,
-        None if source in (None, "estimate") else used(source, reports),
+        described,
         request.fields.cache,
         request.output.schema_field,
+        notes,
     )
 
 

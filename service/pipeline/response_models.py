@@ -100,13 +100,17 @@ class Estimator(ResponseModel):
 
 
 class DepthUsed(DepthUnderstood):
-    """Describe the depth that guided the merging.
+    """Describe the depth that guided the merging, or the files that were read although nothing used them.
 
     Of several images: kind mixed, and unit, range, scale and preset null, where the images differ; the mean
     valid_ratio; every guess and every note once.
     """
 
-    source: str = described_field("client, estimate, or none (row and column only).", "client")
+    source: str = described_field(
+        "client, estimate, none (row and column only), or unused (a file was sent, and the method uses no "
+        "depth).",
+        "client",
+    )
     estimator: Estimator | None = described_field("Who estimated the depth; null unless source is estimate.")
     cached: bool | None = described_field(
         "Whether all estimates came from the cache; null unless source is estimate.", True
@@ -141,7 +145,7 @@ class Answered(ResponseModel):
     answer: str = described_field("The answer.", "2")
     merge: MergeDone = described_field("What merging did.")
     depth: DepthUsed | None = described_field(
-        "Which depth guided the merging; null if none did, even if depth was sent."
+        "Which depth guided the merging; null if none did and none was sent."
     )
     usage: Usage = described_field("Tokens of the language model.")
     finish_reason: Literal["stop", "length"] = described_field("length: cut off at max_new_tokens.", "stop")

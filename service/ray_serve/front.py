@@ -2,6 +2,7 @@
 
 Ray's proxy reads every body whole before a replica sees it, without a limit, answers 500 when a replica dies,
 and speaks plain text. Here bodies are bounded, frames named, lost requests asked again, refusals made ours.
+Pages of other origins are refused before their bodies are read, and allowed ones may read all refusals.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.errors import error_body, headers_of, status_of
 from service.api.middleware import request_id_of
+from service.api.origins import Origins, with_cors
 from service.api.sse import chunk_event
 from service.api.sse import event as named_event
 from service.errors import ServiceError
@@ -42,14 +44,17 @@ class Front:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
+        self._answer = with_cors(self._route, settings.origins)
+        self._origins = Origins(settings.origins)
         self._bodies = Bodies(settings)
         self._timeout_s = settings.request_timeout_s + _MARGIN_S
         self._lost = Lost()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-        elif scope["path"].startswith("/-/") and scope["path"] != "/-/healthz":
+        await (self._answer if scope["type"] == "http" else self.app)(scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].startswith("/-/") and scope["path"] != "/-/healthz":
             await _refuse(ServiceError("not_found"), scope, receive, send)
         elif scope["method"] in ("GET", "HEAD", "OPTIONS"):
             await self._ask(scope, Body(b"", receive), send)
@@ -58,6 +63,7 @@ class Front:
 
     async def _read_and_ask(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
+            self._origins.check(Headers(scope=scope))
             with self._bodies.room() as room:
                 body = await room.read(scope, receive)
                 if body is not None:
@@ -120,7 +126,7 @@ class Reply:
             answer = JSONResponse(body, status_of(refusal), headers_of(refusal))
             self._refusal = {"type": "http.response.body", "body": answer.body}
             message = {**message, "status": answer.status_code, "headers": answer.raw_headers}
-        await self._send(_with_one_id(message, headers.get("x-request-id", "")))
+        await self._send(_with_each_once(message, headers.get("x-request-id", "")))
 
     async def break_off(self, refusal: ServiceError) -> None:
         """End an answer whose replica died: a stream with an error event, any other incomplete."""
@@ -180,12 +186,14 @@ def _scope(scope: Scope, frame: str, timeout_s: float) -> Scope:
     return fresh
 
 
-def _with_one_id(message: Message, request_id: str) -> Message:
-    """Ray adds the header once more to an answer that has it."""
+def _with_each_once(message: Message, request_id: str) -> Message:
+    """Ray adds the id once more to an answer that has it, and this front what it says about origins."""
     headers = MutableHeaders(raw=list(message["headers"]))
     del headers["x-request-id"]
     if request_id:
         headers["x-request-id"] = request_id
+    if headers.get("vary") == "Origin":
+        del headers["vary"]
     return {**message, "headers": headers.raw}
 
 

@@ -134,6 +134,34 @@ def test_a_jpeg_smears_holes_and_they_are_found_all_the_same() -> None:
     assert abs(correlation(data, HOLED)) > 0.8
 
 
+@pytest.mark.parametrize("quality", [75, 90])
+def test_zeros_of_a_jpeg_are_told_apart_as_well(quality: int) -> None:
+    for pictures, expected in ((WITH_HOLES, "zeros_are_holes"), (WITHOUT, "zeros_are_depth")):
+        for name, values in pictures.items():
+            assert expected in notes(jpeg(values, quality=quality)), name
+
+
+def on_a_table(seed: int = 0) -> NDArray[Any]:
+    """Return near boxes on a table that fills the view, each with the narrow shadow of a sensor beside it."""
+    rng = np.random.default_rng(seed)
+    metres = np.linspace(1.3, 1.0, 240)[:, None] + np.zeros(320)
+    for row, column in zip(rng.integers(0, 200, 9), np.arange(10, 300, 33), strict=True):
+        metres[row : row + 36, column : column + 20] = metres[row + 35, column] - rng.uniform(0.1, 0.25)
+        metres[row : row + 36, column + 20 : column + 26] = 0
+    return metres
+
+
+@pytest.mark.parametrize("quality", [None, 75, 90])
+def test_shadows_beside_near_things_are_holes(quality: int | None) -> None:
+    """Nearly all values lie behind what is beside the shadows, so that its rank says little."""
+    for seed in range(3):
+        metres = on_a_table(seed)
+        values = grey(metres / metres.max() * 255)
+        data = png8(values) if quality is None else jpeg(values, quality=quality)
+        assert "zeros_are_holes" in notes(data)
+        assert abs(correlation(data, metres)) > 0.9
+
+
 def test_the_case_with_scaled_millimetres() -> None:
     data = case("c07_scaleabs.png")
     depth, report = read_depth(data)

@@ -6,6 +6,7 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from mmap import mmap
 from random import Random
 from typing import Any
@@ -15,10 +16,11 @@ import pytest
 from PIL import Image
 
 from depth import DepthError, DepthMap, masked_depth
+from tests.depth import writers
 from tests.depth.files import decode_depth
 from tests.fuzz.campaign import Decode, run
 from tests.fuzz.mutate import MUTATORS, mutate
-from tests.fuzz.other_formats import OPTIONS
+from tests.fuzz.other_formats import OPTIONS, damage_zip
 from tests.fuzz.seeds import seeds, shorten
 from tests.needs import needs
 
@@ -31,6 +33,20 @@ def test_damaged_files_raise_nothing_but_depth_errors_fast_and_miss_no_pixel() -
     assert sum(summary.files.values()) == FILES and len(summary.files) == 3 * len(MUTATORS)
     # The damage goes deep enough to pass, and wide enough to be refused in many ways.
     assert summary.outcomes["accepted"] > FILES * 0.1 and len(summary.outcomes) >= 8
+
+
+def test_an_archive_that_is_damaged_already_can_be_damaged_again() -> None:
+    """With every bit of the flags of its members, of which the first says that it is encrypted."""
+    archive = writers.npz(depth=np.ones((3, 3), "f4"))
+    for bit in range(16):
+        flags = (1 << bit).to_bytes(2, "little")
+        for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            at = archive.index(mark) + offset
+            damaged = archive[:at] + flags + archive[at + 2 :]
+            for seed in range(10):
+                assert isinstance(damage_zip(damaged, Random(seed)), bytes)
+            with suppress(DepthError):
+                decode_depth(damaged)
 
 
 def test_memory_is_flat() -> None:

@@ -271,6 +271,44 @@ def test_of_rays_addresses_only_its_probe_is_served(path: str, status: int) -> N
     assert ask(front(echoes), path=path).status == status
 
 
+PAGE = "https://demo.example"
+REFUSALS: dict[str, tuple[Answer, bytes, str]] = {
+    "too large": (echoes, b"x" * (MIB + 1), "/vqa"),
+    "no such address": (echoes, b"", "/-/routes"),
+    "lost": (dies, b"poison", "/vqa"),
+    "rays own": (says("Service Unavailable", 503), b"{}", "/v1/chat/completions"),
+}
+
+
+@pytest.mark.parametrize(("app", "body", "path"), REFUSALS.values(), ids=REFUSALS)
+def test_an_allowed_page_may_read_what_is_refused_here(app: Answer, body: bytes, path: str) -> None:
+    opened = front(app, cors_origins=PAGE, max_body_mib=1)
+    heard = ask(opened, body, path=path, origin=PAGE)
+    assert heard.status != 200 and "error" in heard.json
+    assert heard.headers["access-control-allow-origin"] == PAGE
+    assert "X-Request-ID" in heard.headers["access-control-expose-headers"]
+    closed = ask(front(app, max_body_mib=1), body, path=path)
+    assert "access-control-allow-origin" not in closed.headers
+
+
+def test_what_a_replica_says_of_origins_is_said_once() -> None:
+    said = {"access_control_allow_origin": PAGE, "vary": "Origin"}
+    heard = ask(front(says("[]", 200, **said), cors_origins=PAGE), origin=PAGE)
+    names = [key for key, _ in heard.messages[0]["headers"]]
+    assert names.count(b"access-control-allow-origin") == 1 and heard.headers["vary"] == "Origin"
+    other = ask(front(says("[]", 200, vary="Accept"), cors_origins=PAGE), origin=PAGE)
+    assert other.headers["vary"] == "Accept, Origin"
+
+
+def test_a_page_of_another_origin_is_refused_before_its_body_is_read() -> None:
+    turns = Turns(echoes)
+    for settings in ({}, {"cors_origins": PAGE}):
+        heard = ask(front(turns, **settings), b"x", origin="https://evil.example", host="robots.example")
+        assert (heard.status, heard.json["error"]["code"], turns.requests) == (403, "origin_refused", 0)
+        assert "access-control-allow-origin" not in heard.headers
+    assert ask(front(turns), b"x", origin="https://robots.example", host="robots.example").status == 200
+
+
 def test_an_answer_has_one_request_id() -> None:
     doubled = says("[]", 200)
 

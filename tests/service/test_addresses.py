@@ -36,6 +36,16 @@ def test_head_of_what_only_takes_bodies_is_refused(client: TestClient) -> None:
     assert (response.status_code, response.headers["allow"], response.content) == (405, "POST", b"")
 
 
+@pytest.mark.parametrize("path", [*GETS, "/docs/swagger-ui.css", "/v1/models/room-tiny"])
+def test_another_method_is_refused_with_those_that_are_taken(client: TestClient, path: str) -> None:
+    response = client.delete(path)
+    error = response.json()["error"]
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD")
+    assert error["choices"] == ["GET", "HEAD"] and "takes GET and HEAD" in error["message"]
+    for method in error["choices"]:
+        assert client.request(method, path).status_code in (200, 404)
+
+
 @pytest.mark.parametrize("path", [path for path in GETS if path != "/"])
 def test_a_slash_at_the_end_changes_nothing(client: TestClient, path: str) -> None:
     response = client.get(f"{path}/")

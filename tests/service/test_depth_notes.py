@@ -48,7 +48,7 @@ def codes(depth: dict[str, Any]) -> list[str]:
 
 
 def test_every_note_is_tried() -> None:
-    assert set(FILES) == set(NOTES)
+    assert {*FILES, "not_used"} == set(NOTES)
 
 
 @pytest.mark.parametrize("code", FILES)
@@ -61,6 +61,39 @@ def test_an_answer_has_the_notes_of_its_depth(client: TestClient, code: str) -> 
 def test_a_good_frame_has_none(client: TestClient, form: str) -> None:
     assert codes(ASKED.post(client, form).json()["depth"]) == []
     assert codes(ASKED.but(depths=()).post(client, form).json()["depth"]) == []  # an estimate
+
+
+UNUSED = {
+    "a method without depth": ({"method": "tome"}, "unused"),
+    "no merging": ({"method": "none"}, "unused"),
+    "no depth wanted": ({"depth": "none"}, "none"),
+    "an estimate wanted": ({"depth": "estimate"}, "estimate"),
+}
+
+
+@pytest.mark.parametrize(("fields", "source"), UNUSED.values(), ids=UNUSED)
+def test_a_file_that_is_not_used_has_its_notes_and_says_so(
+    client: TestClient, form: str, fields: dict[str, Any], source: str
+) -> None:
+    asked = ASKED.but(depths=(FILES["maybe_unaligned"],), **fields)
+    answer = asked.post(client, form).json()["depth"]
+    assert (answer["source"], codes(answer)) == (source, ["maybe_unaligned", "not_used"])
+    assert (answer["kind"] == "metric") is (source == "unused")
+    assert codes(asked.but(depths=(DEPTH,)).post(client, form).json()["depth"]) == ["not_used"]
+
+
+def test_without_a_file_there_is_nothing_to_say(client: TestClient) -> None:
+    asked = ASKED.but(depths=())
+    assert asked.but(method="tome").post(client, "json").json()["depth"] is None
+    assert codes(asked.but(depth="none").post(client, "json").json()["depth"]) == []
+
+
+def test_a_comparison_says_which_settings_did_not_use_the_file(client: TestClient) -> None:
+    specs = [{"method": method} for method in ("none", "tosa")]
+    fields = {"question": "how many ?", "max_new_tokens": 2, "specs": specs}
+    compared = Question((RGB,), (FILES["maybe_holes_65535"],), fields).post(client, "json", "/vqa/compare")
+    found = [codes(one["depth"]) for one in compared.json()["results"]]
+    assert found == [["maybe_holes_65535", "not_used"], ["maybe_holes_65535"]]
 
 
 def test_of_several_images_each_note_is_there_once(client: TestClient) -> None:
@@ -113,5 +146,7 @@ def test_the_command_line_prints_them(tmp_path: Path, checkpoint: Path) -> None:
     assert codes(json.loads(run(*ask, tmp_path / "holes.png", "--json").stdout)["depth"]) == [
         "maybe_holes_65535"
     ]
+    unused = run(*ask, tmp_path / "holes.png", "--method", "tome", COLUMNS=400).stdout
+    assert "sent, and not used" in unused and NOTES["maybe_holes_65535"] in " ".join(unused.split())
     seen = run("depth", tmp_path / "depth.png", "--image", tmp_path / "rgb.png", COLUMNS=400).stdout
     assert NOTES["maybe_unaligned"] in " ".join(seen.split())

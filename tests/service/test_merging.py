@@ -85,23 +85,24 @@ def test_place_alone_can_steer(client: TestClient, question: Question, form: str
     assert without["depth"] == NO_DEPTH and without["timings_ms"]["depth"] is None
     assert without["merge"]["spatial_kernel"] == "distance"
     unused = ask(client, request, form)
-    assert unused["depth"] == NO_DEPTH and unused["answer"] == without["answer"]
+    assert unused["depth"].pop("notes")[-1]["code"] == "not_used"
+    assert {**unused["depth"], "notes": []} == NO_DEPTH and unused["answer"] == without["answer"]
 
 
 def test_depth_that_is_not_wanted_does_not_choose_the_method(
     client: TestClient, question: Question, form: str
 ) -> None:
     answer = ask(client, question.but(depth="none"), form)
-    assert answer["merge"]["method"] == "none" and answer["depth"] is None
+    assert answer["merge"]["method"] == "none" and answer["depth"]["source"] == "unused"
     assert ask(client, question.but(depth="client"), form)["merge"]["method"] == "tosa"
 
 
-def test_depth_is_null_where_the_scene_does_not_steer(
+def test_depth_is_unused_where_the_scene_does_not_steer(
     client: TestClient, question: Question, form: str
 ) -> None:
     for depth in ("client", "none"):
         answer = ask(client, question.but(method="tome", depth=depth), form)
-        assert answer["depth"] is None
+        assert answer["depth"]["source"] == "unused"
         assert not {"alpha", "spatial_kernel"} & set(answer["merge"])
 
 
@@ -116,7 +117,9 @@ def test_an_option_can_need_depth(
     assert ask(client, request.but(depths=(), depth="none"), form)["depth"] == NO_DEPTH
     refused = request.but(depths=()).post(blind_client, form).json()["error"]
     assert refused["code"] == "depth_required" and "option" in refused["message"]
-    assert ask(client, question.but(method=method, options={option: 0}), form)["depth"] is None
+    off = question.but(method=method, options={option: 0})
+    assert ask(client, off, form)["depth"]["source"] == "unused"
+    assert ask(client, off.but(depths=()), form)["depth"] is None
 
 
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.options])

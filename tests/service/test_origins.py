@@ -122,6 +122,8 @@ def test_a_browser_that_asks_before_is_told(opened: TestClient, client: TestClie
         "access-control-allow-origin"
         not in opened.options("/vqa", headers={"origin": OTHER, **ASKED}).headers
     )
+    asked = {"origin": PAGE, "access-control-request-method": "HEAD"}
+    assert opened.options("/readyz", headers=asked).status_code == 200
     off = client.options("/vqa", headers={"origin": PAGE, **ASKED})
     assert off.status_code == 405 and "access-control-allow-origin" not in off.headers
 

@@ -14,7 +14,7 @@ import pytest
 
 import depth
 import vlm
-from service.__main__ import NEEDED
+from service.needed import NEEDED
 from tests.locks import ROOT
 from tests.test_architecture import imports
 from tests.wheel import environments
@@ -196,6 +196,8 @@ def test_tosa_merges_with_torch_alone(environment: Make, folder: Path) -> None:
         ("vlm.overlay", "vlm needs huggingface_hub, "),
         ("depth", "depth needs cachetools, isal, numpy, PIL, simplejpeg: "),
         ("depth.presets", "depth needs cachetools, "),
+        ("service.app", "service needs cachetools, click, fastapi, h11, "),
+        ("service.settings", "service needs cachetools, click, "),
     ],
 )
 def test_a_package_without_its_extra_says_what_to_install(
@@ -204,7 +206,8 @@ def test_a_package_without_its_extra_says_what_to_install(
     done = environment().run("python", "-c", f"import {package}", cwd=folder)
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 1 and last.startswith(f"ModuleNotFoundError: {sentence}"), done.stderr
-    assert last.endswith(f": pip install 'tosa-vqa[{package.partition('.')[0]}]'")
+    extra = package.partition(".")[0].replace("service", "serve")
+    assert last.endswith(f": pip install 'tosa-vqa[{extra}]'")
 
 
 @pytest.mark.parametrize("extras", [(), ("depth", "vlm")])

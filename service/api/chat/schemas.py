@@ -19,7 +19,7 @@ class Extras(ResponseModel):
 
     merge: MergeDone = described_field("What merging did.")
     depth: DepthUsed | None = described_field(
-        "Which depth steered the merging; null where the scene did not."
+        "Which depth guided the merging; null if none did and none was sent."
     )
     timings_ms: TimingsMs = described_field("Time of each stage in milliseconds.")
     cached: bool = described_field("Whether every frame was remembered, so that no encoder ran.", False)
@@ -156,7 +156,7 @@ class ChatCompletionChunk(_Head):
     choices: list[ChunkChoice] = described_field("A piece of one of the answers; none with the counts.")
     usage: ChatUsage | None = described_field("In the last chunk, if asked for.", default=None)
     merge: MergeDone | None = described_field("With usage: what merging did.", default=None)
-    depth: DepthUsed | None = described_field("With usage: which depth steered the merging.", default=None)
+    depth: DepthUsed | None = described_field("With usage: which depth guided the merging.", default=None)
     timings_ms: TimingsMs | None = described_field(
         "With usage: time of each stage in milliseconds.", default=None
     )
