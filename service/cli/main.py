@@ -20,6 +20,7 @@ from service.cli.options import (
     MERGE_OPTIONS,
     MODEL_OPTION,
     MODEL_OPTIONS,
+    VIEWS_OPTION,
     with_options,
 )
 from service.cli.render import print_answer, print_inspection
@@ -77,7 +78,7 @@ def serve(host: str, port: int, engine: str, replicas: int, **models: str | None
         exit_process(serve_http(application, host, port, settings))
 
 
-@with_options(*MODEL_OPTIONS, *MERGE_OPTIONS, *DEPTH_OPTIONS)
+@with_options(*MODEL_OPTIONS, VIEWS_OPTION, *MERGE_OPTIONS, *DEPTH_OPTIONS)
 @app.command()
 @click.option(
     "--image",
@@ -145,11 +146,12 @@ def overlay(
     with exit_on_errors():
         settings = load_settings(model=model, depth_model=depth_model, device=device)
         depths = [depth_file] if depth_file else []
-        request = read_request({"question": "?", **fields}, [image], depths, settings)
+        request = read_request({"question": "?", "views": "single", **fields}, [image], depths, settings)
         trace: list[Any] = []
         models, prepared = prepare_here(load_models_here(settings), request, settings, StageTimer())
         tokens = see(models, prepared, trace)
-        pixels, grid = decode_image(request.images[0], settings.max_image_px), models.vlm.shape.grid
+        pixels, grid = decode_image(request.images[0], settings.max_image_px), tokens.entry_grid
+        assert grid is not None, "tokens of views begin on a grid"
         source = tokens.source[0].cpu().numpy()
         drawn = strip_of(pixels, trace, grid) if strip else draw_groups(pixels, source, grid)
         drawn.save(out, "PNG")
@@ -193,14 +195,14 @@ def plan(plot: Path | None, model: str | None, **fields: Any) -> None:
 
     Only the shape of the model is read, no weights.
     """
-    from service.pipeline.planning import plan_request
+    from tosa import make_plan
     from vlm.load import load_shape
     from vlm.overlay import plot_tokens
 
     with exit_on_errors():
         settings = load_settings(model=model)
         checked = read_fields({"question": "?", **fields}, settings)
-        planned = plan_request(checked, has_depth=False, shape=load_shape(settings.model))
+        planned = make_plan(checked.merge_spec(has_depth=False), load_shape(settings.model))
         if plot is not None:
             plot_tokens([planned], plot)
     click.echo(planned.table())

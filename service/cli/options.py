@@ -34,6 +34,9 @@ MERGE_OPTIONS = (
     click.Option(["--prop-attn/--no-prop-attn"], default=None, help="Proportional attention."),
     click.Option(["--order"], help="Order of the visual tokens: raster or merge."),
 )
+VIEWS_OPTION = click.Option(
+    ["--views"], help="How the model sees images: auto, single, anyres or video; its default if not given."
+)
 DEPTH_HELP = {
     "preset": "Source of the depth: scannet, tum, realsense:0.001, ...; an unknown name lists them.",
     "scale": "Depth units per metre; guessed if not given.",

@@ -5,7 +5,7 @@ Runs in the model thread. Raises what the models raise; a frame with non-finite 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,11 +15,13 @@ from torch import Tensor
 from service.engine.jobs import Job
 from service.pipeline.depth_summary import Understood, of_estimate
 from service.pipeline.frame_cache import EncodedFrame
-from service.pipeline.frames import Frame, attach_spatial, estimate_depth, frame_features
+from service.pipeline.frames import Frame, attach_spatial, encode_together, estimate_depth
 from service.pipeline.models import Models
-from vlm import synchronize
+from tosa import MergePlan
+from vlm import Visual, synchronize
 
 Tag = tuple[bytes, int]  # a frame's key, and the number of its job where it must not be shared
+Estimated = tuple[tuple[Understood, ...], bool]  # of each picture of a frame; whether all were remembered
 SHARED = -1
 
 
@@ -34,11 +36,11 @@ class BatchObserver(Protocol):
 class EncodedJob:
     """Hold the encoded frames of one job.
 
-    features: [n, M, D]. understood: depth of each frame that was estimated, now or earlier. cached: no
-    encoder ran for this job. is_remembered: no estimator ran for it.
+    visuals: one for each frame. understood: depth of each picture that was estimated, now or earlier. cached:
+    no encoder ran for this job. is_remembered: no estimator ran for it.
     """
 
-    features: Tensor
+    visuals: tuple[Visual, ...]
     understood: tuple[Understood, ...]
     cached: bool
     is_remembered: bool
@@ -56,15 +58,15 @@ def encode_frames(
     _count(observer, tags, leaders)
     todo, estimated = _estimated(models, jobs, todo, leaders)
     if todo:
-        known |= _encoded(models, jobs, todo, estimated, limit, between)
+        known |= _encoded(models, todo, estimated, limit, between)
         _mark(jobs, leaders, "vision")
     for job in leaders:
         job.ran_encoder = True
-    fresh = {tag for tag, (_, was_known) in estimated.items() if not was_known}
+    fresh = {tag for tag, (_, are_known) in estimated.items() if not are_known}
     return {
         job: EncodedJob(
-            torch.stack([known[tag].features for tag in own]),
-            tuple(part for tag in own if (part := known[tag].understood) is not None),
+            tuple(known[tag].visual for tag in own),
+            tuple(part for tag in own for part in known[tag].understood),
             cached=not job.ran_encoder,
             is_remembered=fresh.isdisjoint(leaders.get(job, ())),
         )
@@ -109,43 +111,68 @@ def _look_up(
 
 def _estimated(
     models: Models, jobs: Sequence[Job], todo: dict[Tag, Frame], leaders: dict[Job, set[Tag]]
-) -> tuple[dict[Tag, Frame], dict[Tag, tuple[Understood, bool]]]:
+) -> tuple[dict[Tag, Frame], dict[Tag, Estimated]]:
     """Estimate missing depth; return frames with spatial tokens, and estimates with their cache hits."""
-    waiting = {tag: frame for tag, frame in todo.items() if frame.to_estimate is not None}
+    waiting = {tag: frame for tag, frame in todo.items() if frame.to_estimate}
     if not waiting:
         return todo, {}
     assert models.estimation is not None, "frames wait only for an estimator that is there"
     depths, known = estimate_depth(list(waiting.values()), models.estimation)
     _mark(jobs, leaders, "estimate")
-    ready = attach_spatial(jobs[0].prepared.plan, list(waiting.values()), depths)
-    described = zip(map(of_estimate, depths), known, strict=True)
+    ready = attach_spatial(list(waiting.values()), depths)
+    described = [
+        (tuple(map(of_estimate, own)), all(hits)) for own, hits in zip(depths, known, strict=True)
+    ]
     _mark(jobs, leaders, "depth")
     return todo | dict(zip(waiting, ready, strict=True)), dict(zip(waiting, described, strict=True))
 
 
 def _encoded(
     models: Models,
-    jobs: Sequence[Job],
     todo: dict[Tag, Frame],
-    estimated: dict[Tag, tuple[Understood, bool]],
+    estimated: dict[Tag, Estimated],
     limit: int,
     between: Callable[[], None],
 ) -> dict[Tag, EncodedFrame]:
     """Encode frames and cache those with finite features."""
-    plan, tags = jobs[0].prepared.plan, list(todo)
     encoded: dict[Tag, EncodedFrame] = {}
-    for start in range(0, len(tags), limit):
-        part = tags[start : start + limit]
-        features = frame_features(models.vlm, plan, [todo[tag] for tag in part], between)
-        finite = torch.isfinite(features).flatten(1).all(dim=1).tolist()
-        for tag, own, is_finite in zip(part, features, finite, strict=True):
+    for part in _parts(todo, limit):
+        visuals = encode_together(models.vlm, [todo[tag] for tag in part], between)
+        finite = torch.stack([_are_finite(visual) for visual in visuals]).tolist()
+        for tag, own, is_finite in zip(part, visuals, finite, strict=True):
             if is_finite:
-                encoded[tag] = EncodedFrame(own, estimated[tag][0] if tag in estimated else None)
+                encoded[tag] = EncodedFrame(own, estimated[tag][0] if tag in estimated else ())
     synchronize(models.vlm.device)
     for (key, number), frame in encoded.items():
         if number == SHARED:
             models.frames.put(key, frame)
     return encoded
+
+
+def _parts(todo: dict[Tag, Frame], limit: int) -> Iterator[list[Tag]]:
+    """Split frames into those that run together: they share a plan, and have `limit` views at most.
+
+    A frame that has more views alone runs alone.
+    """
+    by_plan: dict[MergePlan, list[Tag]] = {}
+    for tag, frame in todo.items():
+        by_plan.setdefault(frame.planned.plan, []).append(tag)
+    for tags in by_plan.values():
+        part, views = list[Tag](), 0
+        for tag in tags:
+            more = len(todo[tag].planned.layout.views)
+            if part and views + more > limit:
+                yield part
+                part, views = [], 0
+            part.append(tag)
+            views += more
+        yield part
+
+
+def _are_finite(visual: Visual) -> Tensor:
+    """Return whether all that the language model would read is finite, on its device."""
+    parts = [torch.isfinite(part).all() for part in (visual.features, *visual.deepstack)]
+    return torch.stack(parts).all()
 
 
 def _mark(jobs: Sequence[Job], leaders: dict[Job, set[Tag]], stage: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Literal
 
 import torch
@@ -11,9 +12,11 @@ from torch import Tensor
 
 from depth import DepthMap, DepthReport, check_alignment, depth_codes, read_depth
 from service.errors import ServiceError
+from service.pipeline.planning import Planned
 from service.request.schemas import VqaRequest
 from service.settings import Settings
 from tosa import METHODS, MergePlan, position_tokens, spatial_tokens
+from vlm import View
 
 Source = Literal["client", "estimate", "none"]
 
@@ -46,24 +49,34 @@ def read_depth_of(
     return depth, report
 
 
-def spatial_for(plan: MergePlan, source: Source | None, depth: DepthMap | None) -> Tensor | None:
-    """Return the spatial tokens [P, S] of one image, as far as they are known before an estimate."""
+def spatial_for(planned: Planned, source: Source | None, depths: Sequence[DepthMap]) -> Tensor | None:
+    """Return the spatial tokens [views, P, S], as far as they are known before an estimate.
+
+    depths: of the picture, or of every frame of the video, where they were sent.
+    """
     if source == "client":
-        assert depth is not None, "one depth map came with each image"
-        return spatial_of(plan, [depth])[0]
-    return spatial_without_depth(plan)[0] if source == "none" else None
+        return spatial_of(planned, depths)
+    return spatial_without_depth(planned) if source == "none" else None
 
 
-def spatial_of(plan: MergePlan, depths: Sequence[DepthMap]) -> Tensor:
-    """Return [n, P, S]: the code of (row, column, depth) of every patch."""
-    grid = plan.shape.grid
-    z = torch.stack([depth_codes(depth, grid, levels=grid[0]) for depth in depths])
-    return spatial_tokens(z, kernel=plan.spec.spatial_kernel, levels=grid[0])
+def spatial_of(planned: Planned, depths: Sequence[DepthMap]) -> Tensor:
+    """Return [views, P, S]: the code of (row, column, depth) of every patch of every view.
+
+    A view of several frames of a video gets the depth of the first one.
+    """
+    plan, codes = planned.plan, [_codes(planned, view, depths) for view in planned.layout.views]
+    return spatial_tokens(torch.stack(codes), kernel=plan.spec.spatial_kernel, levels=plan.shape.grid[0])
 
 
-def spatial_without_depth(plan: MergePlan) -> Tensor:
-    """Return [1, P, S]: the code of (row, column) of every patch."""
-    return position_tokens(plan.shape.grid, 1, plan.spec.spatial_kernel)
+def spatial_without_depth(planned: Planned) -> Tensor:
+    """Return [views, P, S]: the code of (row, column) of every patch of every view."""
+    plan = planned.plan
+    return position_tokens(plan.shape.grid, len(planned.layout.views), plan.spec.spatial_kernel)
+
+
+def _codes(planned: Planned, view: View, depths: Sequence[DepthMap]) -> Tensor:
+    grid = planned.plan.shape.grid
+    return depth_codes(depths[view.frames[0]], grid, levels=grid[0], box=astuple(view.box))
 
 
 def _depth_required(plan: MergePlan) -> ServiceError:

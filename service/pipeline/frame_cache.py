@@ -10,20 +10,21 @@ from cachetools import LRUCache
 from torch import Tensor
 
 from service.pipeline.depth_summary import Understood
+from vlm import Visual
 
 ENTRY_BYTES = 1536  # what an entry takes beside its numbers: tensor, storage, key, dictionary, dataclasses
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedFrame:
-    """Hold what the language model reads of one frame: features [M, D], projected, image_newline included.
+    """Hold what the language model reads of one picture or video.
 
-    `understood` is what its estimated depth was understood as, None where none was estimated. Frames are
-    shared between requests, so the features must not be modified.
+    understood: how its estimated depth was understood, one for each frame; empty where none was estimated.
+    Shared between requests, so the tensors must not be modified.
     """
 
-    features: Tensor
-    understood: Understood | None = None
+    visual: Visual
+    understood: tuple[Understood, ...] = ()
 
 
 class FrameCache:
@@ -61,10 +62,20 @@ class FrameCache:
 
 
 def _owned(frame: EncodedFrame) -> EncodedFrame:
-    """Copy the features: as a view they would keep the whole batch alive, neighbours included."""
-    features = frame.features.detach().clone(memory_format=torch.contiguous_format)
-    return replace(frame, features=features)
+    """Copy the tensors: as views they would keep the whole batch alive, neighbours included."""
+    visual = frame.visual
+    own = replace(
+        visual,
+        features=_copied(visual.features),
+        deepstack=tuple(map(_copied, visual.deepstack)),
+        places=None if visual.places is None else _copied(visual.places),
+    )
+    return replace(frame, visual=own)
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone(memory_format=torch.contiguous_format)
 
 
 def _size(frame: EncodedFrame) -> int:
-    return frame.features.nbytes + ENTRY_BYTES
+    return frame.visual.nbytes + ENTRY_BYTES

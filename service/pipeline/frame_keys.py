@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -20,9 +20,9 @@ from torch import Tensor
 
 from depth.estimate import DepthEstimator
 from tosa import MergePlan
-from vlm import ImageSettings
+from vlm import ImageSettings, Layout
 
-SCHEMA = "tosa-vqa frame 2"  # a new number whenever the same fields begin to mean something else
+SCHEMA = "tosa-vqa frame 3"  # a new number whenever the same fields begin to mean something else
 STRIP_PX = 2**18
 
 
@@ -47,31 +47,34 @@ class DepthIdentity:
 
 
 def frame_key(
-    image: Image.Image | bytes,
+    images: Sequence[Image.Image | bytes],
     *,
+    layout: Layout,
     plan: MergePlan,
     vlm_id: str,
     revision: str,
-    image_settings: ImageSettings,
+    processing: ImageSettings | str,
     dtype: torch.dtype,
     device_type: str,
     depth: DepthIdentity | None,
     tenant: str | None,
 ) -> bytes:
-    """Return the 32 bytes that name the encoding of one frame.
+    """Return the 32 bytes that name the encoding of one picture, or of the frames of one video.
 
-    image: RGB and upright, as `decode_image` leaves it, or its `pixels_digest`. depth: what spatial tokens
-    are made of; not looked at where the plan needs none. tenant: the name of the API key, None where no
-    client has one. Raises ValueError for an image that is not RGB, and if depth is missing.
+    images: RGB and upright, as `decode_image` leaves them, or their `pixels_digest`. processing: how pixels
+    are made of them for a view. depth: what spatial tokens are made of; not looked at where the plan needs
+    none. tenant: the name of the API key, None where no client has one. Raises ValueError for an image that
+    is not RGB, and if depth is missing.
     """
     if plan.needs_spatial and depth is None:
         raise ValueError("a plan that needs spatial tokens needs to say what they are made of")
     content = (
         written(SCHEMA),
-        written(("pixels", image if isinstance(image, bytes) else pixels_digest(image))),
+        *(written(("pixels", each if isinstance(each, bytes) else pixels_digest(each))) for each in images),
+        _written_layout(layout),
         _written_plan(plan),
         written(("depth", depth if plan.needs_spatial else None)),
-        _written_model(vlm_id, revision, image_settings, dtype, device_type),
+        _written_model(vlm_id, revision, processing, dtype, device_type),
         written(("tenant", tenant)),
     )
     return hashlib.sha256(_block(b"l", b"".join(content))).digest()
@@ -135,14 +138,19 @@ def _written_plan(plan: MergePlan) -> bytes:
     return written(("plan", _what_is_computed(plan))) + written(("spatial_kernel", kernel))
 
 
+@lru_cache(maxsize=1024)
+def _written_layout(layout: Layout) -> bytes:
+    return written(("layout", layout))
+
+
 @lru_cache(maxsize=16)
 def _written_model(
-    vlm_id: str, revision: str, image_settings: ImageSettings, dtype: torch.dtype, device_type: str
+    vlm_id: str, revision: str, processing: ImageSettings | str, dtype: torch.dtype, device_type: str
 ) -> bytes:
     values = {
         "vlm_id": vlm_id,
         "revision": revision,
-        "image_settings": image_settings,
+        "processing": processing,
         "dtype": str(dtype),
         "device_type": device_type,
     }

@@ -1,9 +1,10 @@
-"""Frames: images that are looked up in the cache, or prepared, given depth and encoded."""
+"""Frames: pictures and videos that are looked up in the cache, or prepared, given depth and encoded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from PIL import Image
@@ -21,51 +22,63 @@ from service.pipeline.frame_keys import (
     spatial_digest,
 )
 from service.pipeline.models import Models
-from tosa import MergePlan
-from vlm import Vlm, encode, features, pixel_values
+from service.pipeline.planning import Planned
+from vlm import ImageSettings, Layout, Visual, Vlm, encode_views, reduce_views, view_pixels
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """Hold one image for the language model: its cached encoding, or the inputs of the encoder.
+    """Hold one picture or video for the language model: its cached encoding, or the inputs of the encoder.
 
-    pixels [3, S, S]; spatial [P, D] where the plan needs it, unless its depth is `to_estimate`;
-    all on the CPU until they are `stacked`. tenant: whose estimates may be used, None if none may.
+    pixels [views, ...], as the tower takes them; spatial [views, P, D] where the plan needs it, unless its
+    depth is `to_estimate`, of every picture; all on the CPU until they are `joined`. tenant: whose estimates
+    may be used, None if none may.
     """
 
     key: bytes
+    planned: Planned
     encoded: EncodedFrame | None = None
     pixels: Tensor | None = None
     spatial: Tensor | None = None
-    to_estimate: Image.Image | None = None
+    to_estimate: tuple[Image.Image, ...] = ()
     tenant: str | None = None
 
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """Hold how the images of one question are encoded.
+    """Hold how the pictures of one question are encoded.
 
     tenant: the key whose cached frames may be used, None without keys. remember: whether the cache is used.
     """
 
-    plan: MergePlan
     source: Source | None
     tenant: str | None
     remember: bool
 
 
-def to_frame(models: Models, image: Image.Image, options: EncodeOptions, spatial: Tensor | None) -> Frame:
-    """Look an image up by everything its encoding depends on, or prepare the inputs of the encoder.
+def to_frame(
+    models: Models,
+    images: Sequence[Image.Image],
+    planned: Planned,
+    options: EncodeOptions,
+    spatial: Tensor | None,
+) -> Frame:
+    """Look a picture or video up by everything its encoding depends on, or prepare the encoder's inputs.
 
-    spatial: [P, D] where it is known. Any thread may call.
+    images: the picture, or the frames of the video. spatial: [views, P, D] where it is known. Any thread may
+    call.
     """
     vlm = models.vlm
     key = frame_key(
-        image,
-        plan=options.plan,
+        images,
+        layout=planned.layout,
+        plan=planned.plan,
         vlm_id=vlm.id,
         revision=vlm.revision,
-        image_settings=vlm.image_processor,
+        processing=_processing(vlm, planned.layout),
         dtype=vlm.dtype,
         device_type=vlm.device.type,
         depth=_depth_identity(models, options.source, spatial),
@@ -73,51 +86,70 @@ def to_frame(models: Models, image: Image.Image, options: EncodeOptions, spatial
     )
     encoded = models.frames.get(key) if options.remember else None
     if encoded is not None:
-        return Frame(key, encoded)
-    waiting = to_wait(image) if options.source == "estimate" else None
-    pixels = pixel_values(vlm, [image], device="cpu")[0]
-    return Frame(key, None, pixels, spatial, waiting, (options.tenant or "") if options.remember else None)
+        return Frame(key, planned, encoded)
+    waiting = tuple(map(to_wait, images)) if options.source == "estimate" else ()
+    pixels = view_pixels(vlm, images, planned.layout)
+    tenant = (options.tenant or "") if options.remember else None
+    return Frame(key, planned, None, pixels, spatial, waiting, tenant)
 
 
-def estimate_depth(frames: Sequence[Frame], estimation: Estimation) -> tuple[list[DepthMap], list[bool]]:
-    """Estimate the depth of frames that need it; return the maps, and whether each came from the cache.
+def estimate_depth(
+    frames: Sequence[Frame], estimation: Estimation
+) -> tuple[list[list[DepthMap]], list[list[bool]]]:
+    """Estimate the depth of frames that need it; return the maps of each frame's pictures, and whether each
+    came from the cache.
 
     Raises EstimatorError.
     """
-    images = [frame.to_estimate for frame in frames if frame.to_estimate is not None]
-    assert len(images) == len(frames), "depth_source asks for an estimate only where there is none"
-    return estimation.estimate(images, [frame.tenant for frame in frames])
+    images = [image for frame in frames for image in frame.to_estimate]
+    assert all(frame.to_estimate for frame in frames), "depth_source asks for an estimate where there is none"
+    depths, known = estimation.estimate(images, [f.tenant for f in frames for _ in f.to_estimate])
+    counts = [len(frame.to_estimate) for frame in frames]
+    return list(_split(depths, counts)), list(_split(known, counts))
 
 
-def attach_spatial(plan: MergePlan, frames: Sequence[Frame], depths: Sequence[DepthMap]) -> list[Frame]:
-    """Return frames with the spatial tokens of their depth."""
-    spatial = spatial_of(plan, depths)
-    return [replace(frame, spatial=own, to_estimate=None) for frame, own in zip(frames, spatial, strict=True)]
+def attach_spatial(frames: Sequence[Frame], depths: Sequence[Sequence[DepthMap]]) -> list[Frame]:
+    """Return frames with the spatial tokens of the depth of their pictures."""
+    return [
+        replace(frame, spatial=spatial_of(frame.planned, own), to_estimate=())
+        for frame, own in zip(frames, depths, strict=True)
+    ]
 
 
 @torch.inference_mode()
-def frame_features(
-    vlm: Vlm,
-    plan: MergePlan,
-    frames: Sequence[Frame],
-    between_layers: Callable[[], None] | None = None,
-) -> Tensor:
-    """Return what the language model reads of frames that are not encoded: [n, N + 1, D]."""
+def encode_together(
+    vlm: Vlm, frames: Sequence[Frame], between_layers: Callable[[], None] | None = None
+) -> list[Visual]:
+    """Return what the language model reads of frames that are not encoded and share a plan."""
+    planned = frames[0].planned
+    pixels, spatial = joined(vlm, frames)
     # An answer does not need the way back to the patches.
-    pixels, spatial = stacked(vlm, frames)
-    tokens = encode(vlm.tower, pixels, plan, spatial, track_source=False, between_layers=between_layers)
-    return features(vlm, tokens)
+    encoded = encode_views(
+        vlm, planned.layout, pixels, planned.plan, spatial, track_source=False, between_layers=between_layers
+    )
+    return reduce_views(vlm, [frame.planned.layout for frame in frames], planned.plan, encoded)
 
 
-def stacked(vlm: Vlm, frames: Sequence[Frame]) -> tuple[Tensor, Tensor | None]:
-    """Return pixels [n, 3, S, S] and spatial tokens [n, P, D] of frames of one plan, on the model's device.
+def joined(vlm: Vlm, frames: Sequence[Frame]) -> tuple[Tensor, Tensor | None]:
+    """Return pixels [views, ...] and spatial tokens [views, P, D] of frames of one plan, on the device.
 
     The frames are not remembered ones, which have neither.
     """
-    pixels = torch.stack([frame.pixels for frame in frames if frame.pixels is not None])
+    pixels = [frame.pixels for frame in frames if frame.pixels is not None]
     spatial = [frame.spatial for frame in frames if frame.spatial is not None]
     assert len(pixels) == len(frames), "only frames that are not remembered are encoded"
-    return pixels.to(vlm.device), torch.stack(spatial).to(vlm.device) if spatial else None
+    return torch.cat(pixels).to(vlm.device), torch.cat(spatial).to(vlm.device) if spatial else None
+
+
+def _processing(vlm: Vlm, layout: Layout) -> ImageSettings | str:
+    """Return what the pixels of a view depend on beside the picture; for whole views without a processor."""
+    return vlm.image_processor if layout.kind == "single" else vlm.family.processing
+
+
+def _split(items: Sequence[Item], counts: Sequence[int]) -> Iterator[list[Item]]:
+    rest = iter(items)
+    for count in counts:
+        yield [next(rest) for _ in range(count)]
 
 
 def _depth_identity(models: Models, source: Source | None, spatial: Tensor | None) -> DepthIdentity | None:

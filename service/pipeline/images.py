@@ -3,6 +3,9 @@
 Alpha is composited on white. EXIF orientation is applied, so a depth map must match the upright view.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from PIL import Image
 
 from depth.formats.errors import AnimatedImage, ImageFileError, ImageTooLarge, UnknownFormat
@@ -16,8 +19,28 @@ def decode_image(data: bytes, max_px: int, field: str = "image") -> Image.Image:
     field: where the client wrote the file. Raises ServiceError: bad_image, or image_too_large before anything
     is allocated.
     """
-    try:
+    with _refused(max_px, field):
         image = decode(data, read_header(data, max_px), keep_texts=True)
+    if image.mode.startswith("I"):
+        raise _bad(field, "sixteen_bit")
+    return _rgb(image)
+
+
+def image_size(data: bytes, max_px: int, field: str = "image") -> tuple[int, int]:
+    """Read (height, width) in px from the header of a file, before its EXIF orientation turns it.
+
+    Raises ServiceError as `decode_image` does.
+    """
+    with _refused(max_px, field):
+        header = read_header(data, max_px)
+    return header.height, header.width
+
+
+@contextmanager
+def _refused(max_px: int, field: str) -> Iterator[None]:
+    """Turn what is wrong with a file into a refusal."""
+    try:
+        yield
     except ImageTooLarge:
         raise ServiceError("image_too_large", field=field, limit=max_px) from None
     except AnimatedImage:
@@ -26,9 +49,6 @@ def decode_image(data: bytes, max_px: int, field: str = "image") -> Image.Image:
         raise _bad(field, "format") from None
     except ImageFileError:
         raise _bad(field) from None
-    if image.mode.startswith("I"):
-        raise _bad(field, "sixteen_bit")
-    return _rgb(image)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

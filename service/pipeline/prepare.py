@@ -15,16 +15,17 @@ from functools import cached_property
 from typing import Literal
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from depth import DepthError, Note, note_alignment
+from depth import DepthError, DepthMap, Note, note_alignment
 from service.budgets import Costs
 from service.pipeline.depth_source import Source, depth_source, read_depth_of, spatial_for
 from service.pipeline.depth_summary import of_report, of_sent
-from service.pipeline.frames import EncodeOptions, Frame, attach_spatial, estimate_depth, stacked, to_frame
-from service.pipeline.images import decode_image
+from service.pipeline.frames import EncodeOptions, Frame, attach_spatial, estimate_depth, joined, to_frame
+from service.pipeline.images import decode_image, image_size
 from service.pipeline.models import Models
-from service.pipeline.planning import plan_request
+from service.pipeline.planning import Planned, plan_request
 from service.pipeline.response_models import DepthUsed
 from service.request.schemas import Output, VqaRequest
 from service.settings import Settings
@@ -47,21 +48,25 @@ from vlm.grammar import Grammar, compile_schema
 class Prepared:
     """Hold a request that can no longer be refused for its inputs, ready for the model.
 
-    prompt: ids [1, T]. params: how each of the answers is decoded. source: where depth comes from, None if
-    the plan needs none; `depth` describes it, None for estimates, which are not made yet. notes: on files
+    prompt: ids [1, T]. params: how each of the answers is decoded. frames: pictures, or one video; at least
+    one. source: where depth comes from, None if the plan needs none; `depth` describes it, None for estimates, which are not made yet. notes: on files
     that were sent, for the description of estimates. remember: whether frames may come from the cache.
     schema_field: where the request has its schema.
     """
 
     prompt: Tensor
     params: tuple[GenerationParams, ...]
-    plan: MergePlan
     frames: tuple[Frame, ...]
     source: Source | None
     depth: DepthUsed | None
     remember: bool
     schema_field: str = Output.schema_field
     notes: tuple[Note, ...] = ()
+
+    @property
+    def plan(self) -> MergePlan:
+        """Return the plan of the first frame; others differ from it by their grid at most."""
+        return self.frames[0].planned.plan
 
     @property
     def is_encoded(self) -> bool:
@@ -123,19 +128,26 @@ def prepare(
     costs: Costs | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Prepared:
-    """Plan the merging, then decode and prepare the images one by one to save memory.
+    """Plan the merging by the headers, then decode and prepare the images one by one to save memory.
 
     tenant: the key whose cached frames may be used. costs: counts the decoded pixels, also of a request that
     is then refused. check: called between images; it may raise to stop. Raises ServiceError, DepthError,
     PlanError, and VlmError for a prompt that is too long or a schema that cannot be used.
     """
-    plan = plan_request(request.fields, request.wants_depth, models.vlm.shape)
-    source = depth_source(request, plan, settings)
-    params = _params(models.vlm, request, settings)
-    prompt = _prompt(models.vlm, request, [plan.tokens_out] * len(request.images))
+    vlm, fields = models.vlm, request.fields
+    sizes = [
+        image_size(data, settings.max_image_px, request.image_name(at))
+        for at, data in enumerate(request.images)
+    ]
+    planned = plan_request(vlm, fields, request.wants_depth, sizes)
+    source = depth_source(request, planned[0].plan, settings)
+    params = _params(vlm, request, settings)
+    prompt = _prompt(vlm, request, planned)
     timer.mark("preprocess")
-    options = EncodeOptions(plan, source, tenant, request.fields.cache)
+    options = EncodeOptions(source, tenant, fields.cache)
     frames, files = [], []
+    images: list[Image.Image] = []  # of the frame that comes next
+    depths: list[DepthMap] = []
     for at, data in enumerate(request.images):
         check()
         image = decode_image(data, settings.max_image_px, request.image_name(at))
@@ -146,19 +158,28 @@ def prepare(
             costs.pixels += image.width * image.height * (1 if depth is None else 2)
         if depth is not None:
             files.append(of_report(note_alignment(depth[1], depth[0], image)))
-        spatial = spatial_for(plan, source, None if depth is None else depth[0])
+            depths.append(depth[0])
+        images.append(image)
+        if sizes[at] != (image.height, image.width):  # its EXIF orientation turned it
+            sizes[at] = image.height, image.width
+            planned = plan_request(vlm, fields, request.wants_depth, sizes)
+            prompt = _prompt(vlm, request, planned)
+        own = planned[len(frames)]
+        if len(images) < own.layout.num_frames:
+            continue
+        spatial = spatial_for(own, source, depths)
         timer.mark("depth" if source == "client" else "preprocess")
-        frames.append(to_frame(models, image, options, spatial))
+        frames.append(to_frame(models, images, own, options, spatial))
         timer.mark("preprocess")
+        images, depths = [], []
     described, notes = of_sent(source, files)
     return Prepared(
         prompt,
         params,
-        plan,
         tuple(frames),
         source,
         described,
-        request.fields.cache,
+        fields.cache,
         request.output.schema_field,
         notes,
     )
@@ -177,19 +198,27 @@ def _depth_named(request: VqaRequest, at: int) -> Iterator[None]:
 
 @torch.inference_mode()
 def see(models: Models, prepared: Prepared, trace: list[Tokens] | None = None) -> Tokens:
-    """Encode the images to visualise the merging; `trace` receives the tokens after every layer."""
+    """Encode the views to visualise the merging; `trace` receives the tokens after every layer.
+
+    The frames share a plan: views of one picture do, and single views of several.
+    """
     frames: Sequence[Frame] = prepared.frames
     if prepared.source == "estimate":
         assert models.estimation is not None, "depth_source asks for an estimate only of an estimator"
-        frames = attach_spatial(prepared.plan, frames, estimate_depth(frames, models.estimation)[0])
-    pixels, spatial = stacked(models.vlm, frames)
-    return encode(models.vlm.tower, pixels, prepared.plan, spatial, trace=trace)
+        frames = attach_spatial(frames, estimate_depth(frames, models.estimation)[0])
+    vlm, planned = models.vlm, frames[0].planned
+    pixels, spatial = joined(vlm, frames)
+    adapter = vlm.family.adapter(vlm.core, planned.layout)
+    return encode(adapter, pixels, planned.plan, spatial, trace=trace)
 
 
-def _prompt(vlm: Vlm, request: VqaRequest, counts: Sequence[int]) -> Tensor:
+def _prompt(vlm: Vlm, request: VqaRequest, planned: Sequence[Planned]) -> Tensor:
     """Write the prompt, [1, T] on the CPU; refuse one that leaves no room for an answer."""
-    turns = request.turns
-    ids = prompt_ids(vlm, request.fields.question, counts) if turns is None else chat_ids(vlm, turns, counts)
+    spelled = [own.spelled for own in planned]
+    if request.turns is None:
+        ids = prompt_ids(vlm, request.fields.question, spelled)
+    else:
+        ids = chat_ids(vlm, request.turns, spelled)
     require_room(vlm, [ids])
     return ids.cpu()
 

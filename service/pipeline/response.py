@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from service.pipeline.model_names import public_id
+from service.pipeline.planning import Planned
 from service.pipeline.prepare import Inferred, Prepared
-from service.pipeline.response_models import MergeDone, ModelUsed, Usage, VqaResponse
+from service.pipeline.response_models import MergeDone, ModelUsed, Usage, ViewsUsed, VqaResponse
 from service.timing import StageTimer
-from tosa import METHODS, MergePlan
+from tosa import METHODS
 from vlm import Vlm
 
 
@@ -20,7 +22,8 @@ def respond(
         answer=inferred.text,
         request_id=request_id,
         model=model_used(vlm),
-        merge=merge_done(prepared.plan, len(prepared.frames)),
+        merge=merge_done([frame.planned for frame in prepared.frames]),
+        views=[_views(frame.planned) for frame in prepared.frames],
         depth=inferred.depth,
         usage=Usage(prompt_tokens=inferred.prompt_tokens, completion_tokens=inferred.completion_tokens),
         finish_reason=inferred.finish_reason,
@@ -35,8 +38,9 @@ def model_used(vlm: Vlm) -> ModelUsed:
     return ModelUsed(id=public_id(vlm.id), revision=vlm.revision)
 
 
-def merge_done(plan: MergePlan, num_images: int) -> MergeDone:
-    """Describe the merging of `num_images` images; optional fields are set only where they had an effect."""
+def merge_done(planned: Sequence[Planned]) -> MergeDone:
+    """Describe the merging of pictures and videos; optional fields are set only where they had an effect."""
+    plan = planned[0].plan
     spec, method = plan.spec, METHODS[plan.method]
     chooses_layers = spec.layers is not None or (method.merges and method.layers != "all")
     acted: dict[str, Any] = {
@@ -49,10 +53,31 @@ def merge_done(plan: MergePlan, num_images: int) -> MergeDone:
     }
     return MergeDone(
         method=plan.method,
-        keep_ratio=round(plan.keep_ratio, 6),
-        tokens_in=plan.tokens_in * num_images,
-        tokens_out=plan.tokens_out * num_images,
-        vit_flops_ratio=round(plan.flops_ratio, 4),
+        keep_ratio=round(_sum(planned, "cells_out") / _sum(planned, "cells_in"), 6),
+        tokens_in=_sum(planned, "cells_in"),
+        tokens_out=_sum(planned, "cells_out"),
+        vit_flops_ratio=round(_flops_ratio(planned), 4),
+        saves=list(dict.fromkeys(saving for own in planned for saving in own.saves)),
         prop_attn=plan.prop_attn,
         **{name: value for name, value in acted.items() if value is not None},
     )
+
+
+def _views(planned: Planned) -> ViewsUsed:
+    layout = planned.layout
+    return ViewsUsed(
+        kind=layout.kind, count=len(layout.views), grid=layout.grid, tiles=layout.tiles, tokens=planned.tokens
+    )
+
+
+def _sum(planned: Sequence[Planned], name: str) -> int:
+    """Sum a count of the plans over all views."""
+    return sum(getattr(own.plan, name) * len(own.layout.views) for own in planned)
+
+
+def _flops_ratio(planned: Sequence[Planned]) -> float:
+    """Return the FLOPs of the encoder over those without merging, of all views together."""
+    if len({own.plan for own in planned}) == 1:
+        return planned[0].plan.flops_ratio
+    work = [len(own.layout.views) * own.plan.flops() for own in planned]
+    return sum(work) / sum(done / own.plan.flops_ratio for done, own in zip(work, planned, strict=True))

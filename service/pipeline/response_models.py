@@ -32,10 +32,14 @@ class MergeDone(ResponseModel):
 
     method: str = described_field("Method that merged.", "tosa")
     keep_ratio: float = described_field("Share of visual tokens that was kept in fact.", 0.25)
-    tokens_in: int = described_field("Visual tokens before merging.", 576)
-    tokens_out: int = described_field("Visual tokens that the language model read.", 144)
+    tokens_in: int = described_field("Visual tokens before merging, of all views.", 576)
+    tokens_out: int = described_field("Visual tokens after merging, of all views.", 144)
     vit_flops_ratio: float = described_field(
         "Floating-point operations of the encoder, relative to no merging.", 0.61
+    )
+    saves: list[str] = described_field(
+        "What merging saved: vit, work of the encoder; lm, tokens that the language model reads.",
+        ["vit", "lm"],
     )
     prop_attn: bool = described_field("Whether proportional attention was on.", True)
     r: int | list[int] | None = described_field("Tokens removed at each layer.", 8, default=None)
@@ -53,6 +57,22 @@ class MergeDone(ResponseModel):
     )
     options: dict[str, int | float | str | None] | None = described_field(
         "All options of the method, as they were used.", {"tau": 0.8}, default=None
+    )
+
+
+class ViewsUsed(ResponseModel):
+    """Say how the encoder saw one picture, or one video."""
+
+    kind: str = described_field(
+        "single: the whole picture squeezed to the proportions of the encoder; native: as the model's own "
+        "processor makes one view; anyres: the whole picture and tiles of it; video: frames.",
+        "single",
+    )
+    count: int = described_field("Views: each one went through the encoder.", 1)
+    grid: tuple[int, int] = described_field("Patches of a view before merging: rows, columns.", [24, 24])
+    tiles: tuple[int, int] = described_field("Rows and columns of tiles among the views.", [0, 0])
+    tokens: int = described_field(
+        "Tokens that the language model read of it, separators of rows and images included.", 145
     )
 
 
@@ -144,6 +164,7 @@ class Answered(ResponseModel):
 
     answer: str = described_field("The answer.", "2")
     merge: MergeDone = described_field("What merging did.")
+    views: list[ViewsUsed] = described_field("How each picture, or the video, was seen, in order.")
     depth: DepthUsed | None = described_field(
         "Which depth guided the merging; null if none did and none was sent."
     )

@@ -192,6 +192,13 @@ class AskFields(DepthFields):
         "the image; none, row and column only. By default client if files are sent, else estimate.",
         examples=["estimate"],
     )
+    views: Literal["auto", "single", "anyres", "video"] | None = Field(
+        default=None,
+        description="How the model sees the images: auto, as its own processor makes views; single, each whole "
+        "image squeezed into one view; anyres, the whole image and tiles of it; video, all images as frames "
+        "of one video. The model's default if not sent; not every model has all.",
+        examples=["single"],
+    )
     max_new_tokens: int = Field(
         default=32,
         ge=1,

@@ -18,6 +18,7 @@ from tosa import KERNELS, METHODS, UnknownMethod
 from tosa.spec import ORDERS
 
 FORM_FILES, JSON_FILES = ("image", "depth"), ("images", "depths")
+VIEWS = ("auto", "single", "anyres", "video")
 DEPTH_SOURCES = ("client", "estimate", "none")
 _CODES = {
     "method": "unknown_method",
@@ -33,6 +34,7 @@ _CODES = {
     "depth_invalid": "bad_depth_invalid",
     "depth_key": "bad_depth_key",
     "depth_shape": "bad_depth_shape",
+    "views": "unsupported_views",
     "timeout_s": "bad_timeout",
     **dict.fromkeys(("max_new_tokens", "temperature", "top_p", "seed"), "bad_generation"),
 }
@@ -42,6 +44,7 @@ _CHOICES = {
     "depth_preset": PRESET_NAMES,
     "depth_kind": KINDS,
     "order": ORDERS,
+    "views": VIEWS,
     "spatial_kernel": KERNELS,
 }
 

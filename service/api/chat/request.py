@@ -36,7 +36,7 @@ DEPTH_FIELDS = {
 }
 """Names inside `depth`, and those of the same fields of a question."""
 LENGTH_NAMES = ("max_completion_tokens", "max_tokens")
-SHARED_FIELDS = ("temperature", "top_p", "seed", "timeout_s", "cache", "stream")
+SHARED_FIELDS = ("views", "temperature", "top_p", "seed", "timeout_s", "cache", "stream")
 LEAST_TOP_P = 1e-9
 """OpenAI takes top_p from 0 on and we above it: with so little, the likeliest token is left alone."""
 HARMLESS: Mapping[str, tuple[Any, ...]] = {

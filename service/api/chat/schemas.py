@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from service.pipeline.response_models import DepthUsed, MergeDone, ResponseModel, Usage, described_field
+from service.pipeline.response_models import (
+    DepthUsed,
+    MergeDone,
+    ResponseModel,
+    Usage,
+    ViewsUsed,
+    described_field,
+)
 from service.timing import TimingsMs
 
 
@@ -18,6 +25,7 @@ class Extras(ResponseModel):
     """Hold the fields of our own answer that are copied unchanged."""
 
     merge: MergeDone = described_field("What merging did.")
+    views: list[ViewsUsed] = described_field("How each picture, or the video, was seen, in order.")
     depth: DepthUsed | None = described_field(
         "Which depth guided the merging; null if none did and none was sent."
     )
@@ -156,6 +164,7 @@ class ChatCompletionChunk(_Head):
     choices: list[ChunkChoice] = described_field("A piece of one of the answers; none with the counts.")
     usage: ChatUsage | None = described_field("In the last chunk, if asked for.", default=None)
     merge: MergeDone | None = described_field("With usage: what merging did.", default=None)
+    views: list[ViewsUsed] | None = described_field("With usage: how pictures were seen.", default=None)
     depth: DepthUsed | None = described_field("With usage: which depth guided the merging.", default=None)
     timings_ms: TimingsMs | None = described_field(
         "With usage: time of each stage in milliseconds.", default=None
