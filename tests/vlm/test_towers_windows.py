@@ -40,7 +40,8 @@ def test_windows_are_grouped_by_their_size() -> None:
     assert regions(CELLS, (4, 4)) == ((2, 16), (1, 8), (2, 8), (1, 4))
     assert regions((8, 8), (4, 4)) == ((4, 16),)
     assert regions((3, 5), (4, 4)) == ((1, 12), (1, 3))
-    assert shrink_regions(((2, 16), (1, 8), (1, 3)), 12) == ((2, 4), (1, 2), (1, 1))
+    assert shrink_regions(((2, 16), (1, 8), (1, 3)), 4) == ((2, 4), (1, 2), (1, 1))
+    assert shrink_regions(((2, 16), (1, 8), (1, 3)), 15) == ((2, 15), (1, 8), (1, 3))
     order = window_order(CELLS, (4, 4), torch.device("cpu"))
     assert sorted(order.tolist()) == list(range(60))
     windows = [set(part.tolist()) for part in WINDOW_OF[order].split([16, 16, 8, 8, 8, 4])]
@@ -100,7 +101,7 @@ def test_merging_inside_windows_equals_merging_each_window_alone(name: str) -> N
     keys = torch.randn(2, 240, 16, generator=torch.Generator().manual_seed(8))
     first = by_window(Tokens.start(x, (12, 20), 0, scene, (8, 8), track_position=True, cell=(2, 2)))
     rows = (window_order(CELLS, (4, 4), x.device)[:, None] * 4 + torch.arange(4)).flatten()
-    step = MergeStep(3, r=6, alpha=0.5, num_layers=4)
+    step = MergeStep(3, r=6, alpha=0.5, num_layers=4, kept=(10, 5, 5, 3))
     together = merge_step(method, first, keys[:, rows], step)
     assert together.regions == ((2, 10), (1, 5), (2, 5), (1, 3))
     offset, begin = 0, 0
@@ -156,7 +157,7 @@ def test_a_plan_keeps_the_same_share_of_every_window(name: str, keep_ratio: floa
     for before, after in zip(plan.regions, plan.regions[1:], strict=False):
         assert [number for number, _ in before] == [number for number, _ in after]
         assert all(0 < left <= held <= 2 * left for (_, held), (_, left) in zip(before, after, strict=True))
-    assert abs(plan.cells_out / plan.cells_in - keep_ratio) < 0.05
+    assert abs(plan.cells_out / plan.cells_in - keep_ratio) < 0.04  # 20 windows, so that one token is 0.05
     assert plan.counts == tuple(4 * sum(n * m for n, m in each) for each in plan.regions)
     steps = [0 if step is None else step.r for step in plan.steps]
     assert steps == [a[0][1] - b[0][1] for a, b in zip(plan.regions, plan.regions[1:], strict=False)]
@@ -167,7 +168,7 @@ def test_r_is_of_each_window() -> None:
     assert plan.regions == (
         ((2, 16), (1, 8), (2, 8), (1, 4)),
         ((2, 14), (1, 7), (2, 7), (1, 4)),
-        ((2, 12), (1, 6), (2, 6), (1, 4)),
+        ((2, 12), (1, 6), (2, 6), (1, 3)),
     )
 
 
