@@ -105,7 +105,8 @@ def test_merging_inside_windows_equals_merging_each_window_alone(name: str) -> N
     together = merge_step(method, first, keys[:, rows], step)
     assert together.regions == ((2, 10), (1, 5), (2, 5), (1, 3))
     offset, begin = 0, 0
-    for (number, before), (_, after) in zip(first.regions or (), together.regions, strict=True):
+    assert first.regions is not None and together.regions is not None
+    for (number, before), (_, after) in zip(first.regions, together.regions, strict=True):
         for _ in range(number):
             part = slice(begin * 4, (begin + before) * 4)
             assert first.spatial is not None and together.spatial is not None
