@@ -38,6 +38,7 @@ from vlm.adapters.hugging_face import layer_site
 
 # Cosines and sines in float32: each [rows, D] or, with places per image, [B, 1, rows, D].
 Table = tuple[Tensor, Tensor]
+Order = tuple[Tensor, Tensor]  # int64 [rows] each
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class Places:
     module: Any
     cells: Grid
     cell: Grid
-    _tables: dict[Grid, Table] = field(
-        default_factory=dict, repr=False, compare=False
-    )  # of this adapter only
+    # Of this adapter only.
+    _tables: dict[Grid, Table] = field(default_factory=dict, repr=False, compare=False)
+    _orders: dict[tuple[Grid, Grid], Order] = field(default_factory=dict, repr=False, compare=False)
 
     def table(self, tokens: Tokens) -> Table:
         """Return a row for every row of x there is now."""
@@ -63,6 +64,22 @@ class Places:
         cosines, sines = (rows.unflatten(0, (-1, tokens.slots)) for rows in self._on(self.cells))
         position = tokens.position
         return cosines[position].flatten(1, 2)[:, None], sines[position].flatten(1, 2)[:, None]
+
+    def order(self, tokens: Tokens) -> Order:
+        """Return the rows of x window after window, and the way back."""
+        assert tokens.grid is not None and tokens.window is not None
+        key = tokens.grid, tokens.window
+        if torch.compiler.is_compiling():
+            return self._ordered(*key)
+        if key not in self._orders:
+            with torch.inference_mode(False):
+                self._orders[key] = self._ordered(*key)
+        return self._orders[key]
+
+    def _ordered(self, grid: Grid, window: Grid) -> Order:
+        device, slots = self.module.inv_freq.device, self.cell[0] * self.cell[1]
+        order = window_order(grid, window, device)[:, None] * slots + torch.arange(slots, device=device)
+        return order.flatten(), order.flatten().argsort()
 
     def _on(self, grid: Grid) -> Table:
         if torch.compiler.is_compiling():
@@ -205,24 +222,31 @@ def _attend(
 def _attention(
     module: Any, places: Places, windowed: bool, tokens: Tokens, size: Tensor | None, x: Tensor
 ) -> tuple[Tensor, Tensor]:
-    cosines, sines = places.table(tokens)
-    if not windowed or (tokens.window is None and tokens.regions is None):
-        q, keys, v = _queries_keys_values(module, x)
-        attended = attention(_rotated(q, cosines, sines), _rotated(keys, cosines, sines), v, size)
-        return module.proj(join_heads(attended)), keys
-    if tokens.regions is not None:
-        q, keys, v = _queries_keys_values(module, x)
-        q, k = _rotated(q, cosines, sines), _rotated(keys, cosines, sines)
-        return module.proj(join_heads(_in_windows(q, k, v, size, tokens.regions, tokens.slots))), keys
+    table = places.table(tokens)
+    if windowed and tokens.grid is not None:
+        return _window_attention(module, places, tokens, table, size, x)
+    assert tokens.regions is not None or not windowed, "windows need tokens on a grid, or ordered by window"
+    q, keys, v = _queries_keys_values(module, x)
+    q, k = _rotated(q, table), _rotated(keys, table)
+    if windowed and tokens.regions is not None:
+        attended = _in_windows(q, k, v, size, tokens.regions, tokens.slots)
+    else:
+        attended = attention(q, k, v, size)
+    return module.proj(join_heads(attended)), keys
+
+
+def _window_attention(
+    module: Any, places: Places, tokens: Tokens, table: Table, size: Tensor | None, x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Attend inside the windows of a grid: in their order, and back in that of the grid."""
     assert tokens.grid is not None and tokens.window is not None
-    order = window_order(tokens.grid, tokens.window, x.device)
-    order = (order[:, None] * tokens.slots + torch.arange(tokens.slots, device=x.device)).flatten()
+    order, back = places.order(tokens)
+    table = table[0][order], table[1][order]
     q, keys, v = _queries_keys_values(module, x[:, order])
-    q, k = (_rotated(part, cosines[order], sines[order]) for part in (q, keys))
     size = None if size is None else size[:, order]
-    found, back = regions(tokens.grid, tokens.window), order.argsort()
-    attended = module.proj(join_heads(_in_windows(q, k, v, size, found, tokens.slots)))
-    return attended[:, back], keys[:, :, back]
+    windows = regions(tokens.grid, tokens.window)
+    attended = _in_windows(_rotated(q, table), _rotated(keys, table), v, size, windows, tokens.slots)
+    return module.proj(join_heads(attended))[:, back], keys[:, :, back]
 
 
 def _queries_keys_values(module: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -246,8 +270,9 @@ def _in_windows(q: Tensor, k: Tensor, v: Tensor, size: Tensor | None, windows: R
     return torch.cat(attended, dim=2)
 
 
-def _rotated(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+def _rotated(x: Tensor, table: Table) -> Tensor:
     """Rotate x [B, heads, N, D] in float32; the halves of the channels are pairs."""
+    cosines, sines = table
     first, second = x.float().chunk(2, dim=-1)
     turned = torch.cat([-second, first], dim=-1)
     return (x.float() * cosines + turned * sines).to(x.dtype)
