@@ -4,6 +4,8 @@ Inverse depth gives near distances more levels; percentiles keep one far or wron
 range.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -29,7 +31,13 @@ def check_alignment(depth: DepthMap, image_shape: tuple[int, int]) -> None:
         raise DepthError("aspect")
 
 
-def depth_codes(depth: DepthMap, grid: tuple[int, int], levels: int) -> Tensor:
+# Left, top, right and bottom of a part of a picture, as fractions of its width and height; padding is outside.
+Box = tuple[float, float, float, float]
+
+
+def depth_codes(
+    depth: DepthMap, grid: tuple[int, int], levels: int, box: Box = (0.0, 0.0, 1.0, 1.0)
+) -> Tensor:
     """Return one code per patch, int64 [h, w] in 0..levels-1; near is high.
 
     Inverse depth, scaled from its 2nd to its 98th percentile over valid pixels; a patch is the mean over its
@@ -37,12 +45,17 @@ def depth_codes(depth: DepthMap, grid: tuple[int, int], levels: int) -> Tensor:
     patch without a valid pixel gets the code of the median patch, never an invented extreme. A flat map gets
     code 0 everywhere. The percentiles of a large map come from every n-th valid pixel. A map and its negative
     get mirrored codes, exactly (or one code for all patches).
+    box: the part of the picture that the grid shows. The range is that of the whole map, so that the codes of
+    all parts compare; patches beyond the picture have no valid pixel.
     """
     near = proximity(depth)
     low, high = robust_range(near[depth.valid])
     if high - low <= 1e-6 * max(abs(low), abs(high)):
         return torch.zeros(grid, dtype=torch.int64)
-    patches = _masked_patch_mean(near, depth.valid, grid)
+    near, valid = _cut(near, box), _cut(depth.valid, box)
+    if not valid.any():
+        return torch.zeros(grid, dtype=torch.int64)
+    patches = _masked_patch_mean(near, valid, grid)
     patches = np.where(np.isnan(patches), np.nanmedian(patches), patches)
     from_middle = (patches - (low + high) / 2) / (high - low) * levels
     return torch.from_numpy(_bins(from_middle, levels))
@@ -75,6 +88,25 @@ def proximity(depth: DepthMap) -> NDArray[np.float32]:
     if depth.kind == "relative":
         return -depth.values
     return np.divide(1, depth.values, out=np.zeros_like(depth.values), where=depth.valid)
+
+
+def _cut(values: NDArray[Any], box: Box) -> NDArray[Any]:
+    """Cut a box out of [H, W], with zeros beyond its edges; at least one pixel."""
+    if box == (0.0, 0.0, 1.0, 1.0):
+        return values
+    (height, width), (left, top, right, bottom) = values.shape, box
+    rows, columns = _span(top, bottom, height), _span(left, right, width)
+    inside = values[slice(*np.clip(rows, 0, height)), slice(*np.clip(columns, 0, width))]
+    beyond = [
+        (max(0, min(stop, 0) - start), max(0, stop - max(start, length)))
+        for (start, stop), length in ((rows, height), (columns, width))
+    ]
+    return np.pad(inside, beyond)
+
+
+def _span(start: float, stop: float, length: int) -> tuple[int, int]:
+    first = round(start * length)
+    return first, max(round(stop * length), first + 1)
 
 
 def _masked_patch_mean(

@@ -35,10 +35,10 @@ from vlm.visuals import (
     plan_views,
     reduce_views,
     saves,
-    see,
     shape_of,
     spell,
     view_pixels,
+    visual_of,
 )
 
 __all__ = [
@@ -89,11 +89,11 @@ __all__ = [
     "reduce_views",
     "require_room",
     "saves",
-    "see",
     "shape_of",
     "spell",
     "synchronize",
     "tosa_encode",
     "unspellable",
     "view_pixels",
+    "visual_of",
 ]

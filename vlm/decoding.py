@@ -43,10 +43,11 @@ class Decoding:
     """Read several prompts and decode their answers together, each with its own parameters and limits.
 
     prompts: ids [1, T] each, T may differ. features: of each prompt's images and videos, for its placeholders
-    in order; there may be none. Features [n, M, D] alone serve models whose positions just count. prompt_of: the prompt of every answer, one each if not
-    given; a prompt is read once for all its answers. The constructor runs the prompts; `step` the rest. Rows
-    that end leave the batch and its cache at once. For one thread at a time; unusable after the model
-    has raised an exception. One prompt alone, or prompts of one length, run without a padding mask.
+    in order; there may be none. Features [n, M, D] alone serve models whose positions just count. prompt_of:
+    the prompt of every answer, one each if not given; a prompt is read once for all its answers. The
+    constructor runs the prompts; `step` the rest. Rows that end leave the batch and its cache at once. For
+    one thread at a time; unusable after the model has raised an exception. One prompt alone, or prompts of
+    one length, run without a padding mask.
     In float32 the tokens are those of each prompt alone; coarser types may round near-equal ones either way.
     Raises VlmError (prompt_too_long), before any work of the model, if no room is left for an answer; its
     `rows` are the prompts meant. Raises ValueError where placeholders and features disagree.

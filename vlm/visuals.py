@@ -94,12 +94,12 @@ def encode_views(
 
 @torch.inference_mode()
 def reduce_views(vlm: Vlm, layouts: Sequence[Layout], plan: MergePlan, encoded: Encoded) -> list[Visual]:
-    """Make what the language model reads of each picture or video, from the tokens of all of them together."""
+    """Make what the language model reads of each picture or video, from the tokens of all together."""
     return vlm.family.reduce(vlm.core, layouts, plan, encoded.tokens, encoded.levels)
 
 
 @torch.inference_mode()
-def see(
+def visual_of(
     vlm: Vlm,
     images: Sequence[Image.Image],
     layout: Layout,

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints of every family, saved as transformers saves them: model, processor, tokenizer, template.
+"""Tiny random checkpoints of every family, saved as transformers saves them, with processor and template.
 
 Their special tokens and chat templates are laid out as those of the published checkpoints. `real` gives them
 the real sizes of pictures and patches; otherwise both are smaller, with the same remainders.
@@ -77,11 +77,24 @@ def _text(ids: dict[str, int], model_type: str, **more: Any) -> dict[str, Any]:
 
 
 def _siglip(side: int, **more: Any) -> dict[str, Any]:
-    return {"model_type": "siglip_vision_model", "image_size": side, "patch_size": 14, "vision_use_head": False, **VISION, **more}  # fmt: skip
+    return {
+        "model_type": "siglip_vision_model",
+        "image_size": side,
+        "patch_size": 14,
+        "vision_use_head": False,
+        **VISION,
+        **more,
+    }
 
 
 def _clip(side: int) -> dict[str, Any]:
-    return {"model_type": "clip_vision_model", "image_size": side, "patch_size": 14, "projection_dim": 32, **VISION}  # fmt: skip
+    return {
+        "model_type": "clip_vision_model",
+        "image_size": side,
+        "patch_size": 14,
+        "projection_dim": 32,
+        **VISION,
+    }
 
 
 def _pinpoints(side: int, most: int) -> list[list[int]]:
@@ -182,6 +195,7 @@ def _paligemma(ids: dict[str, int], real: bool) -> Any:
         image_token_index=ids["<image>"],
         projection_dim=32,
         hidden_size=32,
+        tie_word_embeddings=False,  # random weights that are tied repeat one token
     )
 
 
@@ -204,6 +218,7 @@ def _gemma3(ids: dict[str, int], real: bool) -> Any:
         mm_tokens_per_image=(_gemma_side(real) // 56) ** 2,
         boi_token_index=ids["<start_of_image>"],
         eoi_token_index=ids["<end_of_image>"],
+        tie_word_embeddings=False,
     )
 
 
@@ -219,7 +234,12 @@ def _internvl_side(real: bool) -> int:
 
 def _internvl(ids: dict[str, int], real: bool) -> Any:
     side = _internvl_side(real)
-    vision = {"model_type": "internvl_vision", "image_size": [side, side], "patch_size": [14, 14], "attention_bias": True}  # fmt: skip
+    vision = {
+        "model_type": "internvl_vision",
+        "image_size": [side, side],
+        "patch_size": [14, 14],
+        "attention_bias": True,
+    }
     return hf.InternVLConfig(
         vision_config=vision | VISION,
         text_config=_text(ids, "qwen2"),
@@ -304,7 +324,15 @@ def _qwen_ids(ids: dict[str, int]) -> dict[str, int]:
     }
 
 
-QWEN_VISION = {"depth": 4, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32, "spatial_merge_size": 2, "temporal_patch_size": 2}  # fmt: skip
+QWEN_VISION = {
+    "depth": 4,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_heads": 2,
+    "out_hidden_size": 32,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+}
 
 
 def _qwen2_5_vl(ids: dict[str, int], real: bool) -> Any:
@@ -333,7 +361,11 @@ def _qwen2_5_vl_processor(tokenizer: Any, real: bool, template: str | None) -> A
 
 def _qwen3_vl(ids: dict[str, int], real: bool) -> Any:
     rope = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 5e6, "mrope_interleaved": True}
-    vision = {"patch_size": 16, "num_position_embeddings": 2304 if real else 64, "deepstack_visual_indexes": [1, 2]}  # fmt: skip
+    vision = {
+        "patch_size": 16,
+        "num_position_embeddings": 2304 if real else 64,
+        "deepstack_visual_indexes": [1, 2],
+    }
     return hf.Qwen3VLConfig(
         vision_config=vision | QWEN_VISION,
         text_config=_text(ids, "qwen3_vl_text", head_dim=8, rope_parameters=rope),
@@ -353,7 +385,11 @@ def _qwen3_vl_processor(tokenizer: Any, real: bool, template: str | None) -> Any
 
 CHAT = ("<|im_start|>", "<|im_end|>")
 IMAGE = {"image_token": "<image>"}
-IDEFICS_TOKENS = {"fake_image_token": "<fake_token_around_image>", "global_image_token": "<global-img>", "end_of_utterance_token": "<end_of_utterance>"}  # fmt: skip
+IDEFICS_TOKENS = {
+    "fake_image_token": "<fake_token_around_image>",
+    "global_image_token": "<global-img>",
+    "end_of_utterance_token": "<end_of_utterance>",
+}
 TAGS = tuple(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7))
 CASES = {
     "llava_onevision": Case(
@@ -438,7 +474,9 @@ def write_family(folder: Path, name: str, real: bool = False, seed: int = 0, cha
         for weight in model.parameters():
             if weight.dim() > 1:
                 weight.normal_(0, 0.2)
-    model.generation_config.eos_token_id = len(ids) + 4  # a row of logits that no token has
+        end = len(ids) + 4  # no token has this row of logits, which are 0 and never the largest
+        model.get_output_embeddings().weight[end] = 0
+    model.generation_config.eos_token_id = end
     model.save_pretrained(folder)
     return folder
 

@@ -14,7 +14,7 @@ from tests.vlm.families import CASES
 from tosa import MergePlan, MergeSpec, PlanError, spatial_tokens
 from vlm import Vlm, prompt_ids
 from vlm.families import Layout, Visual
-from vlm.visuals import layouts, plan_views, see, spell
+from vlm.visuals import layouts, plan_views, spell, visual_of
 
 QUESTION = "how many cubes?"
 # (height, width) of the pictures of a prompt; a video is one of them all.
@@ -68,7 +68,7 @@ def read(
     plans = [plan_views(vlm, spec, layout) for layout in laid]
     groups = [images] if views == "video" else [[image] for image in images]
     visuals = [
-        see(vlm, group, layout, plan, codes(layout, plan))
+        visual_of(vlm, group, layout, plan, codes(layout, plan))
         for group, layout, plan in zip(groups, laid, plans, strict=True)
     ]
     spelled = [spell(vlm, layout, plan) for layout, plan in zip(laid, plans, strict=True)]

@@ -1,7 +1,7 @@
 """Families whose reducer joins the patches of a cell into one visual token: pixel shuffle, merger, average.
 
-Merging keeps cells whole, so the reducer sees as many slots as it was trained on, and the language model reads
-one token for each cell that is left.
+Merging keeps cells whole, so the reducer sees as many slots as it was trained on, and the language model
+reads one token for each cell that is left.
 """
 
 from __future__ import annotations

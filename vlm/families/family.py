@@ -1,10 +1,12 @@
-"""What distinguishes one kind of vision-language model from another: views, tower, reducer, prompt, language model.
+"""What distinguishes one kind of vision-language model from another: views, reducer, prompt, language model.
 
-A family holds what a checkpoint says of itself, and reads weights from the model it is handed; it writes to none.
+A family holds what a checkpoint says of itself, and reads weights from the model it is handed; it writes to
+none.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -113,6 +115,11 @@ class Family:
         return AutoImageProcessor.from_pretrained(self.folder, trust_remote_code=False)
 
     @cached_property
+    def processing(self) -> str:
+        """Name everything that the image processor of the checkpoint says, for keys of caches."""
+        return json.dumps(self.processor.to_dict(), sort_keys=True, default=str)
+
+    @cached_property
     def video_processor(self) -> Any:
         """Return the video processor of transformers, loaded when it is first needed."""
         from transformers import AutoVideoProcessor
@@ -179,7 +186,7 @@ class Family:
         )
 
     def pixels(self, images: Sequence[Image.Image], layout: Layout) -> Tensor:
-        """Return the inputs of the tower for one picture, or the frames of one video: float32 [views, ...]."""
+        """Return the inputs of the tower for one picture or the frames of one video: [views, ...]."""
         return square_views(self.settings, images)
 
     def _processed(self, image: Image.Image, **options: Any) -> Tensor:

@@ -48,9 +48,10 @@ class Layout:
     """One picture, or one video, as its model sees it.
 
     kind: "single" is one view of the whole picture, squeezed to the proportions of the tower; "native" is one
-    view as the checkpoint's own processor makes it; "anyres" are several views, "video" several frames. size: (height, width) in px, of each frame. grid: patches
-    (rows, columns) of every view. tiles: (rows, columns) of the tiles among the views, (0, 0) if there are
-    none. pixels: (height, width) in px of every view.
+    view as the checkpoint's own processor makes it; "anyres" are several views, "video" several frames.
+    size: (height, width) in px, of each frame. grid: patches (rows, columns) of every view. tiles: (rows,
+    columns) of the tiles among the views, (0, 0) if there are none. pixels: (height, width) in px of every
+    view.
     """
 
     kind: Literal["single", "native", "anyres", "video"]

@@ -102,7 +102,7 @@ class LlavaOnevision(Family):
     @property
     def budget(self) -> int:
         """Return how many tokens the tiles of one image may have before they are pooled."""
-        most = int(self.config.vision_aspect_ratio.strip("anyres_max_"))
+        most = int(self.config.vision_aspect_ratio.removeprefix("anyres_max_"))
         return most * self.grid[0] ** 2
 
     @property

@@ -15,7 +15,7 @@ from vlm.families.llava import Llava
 
 
 class PaliGemma(Llava):
-    """Positions begin at 1, logits are capped, and there is no chat template: images, one question, a newline."""
+    """Positions begin at 1, logits are capped, and a prompt is images, one question and a newline."""
 
     model_class: ClassVar[str] = "PaliGemmaForConditionalGeneration"
     towers: ClassVar[tuple[str, ...]] = ("siglip_vision_model",)
@@ -24,8 +24,9 @@ class PaliGemma(Llava):
     template: ClassVar[str | None] = (
         "{% if messages | length != 1 or messages[0]['role'] != 'user' %}"
         "{{ raise_exception('PaliGemma takes one turn') }}{% endif %}"
-        "{% for part in messages[0]['content'] if part['type'] == 'image' %}<image>{% endfor %}{{ bos_token }}"
-        "{% for part in messages[0]['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}{{ '\n' }}"
+        "{% set parts = messages[0]['content'] %}"
+        "{% for part in parts if part['type'] == 'image' %}<image>{% endfor %}{{ bos_token }}"
+        "{% for part in parts if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}{{ '\n' }}"
     )
 
     def layout(self, size: Size, views: Views, num_images: int) -> Layout:

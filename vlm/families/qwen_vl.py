@@ -1,4 +1,4 @@
-"""What the Qwen-VL families share: native proportions, a merger of 2 x 2 patches, three-dimensional positions.
+"""What the Qwen-VL families share: native proportions, a merger of 2 x 2 patches, positions in space.
 
 The positions of a prompt are those of the cells whose places merged tokens keep, so that what is left of a
 picture stands where it stood. Nothing is kept on the model: its own rope_deltas are neither read nor written.

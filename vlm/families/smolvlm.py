@@ -51,6 +51,7 @@ class SmolVlm(Idefics3):
         whole = super().spell(self.whole(layout.size), counts[:1]).text
         number, times = len(counts), frame_times(len(counts))
         length = timedelta(seconds=int(number / FRAMES_PER_S))
-        begin = f"You are provided the following series of {in_words(number)} frames from a {length} [H:MM:SS] video.\n"
+        begin = "You are provided the following series of "
+        begin += f"{in_words(number)} frames from a {length} [H:MM:SS] video.\n"
         frames = (f"\nFrame from {int(s // 60):02d}:{int(s % 60):02d}:{whole}" for s in times)
         return Spelled(f"{begin}{''.join(frames)}\n\n", tuple(counts), "video")
