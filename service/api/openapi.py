@@ -201,8 +201,8 @@ def _chat_schema() -> Schema:
         "top_p": {**top_p, "minimum": 0},
     }
     about = (
-        "A chat completion as OpenAI has it; merge, depth, views, timeout_s and cache are ours. Other fields of "
-        "OpenAI's are ignored where they are hints, and refused where they would change the answer."
+        "A chat completion as OpenAI has it; merge, depth, views, timeout_s and cache are ours. Other fields "
+        "of OpenAI's are ignored where they are hints, and refused where they would change the answer."
     )
     return {**_object(about, **properties), "required": ["messages"], "additionalProperties": True}
 

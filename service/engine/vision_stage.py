@@ -120,9 +120,7 @@ def _estimated(
     depths, known = estimate_depth(list(waiting.values()), models.estimation)
     _mark(jobs, leaders, "estimate")
     ready = attach_spatial(list(waiting.values()), depths)
-    described = [
-        (tuple(map(of_estimate, own)), all(hits)) for own, hits in zip(depths, known, strict=True)
-    ]
+    described = [(tuple(map(of_estimate, own)), all(hits)) for own, hits in zip(depths, known, strict=True)]
     _mark(jobs, leaders, "depth")
     return todo | dict(zip(waiting, ready, strict=True)), dict(zip(waiting, described, strict=True))
 

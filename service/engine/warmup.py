@@ -25,11 +25,13 @@ from tosa import (
     PlanError,
     Tokens,
     by_window,
-    make_plan,
     merge_step,
     position_tokens,
 )
-from vlm import Vlm
+from vlm import Vlm, layouts, plan_views
+
+SIDE_PX = 64
+"""Of the picture that is asked about."""
 
 
 def warm_up(models: Models, settings: Settings) -> None:
@@ -48,13 +50,14 @@ def warm_up(models: Models, settings: Settings) -> None:
 
 def possible_plan(vlm: Vlm, name: str) -> MergePlan | None:
     """Plan the default keep_ratio, or the smallest this model can have; None if the method cannot run."""
+    (layout,) = layouts(vlm, [(SIDE_PX, SIDE_PX)])
     keep_ratio: float | None = DEFAULT_KEEP_RATIO if METHODS[name].merges else None
     try:
-        return make_plan(MergeSpec(name, keep_ratio=keep_ratio), vlm.shape)
+        return plan_views(vlm, MergeSpec(name, keep_ratio=keep_ratio), layout)
     except PlanError as error:
         if error.code != "keep_ratio_too_small":
             return None
-        return make_plan(MergeSpec(name, keep_ratio=error.limit), vlm.shape)
+        return plan_views(vlm, MergeSpec(name, keep_ratio=error.limit), layout)
 
 
 @torch.inference_mode()
@@ -75,8 +78,8 @@ def merge_once(vlm: Vlm, plan: MergePlan) -> Tokens | None:
 
 
 def _made_up_question(plan: MergePlan) -> VqaRequest:
-    image = _png(np.full((64, 64, 3), 128, dtype=np.uint8))
-    depth = _png(np.arange(1, 64 * 64 + 1, dtype=np.uint16).reshape(64, 64))
+    image = _png(np.full((SIDE_PX, SIDE_PX, 3), 128, dtype=np.uint8))
+    depth = _png(np.arange(1, SIDE_PX**2 + 1, dtype=np.uint16).reshape(SIDE_PX, SIDE_PX))
     spec = plan.spec
     fields = VqaFields(
         question="What is this?", method=spec.method, keep_ratio=spec.keep_ratio, max_new_tokens=2

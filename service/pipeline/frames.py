@@ -25,7 +25,6 @@ from service.pipeline.models import Models
 from service.pipeline.planning import Planned
 from vlm import ImageSettings, Layout, Visual, Vlm, encode_views, reduce_views, view_pixels
 
-
 Item = TypeVar("Item")
 
 

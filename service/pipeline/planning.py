@@ -33,7 +33,8 @@ class Planned:
 def plan_request(vlm: Vlm, fields: VqaFields, has_depth: bool, sizes: Sequence[Size]) -> tuple[Planned, ...]:
     """Plan the merging of one request, whose pictures have these (height, width) in px.
 
-    One for each picture, or one for all of them as a video. Raises PlanError, and VlmError (unsupported_views).
+    One for each picture, or one for all of them as a video. Raises PlanError, and VlmError
+    (unsupported_views).
     """
     spec = fields.merge_spec(has_depth)
     return tuple(_planned(vlm, spec, layout) for layout in layouts(vlm, sizes, fields.views))

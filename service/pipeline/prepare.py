@@ -49,9 +49,9 @@ class Prepared:
     """Hold a request that can no longer be refused for its inputs, ready for the model.
 
     prompt: ids [1, T]. params: how each of the answers is decoded. frames: pictures, or one video; at least
-    one. source: where depth comes from, None if the plan needs none; `depth` describes it, None for estimates, which are not made yet. notes: on files
-    that were sent, for the description of estimates. remember: whether frames may come from the cache.
-    schema_field: where the request has its schema.
+    one. source: where depth comes from, None if the plan needs none; `depth` describes it, None for
+    estimates, which are not made yet. notes: on files that were sent, for the description of estimates.
+    remember: whether frames may come from the cache. schema_field: where the request has its schema.
     """
 
     prompt: Tensor

@@ -195,7 +195,7 @@ class AskFields(DepthFields):
     views: Literal["auto", "single", "anyres", "video"] | None = Field(
         default=None,
         description="How the model sees the images: auto, as its own processor makes views; single, each whole "
-        "image squeezed into one view; anyres, the whole image and tiles of it; video, all images as frames "
+        "image squeezed into one view; anyres, the whole image and its tiles; video, all images as the frames "
         "of one video. The model's default if not sent; not every model has all.",
         examples=["single"],
     )

@@ -121,6 +121,7 @@ def _extras(answer: VqaResponse) -> dict[str, Any]:
     """Return the fields of our own answer that are copied unchanged."""
     return {
         "merge": answer.merge,
+        "views": answer.views,
         "depth": answer.depth,
         "timings_ms": answer.timings_ms,
         "cached": answer.cached,
