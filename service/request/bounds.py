@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 from depth.errors import MAX_INVALID
 from depth.presets import KINDS, PRESET_NAMES
 from service.request.coercion import MAX_ENTRIES
+from service.request.schemas import VIEWS
 from tosa import KERNELS, METHODS
 from tosa.spec import ORDERS
 
@@ -28,6 +29,7 @@ _KINDS = {
     "options": f"an object of at most {MAX_ENTRIES} names with a number, a text or null each; in a form it "
     "is written as JSON",
     "depth": "a file for each image, or the word client, estimate or none",
+    "views": f"one of {', '.join(VIEWS)}",
     "depth_preset": f"one of {', '.join(PRESET_NAMES)}",
     "depth_kind": " or ".join(KINDS),
     "depth_invalid": f"a list of at most {MAX_INVALID} numbers",
@@ -50,7 +52,7 @@ def what_is_wrong(name: str, errors: Sequence[ErrorDetails], field: FieldInfo) -
     return f"{name} must be {_range(field) or f'{_WORDS[key]} {_number(limit)}'}.", limit
 
 
-_CHOICE_FIELDS = ("method", "depth", "depth_preset", "depth_kind", "order", "spatial_kernel")
+_CHOICE_FIELDS = ("method", "depth", "views", "depth_preset", "depth_kind", "order", "spatial_kernel")
 
 
 def _bound_of(error: ErrorDetails) -> tuple[str, float] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import numpy as np
 from pydantic import (
@@ -99,6 +99,9 @@ class InspectFields(DepthFields):
 
 
 DEFAULT_KEEP_RATIO = 0.25
+Views = Literal["auto", "single", "anyres", "video"]
+VIEWS: tuple[Views, ...] = get_args(Views)
+"""As vlm has them, which takes seconds to import."""
 LONGEST_ANSWER = 2**31 - 1
 """Largest max_new_tokens: no context is as long, so that an answer of this length ends where it does."""
 
@@ -192,10 +195,10 @@ class AskFields(DepthFields):
         "the image; none, row and column only. By default client if files are sent, else estimate.",
         examples=["estimate"],
     )
-    views: Literal["auto", "single", "anyres", "video"] | None = Field(
+    views: Views | None = Field(
         default=None,
-        description="How the model sees the images: auto, as its own processor makes views; single, each whole "
-        "image squeezed into one view; anyres, the whole image and its tiles; video, all images as the frames "
+        description="How the model sees the images: auto, as its own processor makes views; single, each "
+        "whole image squeezed into one view; anyres, the whole image and its tiles; video, all images as the frames "
         "of one video. The model's default if not sent; not every model has all.",
         examples=["single"],
     )

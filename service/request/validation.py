@@ -12,13 +12,12 @@ from depth.presets import KINDS, PRESET_NAMES
 from service.errors import ServiceError
 from service.request.bounds import what_is_wrong
 from service.request.coercion import TEXT, is_unicode
-from service.request.schemas import VqaFields, VqaRequest
+from service.request.schemas import VIEWS, VqaFields, VqaRequest
 from service.settings import Settings
 from tosa import KERNELS, METHODS, UnknownMethod
 from tosa.spec import ORDERS
 
 FORM_FILES, JSON_FILES = ("image", "depth"), ("images", "depths")
-VIEWS = ("auto", "single", "anyres", "video")
 DEPTH_SOURCES = ("client", "estimate", "none")
 _CODES = {
     "method": "unknown_method",

@@ -23,8 +23,9 @@ SHARED = {
     "cached",
     "batch_size",
     "timings_ms",
+    "views",
 }
-MERGE = {"method", "keep_ratio", "tokens_in", "tokens_out", "vit_flops_ratio", "prop_attn"}
+MERGE = {"method", "keep_ratio", "tokens_in", "tokens_out", "vit_flops_ratio", "saves", "prop_attn"}
 STAGES = [
     *("receive", "queue", "decode", "preprocess", "estimate", "depth"),
     *("vision", "prefill", "generate", "total"),
@@ -51,11 +52,13 @@ def test_answer_has_the_documented_fields(client: TestClient, question: Question
         "tokens_in": 16,
         "tokens_out": 4,
         "vit_flops_ratio": answer["merge"]["vit_flops_ratio"],
+        "saves": ["vit", "lm"],
         "prop_attn": METHODS["tosa"].prop_attn,
         "alpha": "increase",
         "spatial_kernel": "sinusoidal",
     }
     assert 0 < answer["merge"]["vit_flops_ratio"] < 1
+    assert answer["views"] == [{"kind": "single", "count": 1, "grid": [4, 4], "tiles": [0, 0], "tokens": 5}]
     assert answer["depth"] == {
         "source": "client",
         "kind": "metric",

@@ -78,6 +78,7 @@ def write_checkpoint(
         image_token_index=SPECIAL.index("<image>"),
         video_token_index=SPECIAL.index("<video>"),
         vision_feature_layer=feature_layer,
+        default_views="single",
     )
     torch.manual_seed(seed)
     model = LlavaOnevisionForConditionalGeneration(config)

@@ -137,6 +137,7 @@ class Family:
             message = f"{self.config.model_type} has no views {views}; it has {', '.join(known)}."
             raise VlmError("unsupported_views", message, field="views", choices=known)
         if views == "video":
+            _require_one_size(sizes)
             return (self.video_layout(sizes),) if sizes else ()
         return tuple(self.layout(size, views, len(sizes)) for size in sizes)
 
@@ -316,6 +317,14 @@ def split_views(layouts: Sequence[Layout], rows: Tensor) -> list[Tensor]:
 def without_prefix(tokens: Tokens) -> Tensor:
     """Return the patch tokens [B, N, C] alone."""
     return tokens.x[:, tokens.num_prefix :] if tokens.num_prefix else tokens.x
+
+
+def _require_one_size(sizes: Sequence[Size]) -> None:
+    """Raise VlmError for frames of several sizes: a video has one."""
+    different = list(dict.fromkeys(f"{width} x {height}" for height, width in sizes))
+    if len(different) > 1:
+        message = f"the frames of a video have one size; these have {', '.join(different[:3])} px."
+        raise VlmError("unsupported_views", message, field="views")
 
 
 def _three(value: Any) -> tuple[float, float, float]:
