@@ -103,6 +103,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> LlavaOnevisionConfig:
         vision_feature_select_strategy="full",
         image_grid_pinpoints=[[IMAGE_PX, IMAGE_PX]],
         tie_word_embeddings=True,
+        default_views="single",  # what it is trained on, and read by load_vlm
     )
 
 
