@@ -31,13 +31,14 @@ def check_alignment(depth: DepthMap, image_shape: tuple[int, int]) -> None:
         raise DepthError("aspect")
 
 
-# Left, top, right and bottom of a part of a picture, as fractions of its width and height; padding is outside.
+# Left, top, right and bottom of a part of a picture, as fractions of its sides; padding is outside of it.
 Box = tuple[float, float, float, float]
 
 
-def depth_codes(
-    depth: DepthMap, grid: tuple[int, int], levels: int, box: Box = (0.0, 0.0, 1.0, 1.0)
-) -> Tensor:
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+
+
+def depth_codes(depth: DepthMap, grid: tuple[int, int], levels: int, box: Box = WHOLE) -> Tensor:
     """Return one code per patch, int64 [h, w] in 0..levels-1; near is high.
 
     Inverse depth, scaled from its 2nd to its 98th percentile over valid pixels; a patch is the mean over its
@@ -92,7 +93,7 @@ def proximity(depth: DepthMap) -> NDArray[np.float32]:
 
 def _cut(values: NDArray[Any], box: Box) -> NDArray[Any]:
     """Cut a box out of [H, W], with zeros beyond its edges; at least one pixel."""
-    if box == (0.0, 0.0, 1.0, 1.0):
+    if box == WHOLE:
         return values
     (height, width), (left, top, right, bottom) = values.shape, box
     rows, columns = _span(top, bottom, height), _span(left, right, width)

@@ -102,8 +102,8 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> LlavaOnevisionConfig:
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
         image_grid_pinpoints=[[IMAGE_PX, IMAGE_PX]],
-        default_views="single",  # it sees no tiles while it is trained
         tie_word_embeddings=True,
+        default_views="single",  # what it is trained on, and read by load_vlm
     )
 
 

@@ -33,7 +33,7 @@ def embed(vlm: Vlm, input_ids: Tensor, features: Tensor | Sequence[Visual] | Non
 
     features: [..., D], or those of each image and video. Raises ValueError where the numbers disagree.
     """
-    embedding = vlm.model.get_input_embeddings()
+    embedding: Any = vlm.model.get_input_embeddings()
     if features is None:
         return embedding(input_ids)
     at = vlm.family.is_visual(input_ids)

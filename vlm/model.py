@@ -27,11 +27,11 @@ class VlmError(Exception):
     no_safetensors, broken_checkpoint, device_unavailable, prompt_too_long, invalid_generation,
     unsupported_turns, invalid_schema, non_finite, wrong_image_size, wrong_plan, wrong_feature_layer,
     missing_spatial, wrong_spatial, unsupported_hook, no_head, already_patched, patched_elsewhere,
-    unsupported_argument, unsupported_views.
+    unsupported_argument, unsupported_views, unsupported_image.
     `rows`: of several prompts given together, the indices of those it is about. `field` is the parameter at
     fault, `limit` the bound that was passed and `choices` what would do, where there are any. Only the
-    sentences of prompt_too_long, invalid_generation, unsupported_turns, unsupported_views and invalid_schema
-    are free of names and paths.
+    sentences of prompt_too_long, invalid_generation, unsupported_turns, unsupported_views,
+    unsupported_image and invalid_schema are free of names and paths.
     """
 
     def __init__(

@@ -81,6 +81,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             422, "Question and visual tokens together are longer than the model can read: keep fewer tokens."
         ),
         "unknown_method": Code(422, "There is no such merging method."),
+        "unsupported_image": Code(422, "This model cannot see an image of these proportions."),
         "unsupported_views": Code(422, "This model does not see images as these views."),
         "keep_ratio_out_of_range": Code(422, "keep_ratio is out of range."),
         "bad_merge_spec": Code(422, "The merging options do not fit together or this model."),

@@ -113,6 +113,12 @@ def test_views_that_a_model_has_not_are_refused_with_those_it_has(
     assert {"auto", "single", "video"} <= set(error["choices"])
 
 
+def test_a_picture_too_narrow_for_views_is_refused(serve: Callable[[str], Live]) -> None:
+    error = ask((6, 2000), method="none").post(serve("qwen3_vl").client, "json").json()["error"]
+    assert (error["code"], error["field"], error["limit"]) == ("unsupported_image", "image", 200)
+    assert "2000 x 6 px" in error["message"]
+
+
 def test_the_words_are_those_of_the_library() -> None:
     assert VIEWS == LIBRARY_VIEWS
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers as hf
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+hf: Any = transformers  # whose classes take more than their signatures say
 VISION = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2}
 TEXT = {
     "hidden_size": 32,
@@ -202,7 +204,7 @@ def _paligemma(ids: dict[str, int], real: bool) -> Any:
 def _paligemma_processor(tokenizer: Any, real: bool, template: str | None) -> Any:
     side = _paligemma_side(real)
     images = hf.SiglipImageProcessor(size={"height": side, "width": side})
-    images.image_seq_length = (side // 14) ** 2  # pyright: ignore[reportAttributeAccessIssue]
+    images.image_seq_length = (side // 14) ** 2
     return hf.PaliGemmaProcessor(images, tokenizer)
 
 
@@ -288,8 +290,7 @@ def _smolvlm(ids: dict[str, int], real: bool) -> Any:
 
 
 def _smolvlm_processor(tokenizer: Any, real: bool, template: str | None) -> Any:
-    from transformers.models.smolvlm import processing_smolvlm
-
+    processing_smolvlm: Any = import_module("transformers.models.smolvlm.processing_smolvlm")
     if processing_smolvlm.num2words is None:  # an optional package of one call, which tests do without
         processing_smolvlm.num2words = {8: "eight", 3: "three"}.get
     side = 512 if real else 128

@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.vlm.families import CASES
 from tosa import MergePlan, MergeSpec, PlanError, spatial_tokens
 from vlm import Vlm, prompt_ids
-from vlm.families import Layout, Visual
+from vlm.families import Layout, Spelled, Visual
 from vlm.visuals import layouts, plan_views, spell, visual_of
 
 QUESTION = "how many cubes?"
@@ -72,7 +72,12 @@ def read(
         for group, layout, plan in zip(groups, laid, plans, strict=True)
     ]
     spelled = [spell(vlm, layout, plan) for layout, plan in zip(laid, plans, strict=True)]
-    return prompt_ids(vlm, QUESTION, spelled), visuals
+    return ask_for(vlm, spelled), visuals
+
+
+def ask_for(vlm: Vlm, spelled: Sequence[Spelled]) -> Tensor:
+    """Return the prompt of the question about what is spelled."""
+    return prompt_ids(vlm, QUESTION, spelled)
 
 
 def smallest(vlm: Vlm, layout: Layout, method: str, keep_ratio: float) -> MergeSpec:

@@ -25,6 +25,8 @@ from vlm.model import ImageSettings, VlmError
 from vlm.preprocess import square_views
 
 PLAIN_TOWERS = ("siglip_vision_model", "clip_vision_model")
+MOST_ASPECT = 100
+"""Narrower pictures, which processors cannot resize, are only seen as one square."""
 BOTH: tuple[Saving, ...] = ("vit", "lm")
 
 
@@ -130,16 +132,24 @@ class Family:
     def layouts(self, sizes: Sequence[Size], views: Views = "auto") -> tuple[Layout, ...]:
         """Lay out the pictures of one prompt by their (height, width); a video is one layout of all of them.
 
-        "auto" is what the checkpoint's own processor does. Raises VlmError (unsupported_views).
+        "auto" is what the checkpoint's own processor does. Raises VlmError (unsupported_views), and
+        unsupported_image for a picture or video that these views cannot be made of.
         """
         if views != "auto" and views not in self.kinds:
             known = tuple(each for each in VIEWS if each == "auto" or each in self.kinds)
             message = f"{self.config.model_type} has no views {views}; it has {', '.join(known)}."
             raise VlmError("unsupported_views", message, field="views", choices=known)
+        for size in sizes:
+            if max(size) > MOST_ASPECT * min(size) and not self.squeezes(views):
+                raise _too_narrow(size)
         if views == "video":
             _require_one_size(sizes)
             return (self.video_layout(sizes),) if sizes else ()
         return tuple(self.layout(size, views, len(sizes)) for size in sizes)
+
+    def squeezes(self, views: Views) -> bool:
+        """Say whether a picture of any proportions becomes a view of the tower's own."""
+        return views in ("single", "video")
 
     def layout(self, size: Size, views: Views, num_images: int) -> Layout:
         """Lay out one picture of so many."""
@@ -206,7 +216,7 @@ class Family:
             num_prefix=self.num_prefix,
             hidden_size=vision.hidden_size,
             mlp_size=vision.intermediate_size,
-            **({} if self.cell == (1, 1) else {"cell": self.cell}),
+            cell=self.cell,
         )
 
     def tower(self, core: Any) -> Any:
@@ -215,8 +225,8 @@ class Family:
 
     def adapter(self, core: Any, layout: Layout) -> ViTAdapter:
         """Name the parts of the tower for `encode`."""
-        cell = {} if self.cell == (1, 1) else {"cell": self.cell}
-        return adapt(self.tower(core), self.feature_layer, layout.pixels, **cell)
+        cell = None if self.cell == (1, 1) else self.cell
+        return adapt(self.tower(core), self.feature_layer, layout.pixels, cell)
 
     def level_layers(self, core: Any) -> tuple[int, ...]:
         """Return the layers whose output the language model reads too."""
@@ -325,6 +335,14 @@ def _require_one_size(sizes: Sequence[Size]) -> None:
     if len(different) > 1:
         message = f"the frames of a video have one size; these have {', '.join(different[:3])} px."
         raise VlmError("unsupported_views", message, field="views")
+
+
+def _too_narrow(size: Size) -> VlmError:
+    message = (
+        f"an image of {size[1]} x {size[0]} px is more than {MOST_ASPECT} times as long as wide, which these "
+        "views cannot show: crop it, or ask for views single where the model has them."
+    )
+    return VlmError("unsupported_image", message, field="image", limit=MOST_ASPECT)
 
 
 def _three(value: Any) -> tuple[float, float, float]:

@@ -38,6 +38,9 @@ class Gemma3(CellFamily):
         side = self.grid[0] // int(self.config.mm_tokens_per_image**0.5)
         return side, side
 
+    def squeezes(self, views: Views) -> bool:
+        return views != "anyres"
+
     def layout(self, size: Size, views: Views, num_images: int) -> Layout:
         if views != "anyres":
             return self.whole(size)

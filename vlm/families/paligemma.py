@@ -29,6 +29,9 @@ class PaliGemma(Llava):
         "{% for part in parts if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}{{ '\n' }}"
     )
 
+    def squeezes(self, views: Views) -> bool:
+        return True
+
     def layout(self, size: Size, views: Views, num_images: int) -> Layout:
         return self.whole(size)
 

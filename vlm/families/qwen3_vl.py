@@ -11,6 +11,7 @@ from torch import Tensor
 from vlm.families.layout import Layout, Size, Spelled, Visual
 from vlm.families.qwen_vl import QwenVL
 from vlm.families.video import frame_times
+from vlm.model import VlmError
 
 
 class Qwen3VL(QwenVL):
@@ -26,12 +27,15 @@ class Qwen3VL(QwenVL):
     def _resized_video(self, size: Size, num_frames: int) -> Size:
         from transformers.models.qwen3_vl.video_processing_qwen3_vl import smart_resize
 
+        together = self.vision.temporal_patch_size
+        if num_frames < together:
+            message = f"a video needs {together} frames or more here; send {num_frames} as an image."
+            raise VlmError("unsupported_image", message, field="image", limit=together)
         processor, factor = self.video_processor, self._block_px
         least, most = processor.size["shortest_edge"], processor.size["longest_edge"]
         if processor.cap_pixels_per_frame:
             frame = min(processor.max_video_tokens * factor**2, most // num_frames)
             most = max(frame, int(least * 1.05)) * num_frames
-        together = self.vision.temporal_patch_size
         options = {"temporal_factor": together, "factor": factor, "min_pixels": least, "max_pixels": most}
         return smart_resize(num_frames, *size, **options)
 

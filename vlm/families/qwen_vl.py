@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import groupby
 from typing import Any, ClassVar
 
@@ -45,7 +46,7 @@ class QwenVL(CellFamily):
 
     # Views.
 
-    @property
+    @cached_property
     def settings(self) -> ImageSettings:
         """Return how colours are scaled; a view has no size of its own."""
         return self._settings_of(self.processor)
@@ -57,6 +58,9 @@ class QwenVL(CellFamily):
     @property
     def _block_px(self) -> int:
         return self.vision.patch_size * self.vision.spatial_merge_size
+
+    def squeezes(self, views: Views) -> bool:
+        return False
 
     def layout(self, size: Size, views: Views, num_images: int) -> Layout:
         return self.whole(size)
