@@ -55,6 +55,7 @@ def encode(
     N = plan.tokens_out and the prefix. Differentiable; callers that only infer wrap it in
     `torch.inference_mode()`. Dropout on attention weights is never applied. Raises VlmError.
     """
+    require_images(pixel_values)
     if not isinstance(adapter, ViTAdapter):
         adapter = adapt(adapter, image_size=(pixel_values.shape[-2], pixel_values.shape[-1]))
     require_untouched(adapter.passed_by)
@@ -72,6 +73,13 @@ def encode(
         if trace is not None:
             trace.append(tokens)
     return raster_order(tokens) if plan.order == "raster" else tokens
+
+
+def require_images(pixel_values: Tensor) -> None:
+    """Refuse what is no batch of normalised images. Raises VlmError (wrong_images)."""
+    if pixel_values.ndim != 4 or not pixel_values.is_floating_point():
+        got = f"{str(pixel_values.dtype).removeprefix('torch.')} of shape {list(pixel_values.shape)}"
+        raise VlmError("wrong_images", f"images are normalised floats [B, 3, H, W], but got {got}")
 
 
 def _run_layer(

@@ -23,7 +23,7 @@ def decode_image(data: bytes, max_px: int, field: str = "image") -> Image.Image:
     except AnimatedImage:
         raise _bad(field, "animated") from None
     except UnknownFormat:
-        raise _bad(field, "format") from None
+        raise _bad(field, "format" if data else "empty") from None
     except ImageFileError:
         raise _bad(field) from None
     if image.mode.startswith("I"):
