@@ -9,7 +9,7 @@ from torch import Tensor
 from tosa import MergeSpec, make_plan
 from vlm.adapters import adapt
 from vlm.adapters.heads import head_of
-from vlm.vision import encode
+from vlm.vision import encode, require_images
 
 
 def classify(model: Any, pixel_values: Tensor, spec: MergeSpec, spatial: Tensor | None = None) -> Tensor:
@@ -20,6 +20,7 @@ def classify(model: Any, pixel_values: Tensor, spec: MergeSpec, spatial: Tensor 
     pixel_values: [B, 3, H, W]; spatial: [B, P, S], for methods that need it. Raises PlanError, and VlmError:
     no_head for a model that does not classify, else as `tosa_encode`.
     """
+    require_images(pixel_values)
     adapter = adapt(model, image_size=(pixel_values.shape[-2], pixel_values.shape[-1]))
     head = head_of(model)
     tokens = encode(adapter, pixel_values, make_plan(spec, adapter.shape), spatial)

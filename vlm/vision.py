@@ -87,6 +87,8 @@ def run_layers(
     """Do what `encode` does; leaves(layer, tokens) gets the tokens that each layer leaves behind."""
     if not isinstance(adapter, ViTAdapter):
         adapter = adapt(adapter, image_size=_image_size(pixel_values))
+    if not adapter.takes_patches or pixel_values.ndim == 4:
+        require_images(pixel_values)
     require_untouched(adapter.passed_by)
     _require_fit(adapter, plan)
     _require_spatial(adapter, plan, _batch(adapter, pixel_values), spatial)
@@ -105,6 +107,13 @@ def run_layers(
         if leaves is not None:
             leaves(layer, tokens)
     return raster_order(tokens) if plan.order == "raster" else tokens
+
+
+def require_images(pixel_values: Tensor) -> None:
+    """Refuse what is no batch of normalised images. Raises VlmError (wrong_images)."""
+    if pixel_values.ndim != 4 or not pixel_values.is_floating_point():
+        got = f"{str(pixel_values.dtype).removeprefix('torch.')} of shape {list(pixel_values.shape)}"
+        raise VlmError("wrong_images", f"images are normalised floats [B, 3, H, W], but got {got}")
 
 
 def _run_layer(

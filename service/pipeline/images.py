@@ -46,7 +46,7 @@ def _refused(max_px: int, field: str) -> Iterator[None]:
     except AnimatedImage:
         raise _bad(field, "animated") from None
     except UnknownFormat:
-        raise _bad(field, "format") from None
+        raise _bad(field, "format" if data else "empty") from None
     except ImageFileError:
         raise _bad(field) from None
 

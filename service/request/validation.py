@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -71,7 +72,15 @@ def unknown_field(name: str, files: Sequence[str], model: type[BaseModel]) -> Se
     known = tuple(dict.fromkeys((*files, *model.model_fields)))  # depth is a file and a field
     if not is_plain(name):
         return ServiceError("unknown_field", choices=known)
-    return ServiceError("unknown_field", reason="named", field=name, choices=known)
+    return ServiceError("unknown_field", sentence=not_known(name, name, known), field=name, choices=known)
+
+
+def not_known(where: str, name: str, known: Sequence[str]) -> str:
+    """Say that a field is not known, and which known one has nearly the same name."""
+    alike = get_close_matches(name, known, 1, 0.7)
+    if alike:
+        return f"This server does not know the field {where}; one with a similar name is {alike[0]}."
+    return f"This server does not know the field {where}."
 
 
 def _refusal(errors: Sequence[ErrorDetails], model: type[BaseModel]) -> ServiceError:
@@ -94,8 +103,8 @@ def known_object(raw: object, known: Iterable[str], where: str) -> dict[str, Any
     for name in raw:
         if name not in known:
             field = f"{where}.{name}" if is_plain(name) else where
-            reason = "named" if is_plain(name) else ""
-            raise ServiceError("unknown_field", reason=reason, field=field, choices=known)
+            sentence = not_known(field, name, known) if is_plain(name) else None
+            raise ServiceError("unknown_field", sentence=sentence, field=field, choices=known)
     return {name: value for name, value in raw.items() if value is not None}
 
 

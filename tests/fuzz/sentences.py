@@ -10,7 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SOURCES = (
     "service/errors/table.py",
+    "service/errors/translation.py",
     "service/request/bounds.py",
+    "service/request/validation.py",
     "service/api/chat/output.py",
     "service/api/chat/request.py",
     "depth/errors.py",

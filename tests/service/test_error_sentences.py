@@ -227,6 +227,8 @@ def test_the_limit_is_the_bound_that_was_passed(
         ({"depth_kind": "feet"}, "depth_kind is metric, inverse or relative.",
          {"choices": ["metric", "inverse", "relative"]}),
         ({"ratio": 1}, "This server does not know the field ratio.", None),
+        ({"max_tokens": 9},
+         "This server does not know the field max_tokens; one with a similar name is max_new_tokens.", None),
     ],
     ids=lambda value: str(value)[:30] if isinstance(value, dict) else None,
 )  # fmt: skip

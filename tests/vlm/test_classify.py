@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -244,6 +245,21 @@ def test_a_patched_or_hooked_tower_is_refused_by_its_name() -> None:
     model.vit.forward = lambda *args, **kwargs: None
     with pytest.raises(VlmError, match=r"del vit\.forward"):
         classify(model, images(), MergeSpec())
+
+
+@pytest.mark.parametrize(
+    ("pixels", "got"),
+    [
+        (torch.zeros(3, 48, 48), "float32 of shape [3, 48, 48]"),
+        (torch.zeros(1, 3, 48, 48, dtype=torch.uint8), "uint8 of shape [1, 3, 48, 48]"),
+    ],
+    ids=["one image", "bytes"],
+)
+@pytest.mark.parametrize("ask", [classify, tosa_encode])
+def test_what_is_no_batch_of_images_is_named(ask: Callable[..., Any], pixels: Tensor, got: str) -> None:
+    with pytest.raises(VlmError, match=re.escape(got)) as refused:
+        ask(MODELS["average"](), pixels, MergeSpec("none"))
+    assert refused.value.code == "wrong_images"
 
 
 def test_depth_is_asked_for() -> None:

@@ -51,6 +51,7 @@ class ViTAdapter:
     neck: what follows on the full grid, [B, C, rows, columns] -> [B, C', rows, columns] (SAM); or None.
     relative: attention has a bias for how two patches stand to each other, so that tokens keep a place.
     passed_by: modules that the loop never calls, so that they must carry no hooks.
+    takes_patches: embed also takes flat patches [B * P, C] or [B, P, C], as the processors of Qwen make them.
     """
 
     shape: EncoderShape
@@ -60,6 +61,7 @@ class ViTAdapter:
     neck: TensorMap | None = None
     passed_by: tuple[PassedBy, ...] = ()
     relative: bool = False
+    takes_patches: bool = False
 
 
 def same(x: Tensor) -> Tensor:

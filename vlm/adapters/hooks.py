@@ -157,7 +157,7 @@ def require_own_methods(each: PassedBy | Replaced) -> None:
     name = each.name
     for method in each.methods:
         if method in each.module.__dict__:
-            remedy = f"delete it (del {'model' if name == MODEL else name}.{method})"
+            remedy = f"undo what patched it, or delete it (del {'model' if name == MODEL else name}.{method})"
             raise _refused(name, f"a {method} of its own, set on the instance", remedy)
 
 

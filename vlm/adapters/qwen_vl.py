@@ -158,6 +158,7 @@ def _adapter(
             for index, (name, layer) in enumerate(layers)
         ),
         finish=same,  # the norm is the merger's
+        takes_patches=True,
         passed_by=(
             *hugging_face.passed_by(model),
             PassedBy(model.rotary_pos_emb, "rotary_pos_emb"),

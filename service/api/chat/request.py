@@ -112,7 +112,8 @@ def check_model(name: object, settings: Settings) -> None:
     """Refuse a model that is not the one that answers. Raises ServiceError (model_not_found)."""
     names = served_names(settings)
     if name not in names:
-        raise ServiceError("model_not_found", field="model", choices=names[:1])
+        sentence = f"There is no such model here: name {names[0]}, or none."
+        raise ServiceError("model_not_found", sentence=sentence, field="model", choices=names[:1])
 
 
 def _model(name: object, settings: Settings) -> str | None:
