@@ -19,7 +19,7 @@ def decode_image(data: bytes, max_px: int, field: str = "image") -> Image.Image:
     field: where the client wrote the file. Raises ServiceError: bad_image, or image_too_large before anything
     is allocated.
     """
-    with _refused(max_px, field):
+    with _refused(data, max_px, field):
         image = decode(data, read_header(data, max_px), keep_texts=True)
     if image.mode.startswith("I"):
         raise _bad(field, "sixteen_bit")
@@ -31,13 +31,13 @@ def image_size(data: bytes, max_px: int, field: str = "image") -> tuple[int, int
 
     Raises ServiceError as `decode_image` does.
     """
-    with _refused(max_px, field):
+    with _refused(data, max_px, field):
         header = read_header(data, max_px)
     return header.height, header.width
 
 
 @contextmanager
-def _refused(max_px: int, field: str) -> Iterator[None]:
+def _refused(data: bytes, max_px: int, field: str) -> Iterator[None]:
     """Turn what is wrong with a file into a refusal."""
     try:
         yield

@@ -198,8 +198,8 @@ class AskFields(DepthFields):
     views: Views | None = Field(
         default=None,
         description="How the model sees the images: auto, as its own processor makes views; single, each "
-        "whole image squeezed into one view; anyres, the whole image and its tiles; video, all images as the frames "
-        "of one video. The model's default if not sent; not every model has all.",
+        "whole image squeezed into one view; anyres, the whole image and its tiles; video, all images as "
+        "frames of one video. The model's default if not sent; not every model has all.",
         examples=["single"],
     )
     max_new_tokens: int = Field(

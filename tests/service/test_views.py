@@ -62,7 +62,7 @@ def test_the_answer_says_how_pictures_were_seen(
     serve: Callable[[str], Live], family: str, method: str
 ) -> None:
     served = serve(family)
-    keep = {} if method == "none" else {"keep_ratio": 0.5}
+    keep: dict[str, Any] = {} if method == "none" else {"keep_ratio": 0.5}
     body = ask(WIDE, number=2, method=method, **keep).post(served.client, "json").json()
     assert "views" in body, body
     assert len(body["views"]) == 2
