@@ -339,7 +339,13 @@ QWEN_VISION = {
 def _qwen2_5_vl(ids: dict[str, int], real: bool) -> Any:
     rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6}
     return hf.Qwen2_5_VLConfig(
-        vision_config={"patch_size": 14, "window_size": 112, "fullatt_block_indexes": [1, 3]} | QWEN_VISION,
+        vision_config={
+            "patch_size": 14,
+            "tokens_per_second": 2,
+            "window_size": 112,
+            "fullatt_block_indexes": [1, 3],
+        }
+        | QWEN_VISION,
         text_config=_text(ids, "qwen2_5_vl_text", rope_parameters=rope),
         **_qwen_ids(ids),
     )

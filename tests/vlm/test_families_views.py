@@ -209,6 +209,14 @@ def test_merged_tokens_stand_where_the_cells_stood_whose_places_they_keep(
     assert positions["tome"][1:] == positions["none"][1:]  # the text stands where it stood
 
 
+def test_times_of_a_video_are_positions_where_they_are_far_enough_apart(member: Callable[..., Any]) -> None:
+    vlm = member("qwen2_5_vl").vlm
+    (video,) = layouts(vlm, [(96, 128)] * 30, "video")
+    assert vlm.family.view_times(video) == [
+        at // 6 for at in range(15)
+    ]  # 2 frames of 24 in a second, times 2
+
+
 def test_the_frames_of_a_video_are_told_apart_by_their_times(member: Callable[..., Any]) -> None:
     vlm = member("qwen3_vl").vlm
     (video,) = layouts(vlm, [(96, 128)] * 3, "video")
