@@ -1,7 +1,8 @@
 """Evidence that a depth map and an image show the same view: edges of depth lie on edges of the image.
 
 Edges of both are compared on a small square grid, as they are, and with the image turned, mirrored, shifted
-or of another field of view. There is a doubt only where one of these fits clearly, and clearly better.
+or of another field of view. There is a doubt only where one of these fits clearly, and clearly better. Where they
+fit beyond doubt as they are, nothing else is tried.
 """
 
 from dataclasses import replace
@@ -31,6 +32,7 @@ _NEAR, _FAR = 1, 12
 """Shifts in samples that count as none, and the largest that are tried; those between are neither."""
 _CLEAR, _BETTER = 4.5, 2.0
 """Standard deviations of all shifts: a fit by chance stays below the first."""
+_BEYOND_DOUBT = _CLEAR + _BETTER
 _OF_DEVIATION = 0.6745
 """The median of the absolute values of a normal distribution, in its standard deviations."""
 _LEAST = 0.8
@@ -52,7 +54,10 @@ def looks_unaligned(depth: DepthMap, image: Image.Image) -> bool:
 
 
 def fits(depth: DepthMap, image: Image.Image) -> tuple[float, float]:
-    """Return how well edges fit as they are, and at best otherwise, in deviations; 0 without edges."""
+    """Return how well edges fit as they are, and at best otherwise, in deviations; 0 without edges.
+
+    The second is 0 where they fit beyond doubt as they are.
+    """
     of_depth = _depth_edges(depth, 1.0)
     if of_depth is None:
         return 0.0, 0.0
@@ -61,7 +66,9 @@ def fits(depth: DepthMap, image: Image.Image) -> tuple[float, float]:
     deviation = max(float(np.median(np.abs(shifted))) / _OF_DEVIATION, _LEAST * float(shifted.std()))
     if deviation == 0:
         return 0.0, 0.0
-    aligned = float(shifted[_window(_NEAR)].max())
+    aligned = float(shifted[_window(_NEAR)].max()) / deviation
+    if aligned > _BEYOND_DOUBT:
+        return aligned, 0.0
     shifted[_window(2 * _NEAR)] = -1
     turned = np.stack([np.rot90(one, k) for one in (of_image, of_image[:, ::-1]) for k in range(4)][1:])
     others = [float(shifted[_window(_FAR)].max()), _best(of_depth, turned, _NEAR)]
@@ -70,7 +77,7 @@ def fits(depth: DepthMap, image: Image.Image) -> tuple[float, float]:
         nearer = _depth_edges(depth, zoom)
         if nearer is not None:
             others.append(_best(nearer, of_image[None], 2 * _NEAR))
-    return aligned / deviation, max(others) / deviation
+    return aligned, max(others) / deviation
 
 
 def _depth_edges(depth: DepthMap, zoom: float) -> _Edges | None:

@@ -13,6 +13,8 @@ from depth.report import DepthReport
 FEW_VALID = 0.1
 _SAMPLE_SIDE = 128
 _FEW_VALUES, _ENOUGH_PIXELS = 12, 256
+_GLANCE = 101
+"""Pixels among which most maps have more values already."""
 _EVERY = 4
 """Of the sampled pixels, which are counted for few values."""
 _LARGEST_UINT8, _LARGEST_UINT16 = 255, 65_535
@@ -58,7 +60,8 @@ def doubts(
 def _are_few(numbers: NDArray[np.generic]) -> bool:
     if numbers.size < _ENOUGH_PIXELS:
         return False
-    return np.unique(numbers[::_EVERY]).size < _FEW_VALUES
+    glance = numbers[:: numbers.size // _GLANCE]
+    return len(set(glance.tolist())) < _FEW_VALUES and np.unique(numbers[::_EVERY]).size < _FEW_VALUES
 
 
 def _of_largest(
