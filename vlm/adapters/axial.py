@@ -1,4 +1,4 @@
-"""Axial rotary tables of transformers for cells: each survivor keeps its place, or a smaller grid is laid out.
+"""Axial rotary tables of transformers for cells: a survivor keeps its place, a smaller grid is laid out.
 
 A table row holds the cosines and sines that rotate queries and keys at one patch.
 """
