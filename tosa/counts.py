@@ -7,7 +7,7 @@ the encoder's patches merge in cells.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate, count, pairwise
+from itertools import count, pairwise
 
 from tosa.grid import Grid, Regions, nearest_grid, regions, shrink, shrink_regions, tokens_in, unit
 from tosa.methods.method import MergeMethod
@@ -76,8 +76,8 @@ def _free_counts(spec: MergeSpec, shape: EncoderShape, method: MergeMethod) -> L
     first = regions(shape.cells, shape.cell_window)
     counts = _counts_of(spec, shape, method, first, curve)
     r = tuple(before - after for before, after in pairwise(counts))
-    windows = list(accumulate(r, shrink_regions, initial=first))
-    return LayerCounts(tuple(map(tokens_in, windows)), r=r, regions=tuple(windows))
+    windows = tuple(shrink_regions(first, kept) for kept in counts)
+    return LayerCounts(tuple(map(tokens_in, windows)), r=r, regions=windows)
 
 
 def _counts_of(
@@ -90,7 +90,7 @@ def _counts_of(
     target = _target(spec.keep_ratio, shape.num_cells)
     most = len(_layers(spec, shape, method, shape.num_layers))
     least = _least(start, most, method)
-    fewest = least if isinstance(tokens, int) else tokens_in(shrink_regions(tokens, start - least))
+    fewest = least if isinstance(tokens, int) else tokens_in(shrink_regions(tokens, least))
     if target < fewest:
         raise _too_small(spec, shape, fewest, most)
     aim = target if isinstance(tokens, int) else _nearest_window(tokens, target, least)
@@ -103,7 +103,7 @@ def _nearest_window(windows: Regions, target: int, least: int) -> int:
     whole = windows[0][1]
 
     def misses(kept: int) -> int:
-        return abs(tokens_in(shrink_regions(windows, whole - kept)) - target)
+        return abs(tokens_in(shrink_regions(windows, kept)) - target)
 
     return min(range(least, whole + 1), key=misses)
 

@@ -87,10 +87,14 @@ def regions(grid: Grid, window: Grid) -> Regions:
     return tuple((down * across, height * width) for down, height in rows for across, width in columns)
 
 
-def shrink_regions(before: Regions, r: int) -> Regions:
-    """Remove r tokens from each whole window, and from a cut one its share, rounded down."""
-    whole = before[0][1]
-    return tuple((number, tokens - tokens * r // whole) for number, tokens in before)
+def shrink_regions(entry: Regions, kept: int) -> Regions:
+    """Leave `kept` tokens of each whole window, and of a smaller one the same share, rounded up.
+
+    entry: before any merging. So it does not matter in how many steps tokens go, and where a whole window
+    loses half at most, no other loses more.
+    """
+    whole = entry[0][1]
+    return tuple((number, -(-tokens * kept // whole)) for number, tokens in entry)
 
 
 def tokens_in(windows: Regions) -> int:

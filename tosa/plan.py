@@ -178,6 +178,7 @@ def _layer_steps(
             alpha=alphas[layer] if method.needs_spatial else 1.0,
             num_layers=shape.num_layers,
             options=options,
+            kept=None if counted.regions is None else tuple(left for _, left in counted.regions[layer + 1]),
         )
         if after < before
         else None

@@ -70,8 +70,8 @@ def _sorted_pairs(options: Any) -> Any:
 class MergeStep:
     """Say what one layer of num_layers does: remove r tokens, of a grid r_hw = (rows, columns).
 
-    On windows, r_hw is what each whole window loses, and so is r for methods that keep no grid. options: the
-    method's own dataclass, None for its defaults.
+    On windows, r_hw is what each whole window loses, and so is r for methods that keep no grid; kept are the
+    tokens that a window of each size keeps then. options: the method's own dataclass, None for its defaults.
     """
 
     layer: int
@@ -80,6 +80,7 @@ class MergeStep:
     alpha: float = 1.0
     num_layers: int = 1
     options: object | None = None
+    kept: tuple[int, ...] | None = None
 
 
 class PlanError(ValueError):

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tosa.grid import Grid, grid_windows, regions, shrink_regions
+from tosa.grid import Grid, grid_windows, regions
 from tosa.layout import after_prefix, equal_windows, window_partition
 from tosa.spec import MergeStep
 from tosa.tokens import Tokens, as_cells, as_slots, take
@@ -53,12 +53,13 @@ def by_window(tokens: Tokens) -> Tokens:
 
 
 def merge_in_windows(merge: Merge, tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
-    """Merge inside each window: step.r tokens of a whole one, of a smaller one its share.
+    """Merge inside each window, until those of each size keep as many tokens as step.kept says.
 
     tokens are `by_window`, and `as_cells`; metric [B, N, D].
     """
-    assert tokens.regions is not None, "merging in windows needs tokens ordered by window"
-    before, after = tokens.regions, shrink_regions(tokens.regions, step.r)
+    assert tokens.regions is not None and step.kept is not None, "merging in windows needs both"
+    before = tokens.regions
+    after = tuple((number, kept) for (number, _), kept in zip(before, step.kept, strict=True))
     prefix, batch = tokens.num_prefix, tokens.x.shape[0]
     parts, dest, first, offset = [], [], prefix, prefix
     for (number, length), (_, kept) in zip(before, after, strict=True):

@@ -18,7 +18,17 @@ from service.pipeline.prepare import prepare
 from service.request.schemas import DEFAULT_KEEP_RATIO, VqaFields, VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer
-from tosa import METHODS, MergePlan, MergeSpec, PlanError, Tokens, make_plan, position_tokens
+from tosa import (
+    METHODS,
+    MergePlan,
+    MergeSpec,
+    PlanError,
+    Tokens,
+    by_window,
+    make_plan,
+    merge_step,
+    position_tokens,
+)
 from vlm import Vlm
 
 
@@ -58,8 +68,10 @@ def merge_once(vlm: Vlm, plan: MergePlan) -> Tokens | None:
         1, shape.num_prefix + shape.patches, shape.hidden_size, device=vlm.device, dtype=vlm.dtype
     )
     spatial = position_tokens(shape.grid).to(vlm.device) if plan.needs_spatial else None
-    tokens = Tokens.start(x, shape.grid, shape.num_prefix, spatial, shape.window)
-    return METHODS[plan.method].merge(tokens, x, step)
+    tokens = Tokens.start(x, shape.grid, shape.num_prefix, spatial, shape.window, cell=shape.cell)
+    if plan.regions is not None:
+        tokens = by_window(tokens)
+    return merge_step(METHODS[plan.method], tokens, tokens.x, step)
 
 
 def _made_up_question(plan: MergePlan) -> VqaRequest:

@@ -30,13 +30,19 @@ from transformers import (
     Dinov2WithRegistersModel,
     DINOv3ViTConfig,
     DINOv3ViTModel,
+    Idefics3VisionConfig,
+    InternVLVisionConfig,
+    InternVLVisionModel,
     Siglip2VisionConfig,
     Siglip2VisionModel,
     SiglipVisionConfig,
     SiglipVisionModel,
+    SmolVLMVisionConfig,
     ViTConfig,
     ViTModel,
 )
+from transformers.models.idefics3.modeling_idefics3 import Idefics3VisionTransformer
+from transformers.models.smolvlm.modeling_smolvlm import SmolVLMVisionTransformer
 
 from tosa import spatial_tokens
 from vlm import ViTAdapter, adapt
@@ -213,6 +219,19 @@ FAMILIES: dict[str, Family] = {
     "hf beit": hugging_face(BeitModel, BeitConfig, use_relative_position_bias=True),
     "hf beit shared": hugging_face(BeitModel, BeitConfig, **SHARED),
     "hf beit absolute": hugging_face(BeitModel, BeitConfig, **ABSOLUTE),
+    "internvl": hugging_face(InternVLVisionModel, InternVLVisionConfig, patch_size=[8, 8]),
+    "internvl norms": hugging_face(
+        InternVLVisionModel,
+        InternVLVisionConfig,
+        patch_size=[8, 8],
+        use_qk_norm=True,
+        norm_type="rms_norm",
+        use_mean_pooling=False,
+        layer_scale_init_value=0.3,
+        use_absolute_position_embeddings=True,
+    ),
+    "idefics3": hugging_face(Idefics3VisionTransformer, Idefics3VisionConfig, 0),
+    "smolvlm": hugging_face(SmolVLMVisionTransformer, SmolVLMVisionConfig, 0),
     "timm beit": beit(use_abs_pos_emb=False, use_rel_pos_bias=True, init_values=0.1),
     "timm beit shared": beit(
         use_rel_pos_bias=True, use_shared_rel_pos_bias=True, swiglu_mlp=True, scale_mlp=True

@@ -22,6 +22,7 @@ from transformers import SiglipVisionModel
 
 import vlm
 from tests.test_architecture import imports
+from tests.vlm import towers
 from tests.vlm.adapters import (
     DINO,
     FAMILIES,
@@ -97,7 +98,8 @@ def test_what_is_not_supported_is_refused_by_name(name: str) -> None:
 
 
 def test_every_adapter_has_a_family() -> None:
-    kinds = {kind.__name__ for name in FAMILIES for kind in type(tiny(name)).__mro__}
+    models = [*map(tiny, FAMILIES), *map(towers.tiny, towers.TOWERS)]
+    kinds = {kind.__name__ for model in models for kind in type(model).__mro__}
     assert {name for _, name in ADAPTERS} <= kinds
 
 
@@ -124,7 +126,8 @@ def test_gated_attention_is_part_of_the_chain(kind: type[Any]) -> None:
 def test_a_model_of_transformers_does_not_import_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("timm_vit", "eva", "sam", "rotary", "timm_beit", "naflex"):
         monkeypatch.setitem(sys.modules, f"vlm.adapters.{name}", None)  # importing it now fails
-    for name in ("siglip", "siglip2", "clip", *(name for name in FAMILIES if name.startswith("hf"))):
+    fixed = ("siglip", "siglip2", "clip", "internvl", "idefics3", "smolvlm")
+    for name in (*fixed, *(name for name in FAMILIES if name.startswith("hf"))):
         adapt(tiny(name))
     with pytest.raises(ImportError):
         adapt(tiny("deit"))

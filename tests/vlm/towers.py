@@ -152,7 +152,7 @@ TOWERS: dict[str, Tower] = {
         (4, 4),
         ((32, 32),),
     ),
-    "qwen2.5": Tower(qwen2_5_tower(), qwen2_5, 14, (2, 2), ((34, 46), (8, 16), (6, 10), (20, 22))),
+    "qwen2.5": Tower(qwen2_5_tower(), qwen2_5, 14, (2, 2), ((34, 46), (8, 16), (6, 10), (12, 20))),
     "qwen2.5, global": Tower(
         qwen2_5_tower(fullatt_block_indexes=[0, 1, 2, 3]), qwen2_5, 14, (2, 2), ((12, 10),)
     ),
@@ -161,7 +161,7 @@ TOWERS: dict[str, Tower] = {
         qwen3,
         16,
         (2, 2),
-        ((30, 40), (8, 12), (2, 2)),
+        ((30, 40), (2, 2), (8, 12)),
     ),
     "qwen3.5": Tower(tower(Qwen3_5VisionModel, Qwen3_5VisionConfig, **QWEN3), qwen3, 16, (2, 2), ((12, 20),)),
 }

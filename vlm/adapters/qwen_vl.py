@@ -8,7 +8,7 @@ Hooks of the layers see [B, N, C], where the library's own forward has no batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,6 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionModel
 
 from tosa import EncoderShape, Tokens, attention, cell_major
 from tosa.grid import Regions, regions
-from tosa.windows import window_order
 from vlm.adapters import hugging_face
 from vlm.adapters.adapter import (
     Block,
@@ -33,56 +32,9 @@ from vlm.adapters.adapter import (
     unsupported,
     wrong_size,
 )
+from vlm.adapters.axial import Places, Table
 from vlm.adapters.hooks import PassedBy, Replaced, call
 from vlm.adapters.hugging_face import layer_site
-
-# Cosines and sines in float32: each [rows, D] or, with places per image, [B, 1, rows, D].
-Table = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class Places:
-    """Look up rotary tables; `module` is the model's own, `cells` the grid of cells at entry.
-
-    While tokens lie on a grid, places are laid out over it so that they span what the entry grid spans;
-    otherwise each cell stands where the cell stood whose place it keeps.
-    """
-
-    module: Any
-    cells: Grid
-    cell: Grid
-    _tables: dict[Grid, Table] = field(
-        default_factory=dict, repr=False, compare=False
-    )  # of this adapter only
-
-    def table(self, tokens: Tokens) -> Table:
-        """Return a row for every row of x there is now."""
-        if tokens.grid is not None:
-            return self._on(tokens.grid)
-        assert tokens.position is not None, "a rotary adapter needs tokens that keep their position"
-        cosines, sines = (rows.unflatten(0, (-1, tokens.slots)) for rows in self._on(self.cells))
-        position = tokens.position
-        return cosines[position].flatten(1, 2)[:, None], sines[position].flatten(1, 2)[:, None]
-
-    def _on(self, grid: Grid) -> Table:
-        if torch.compiler.is_compiling():
-            return self._made(grid)
-        if grid not in self._tables:
-            with torch.inference_mode(False):  # a table made under inference must also serve training
-                self._tables[grid] = self._made(grid)
-        return self._tables[grid]
-
-    def _made(self, grid: Grid) -> Table:
-        device = self.module.inv_freq.device
-        rows, columns = (
-            (torch.arange(side, device=device) * (entry / side) * slots)[:, None]
-            + torch.arange(slots, device=device)
-            for side, entry, slots in zip(grid, self.cells, self.cell, strict=True)
-        )  # [cells along the axis, slots]
-        axes = torch.broadcast_tensors(rows[:, None, :, None], columns[None, :, None, :])
-        places = torch.stack([axis.flatten() for axis in axes], dim=1)  # [cells * slots, 2]
-        angles = (places[..., None].float() * self.module.inv_freq.float()).flatten(1).repeat(1, 2)
-        return angles.cos() * self.module.attention_scaling, angles.sin() * self.module.attention_scaling
 
 
 def adapt_qwen2_5_vl(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
@@ -205,24 +157,31 @@ def _attend(
 def _attention(
     module: Any, places: Places, windowed: bool, tokens: Tokens, size: Tensor | None, x: Tensor
 ) -> tuple[Tensor, Tensor]:
-    cosines, sines = places.table(tokens)
-    if not windowed or (tokens.window is None and tokens.regions is None):
-        q, keys, v = _queries_keys_values(module, x)
-        attended = attention(_rotated(q, cosines, sines), _rotated(keys, cosines, sines), v, size)
-        return module.proj(join_heads(attended)), keys
-    if tokens.regions is not None:
-        q, keys, v = _queries_keys_values(module, x)
-        q, k = _rotated(q, cosines, sines), _rotated(keys, cosines, sines)
-        return module.proj(join_heads(_in_windows(q, k, v, size, tokens.regions, tokens.slots))), keys
+    table = places.table(tokens)
+    if windowed and tokens.grid is not None:
+        return _window_attention(module, places, tokens, table, size, x)
+    assert tokens.regions is not None or not windowed, "windows need tokens on a grid, or ordered by window"
+    q, keys, v = _queries_keys_values(module, x)
+    q, k = _rotated(q, table), _rotated(keys, table)
+    if windowed and tokens.regions is not None:
+        attended = _in_windows(q, k, v, size, tokens.regions, tokens.slots)
+    else:
+        attended = attention(q, k, v, size)
+    return module.proj(join_heads(attended)), keys
+
+
+def _window_attention(
+    module: Any, places: Places, tokens: Tokens, table: Table, size: Tensor | None, x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Attend inside the windows of a grid: in their order, and back in that of the grid."""
     assert tokens.grid is not None and tokens.window is not None
-    order = window_order(tokens.grid, tokens.window, x.device)
-    order = (order[:, None] * tokens.slots + torch.arange(tokens.slots, device=x.device)).flatten()
+    order, back = places.order(tokens)
+    table = table[0][order], table[1][order]
     q, keys, v = _queries_keys_values(module, x[:, order])
-    q, k = (_rotated(part, cosines[order], sines[order]) for part in (q, keys))
     size = None if size is None else size[:, order]
-    found, back = regions(tokens.grid, tokens.window), order.argsort()
-    attended = module.proj(join_heads(_in_windows(q, k, v, size, found, tokens.slots)))
-    return attended[:, back], keys[:, :, back]
+    windows = regions(tokens.grid, tokens.window)
+    attended = _in_windows(_rotated(q, table), _rotated(keys, table), v, size, windows, tokens.slots)
+    return module.proj(join_heads(attended))[:, back], keys[:, :, back]
 
 
 def _queries_keys_values(module: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -246,8 +205,9 @@ def _in_windows(q: Tensor, k: Tensor, v: Tensor, size: Tensor | None, windows: R
     return torch.cat(attended, dim=2)
 
 
-def _rotated(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+def _rotated(x: Tensor, table: Table) -> Tensor:
     """Rotate x [B, heads, N, D] in float32; the halves of the channels are pairs."""
+    cosines, sines = table
     first, second = x.float().chunk(2, dim=-1)
     turned = torch.cat([-second, first], dim=-1)
     return (x.float() * cosines + turned * sines).to(x.dtype)
