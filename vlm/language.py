@@ -30,11 +30,10 @@ def new_cache(vlm: Vlm) -> DynamicCache:
 
 def select_rows(cache: DynamicCache, rows: Tensor) -> None:
     """Keep these rows of a cache, in this order; they may repeat."""
-    for layer in cache.layers:
-        # Recurrent layers have no other way to select rows.
-        recurrent = hasattr(layer, "recurrent_states")
-        select: Any = layer.reorder_cache if recurrent else layer.batch_select_indices
-        select(rows)
+    layers: Any = cache.layers
+    for layer in layers:
+        recurrent = hasattr(layer, "recurrent_states")  # these have no other way to select rows
+        (layer.reorder_cache if recurrent else layer.batch_select_indices)(rows)
 
 
 def embed(vlm: Vlm, input_ids: Tensor, features: Tensor | Sequence[Visual] | None = None) -> Tensor:
