@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from vlm.checkpoint_files import three
 from vlm.families.layout import VIEWS, Grid, Layout, Size, Views
+from vlm.families.settings import written_settings
 from vlm.model import ImageSettings, VlmError
 from vlm.preprocess import square_views
 
@@ -43,8 +43,9 @@ class Pictures:
 
     @cached_property
     def processing(self) -> str:
-        """Name everything that the image processor of the checkpoint says, for keys of caches."""
-        return json.dumps(self.processor.to_dict(), sort_keys=True, default=str)
+        """Return all that the checkpoint says about making views, for keys of caches."""
+        assert self.folder is not None, "a family without a folder has no image settings"
+        return written_settings(self.folder)
 
     @cached_property
     def video_processor(self) -> Any:
