@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import astuple
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from depth import DepthMap, depth_codes
-from tests.vlm.families import CASES, kinds
+from tests.vlm.families import CASES, kinds, write_family
 from tests.vlm.family_pictures import ask_for, picture, pictures, processed, read
 from tosa import MergeSpec
-from vlm import VlmError, layouts, plan_views, spell, view_pixels
+from vlm import Decoding, GenerationParams, Vlm, VlmError, layouts, load_vlm, plan_views, spell, view_pixels
 from vlm.families import VIEWS, Layout
 from vlm.families.anyres import count_packed, pack
 from vlm.families.idefics3 import split_tiles
@@ -45,7 +47,34 @@ def gradient(size: tuple[int, int]) -> Image.Image:
 def test_a_box_is_the_part_of_the_picture_that_a_view_shows(
     member: Callable[..., Any], name: str, views: Any, size: tuple[int, int]
 ) -> None:
-    vlm = member(name).vlm
+    require_boxes(member(name).vlm, views, size)
+
+
+@pytest.mark.parametrize("size", SHAPES, ids=str)
+def test_llava_follows_an_image_processor_that_pads_or_squeezes(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    folder = write_family(tmp_path, "llava")
+    path = folder / "processor_config.json"
+    written = json.loads(path.read_text())
+    side = written["image_processor"]["crop_size"]["height"]
+    found = []
+    for changes in (
+        {"image_processor_type": "LlavaImageProcessor", "do_pad": True},
+        {"do_center_crop": False, "size": {"height": side, "width": side}},
+    ):
+        path.write_text(json.dumps(written | {"image_processor": written["image_processor"] | changes}))
+        vlm = load_vlm(folder)
+        found.append(layouts(vlm, [size])[0].kind)
+        require_boxes(vlm, "auto", size)
+        ours = vlm.family.pixels([picture(size)], layouts(vlm, [size])[0])
+        theirs = vlm.family.processor([picture(size)], return_tensors="pt")["pixel_values"]
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6)
+    assert found == ["native", "single"]
+
+
+def require_boxes(vlm: Vlm, views: Any, size: tuple[int, int]) -> None:
+    """Look for the colours of a gradient where the boxes say that they are."""
     (layout,) = layouts(vlm, [size], views)
     shown = vlm.family.pixels([gradient(size)], layout)
     colours = vlm.family.settings
@@ -215,6 +244,13 @@ def test_times_of_a_video_are_positions_where_they_are_far_enough_apart(member: 
     assert vlm.family.view_times(video) == [
         at // 6 for at in range(15)
     ]  # 2 frames of 24 in a second, times 2
+
+
+def test_features_without_places_are_refused_where_positions_need_them(member: Callable[..., Any]) -> None:
+    vlm = member("qwen3_vl").vlm
+    ids, (visual,) = read(vlm, [picture((96, 128))])
+    with pytest.raises(ValueError, match="place"):
+        Decoding(vlm, [ids], [visual.features], [GenerationParams()])
 
 
 def test_the_frames_of_a_video_are_told_apart_by_their_times(member: Callable[..., Any]) -> None:

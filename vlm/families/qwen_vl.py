@@ -163,6 +163,8 @@ class QwenVL(CellFamily):
     def positions(
         self, ids: Sequence[int], visuals: Sequence[Visual], device: torch.device
     ) -> tuple[Tensor, int]:
+        if sum(id_ in self.visual_token_ids for id_ in ids) != sum(len(each.features) for each in visuals):
+            raise ValueError("every visual token of this model needs a place: give its Visual, not features")
         spans = (span for visual in visuals for span in [visual.span] * len(visual.features))
         base = torch.tensor(list(self._bases(ids, iter(spans)))).expand(3, -1).to(device)
         at = self.is_visual(torch.tensor(ids, device=device))
