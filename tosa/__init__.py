@@ -12,21 +12,13 @@ from tosa.merging import merge_step
 from tosa.methods import METHODS, MergeMethod
 from tosa.methods.options import Setting, settings_of
 from tosa.plan import MergePlan, make_plan
+from tosa.recovery import raster_order, recover, unmerge
 from tosa.reduction import apply, drop, max_magnitude, mlerp, weighted_mean
 from tosa.schedule import alpha_schedule, paper_schedule
 from tosa.shape import EncoderShape
 from tosa.spatial import KERNELS, SPATIAL_DIM, position_tokens, spatial_tokens
 from tosa.spec import MergeSpec, MergeStep, PlanError, UnknownMethod
-from tosa.tokens import (
-    Blend,
-    Tokens,
-    cell_places,
-    cells_of,
-    raster_order,
-    recover,
-    sizes_of_rows,
-    unmerge,
-)
+from tosa.tokens import Blend, Tokens, cell_places, cells_of, sizes_of_rows
 from tosa.windows import by_window
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The tokens of a batch while a ViT merges them, and the ways back to the patch grid."""
+"""The tokens of a batch while a ViT merges them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tosa.cells import cell_major, join_slots, repeat_slots, row_major, slot_means, split_slots
+from tosa.cells import cell_major, join_slots, repeat_slots, slot_means, split_slots
 from tosa.grid import Grid, divide
-from tosa.precision import upcast
-from tosa.sorting import argsort
 
 
 @dataclass(frozen=True)
@@ -137,67 +135,6 @@ def sizes_of_rows(tokens: Tokens) -> Tensor:
     return repeat_slots(tokens.size, tokens.num_prefix, tokens.slots)
 
 
-def unmerge(tokens: Tokens) -> Tensor:
-    """Copy every token back to its patches: [B, P, C] in row-major order; dropped patches are zero.
-
-    Of cells, P is the number of patches all the same, and each one gets its own slot. Raises ValueError when
-    the source was not tracked.
-    """
-    source, x = _tracked(tokens), as_cells(tokens).x
-    if not tokens.has_holes:
-        return _patches(take(x, source), tokens)
-    return _patches(torch.where(source[..., None] < 0, 0, take(x, source.clamp(min=0))), tokens)
-
-
-def recover(tokens: Tokens) -> Tensor:
-    """Return features for every patch, for dense heads: [B, P, C] in row-major order.
-
-    As `unmerge`, but a dropped patch gets the features of the nearest patch that was not (Euclidean on the
-    grid, the first of equals), and a method with a soft way back uses it.
-    Raises ValueError when the source was not tracked.
-    """
-    x = as_cells(tokens).x
-    if tokens.blend is not None:
-        index, weight = tokens.blend.index, tokens.blend.weight
-        x, weight = upcast(x), upcast(weight, like=x)
-        mix = weight.new_zeros(*index.shape[:2], x.shape[1]).scatter_add(2, index, weight)
-        return _patches((mix @ x).to(tokens.x.dtype), tokens)
-    source = _tracked(tokens)
-    if tokens.has_holes:
-        assert tokens.entry_grid is not None
-        source = source.gather(1, _nearest_kept(source >= 0, tokens.entry_grid))
-    return _patches(take(x, source), tokens)
-
-
-def raster_order(tokens: Tokens) -> Tokens:
-    """Sort the tokens by the first patch each one holds; prefix tokens stay first, in their order.
-
-    Raises ValueError when the source was not tracked.
-    """
-    if tokens.grid is not None:
-        return tokens
-    source = _tracked(tokens)
-    (batch, n), patches, device = tokens.size.shape, source.shape[1], tokens.x.device
-    # A dropped patch (-1) writes into the spare last column.
-    index = torch.where(source < 0, n, source)
-    patch = torch.arange(patches, device=device).expand(batch, patches)
-    first = torch.full((batch, n + 1), patches, dtype=torch.int64, device=device)
-    first = first.scatter_reduce(1, index, patch, "amin")[:, :n]
-    prefix = torch.arange(n, device=device) < tokens.num_prefix
-    order = argsort(torch.where(prefix, -1, first))
-    rank = order.argsort(dim=1)
-    tokens = as_cells(tokens)
-    ordered = replace(
-        tokens,
-        x=take(tokens.x, order),
-        size=tokens.size.gather(1, order),
-        source=torch.where(source < 0, -1, rank.gather(1, source.clamp(min=0))),
-        spatial=None if tokens.spatial is None else take(tokens.spatial, order),
-        position=None if tokens.position is None else tokens.position.gather(1, order),
-    )
-    return as_slots(ordered)
-
-
 def take(values: Tensor, index: Tensor) -> Tensor:
     """Pick rows: values [B, N, C], index [B, M] -> [B, M, C]."""
     _, n, channels = values.shape
@@ -210,43 +147,11 @@ def flat_rows(index: Tensor, n: int) -> Tensor:
     return (torch.arange(index.shape[0], device=index.device)[:, None] * n + index).flatten()
 
 
-def _patches(cells: Tensor, tokens: Tokens) -> Tensor:
-    """Put the slots of all cells of the entry on the grid of patches: [B, P, slots * C] -> row-major."""
-    if tokens.cell == (1, 1):
-        return cells
-    assert tokens.entry_grid is not None
-    (rows, columns), (height, width) = tokens.entry_grid, tokens.cell
-    slots = cells.unflatten(2, (tokens.slots, -1)).flatten(1, 2)
-    return row_major(slots, (rows * height, columns * width), tokens.cell)
-
-
 def _cell_means(spatial: Tensor, grid: Grid, cell: Grid, num_prefix: int) -> Tensor:
     """Average codes of a row-major grid of patches over each cell: [B, prefix + P, S] -> [B, N, S]."""
     patches = cell_major(spatial[:, num_prefix:], grid, cell)
     codes = torch.cat([spatial[:, :num_prefix], patches], dim=1)
     return slot_means(codes, num_prefix, cell[0] * cell[1])
-
-
-def _tracked(tokens: Tokens) -> Tensor:
-    if tokens.source.shape[1] == 0:
-        raise ValueError("these tokens do not know their patches: start them with track_source=True")
-    return tokens.source
-
-
-def _nearest_kept(kept: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Find the nearest kept patch of every patch, the first of equals: bool [B, P] -> int64 [B, P]."""
-    # The nearest of each row first, then the nearest row: P * (rows + columns) distances instead of P * P.
-    on_grid = kept.unflatten(1, grid)
-    row, column = (_squared_distances(side, kept.device) for side in grid)
-    across = torch.where(on_grid[:, :, None], column, torch.inf)  # [B, rows, columns, columns]
-    distance, nearest_column = across.min(dim=3)
-    nearest_row = (row[..., None] + distance[:, None]).argmin(dim=2)  # over [B, rows, rows, columns]
-    return (nearest_row * grid[1] + nearest_column.gather(1, nearest_row)).flatten(1)
-
-
-def _squared_distances(side: int, device: torch.device) -> Tensor:
-    place = torch.arange(side, device=device).float()
-    return (place[:, None] - place) ** 2
 
 
 def _with_prefix(spatial: Tensor, batch: int, patches: int, num_prefix: int) -> Tensor:

@@ -94,7 +94,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> LlavaOnevisionConfig:
         eos_token_id=tokenizer.vocab[END],
         pad_token_id=tokenizer.vocab[PAD],
     )
-    return LlavaOnevisionConfig(
+    config = LlavaOnevisionConfig(
         vision_config=vision.to_dict(),
         text_config=text.to_dict(),
         image_token_index=tokenizer.vocab[IMAGE],
@@ -103,8 +103,9 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> LlavaOnevisionConfig:
         vision_feature_select_strategy="full",
         image_grid_pinpoints=[[IMAGE_PX, IMAGE_PX]],
         tie_word_embeddings=True,
-        default_views="single",  # what it is trained on, and read by load_vlm
     )
+    config.default_views = "single"  # what it is trained on, read by load_vlm
+    return config
 
 
 def build_model(config: LlavaOnevisionConfig, seed: int) -> LlavaOnevisionForConditionalGeneration:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vlm.families.layout import Visual
-from vlm.language import embed, new_cache, next_logits
+from vlm.language import embed, new_cache, next_logits, select_rows
 from vlm.model import Vlm, VlmError
 from vlm.sampling import Ended, GenerationParams, Sampler, TokenLogprob, choose
 
@@ -167,7 +167,7 @@ class Decoding:
     def _select(self, rows: Sequence[int]) -> None:
         """Keep these rows of everything that has one entry per active row, in this order; they may repeat."""
         at = torch.tensor(rows, device=self._vlm.device)
-        self._cache.batch_select_indices(at)
+        select_rows(self._cache, at)
         self._attended = None if self._attended is None else self._attended[at]
         self._next = None if self._next is None else self._next[at]
         self._logits = None if self._logits is None else self._logits[at]

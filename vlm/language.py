@@ -28,6 +28,14 @@ def new_cache(vlm: Vlm) -> DynamicCache:
     return DynamicCache(config=vlm.text_config)
 
 
+def select_rows(cache: DynamicCache, rows: Tensor) -> None:
+    """Keep these rows of a cache, in this order; they may repeat."""
+    layers: Any = cache.layers
+    for layer in layers:
+        recurrent = hasattr(layer, "recurrent_states")  # these have no other way to select rows
+        (layer.reorder_cache if recurrent else layer.batch_select_indices)(rows)
+
+
 def embed(vlm: Vlm, input_ids: Tensor, features: Tensor | Sequence[Visual] | None = None) -> Tensor:
     """Embed ids [B, T] as [B, T, D], with visual features at the placeholders, in order.
 

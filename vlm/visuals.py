@@ -108,5 +108,6 @@ def visual_of(
 ) -> Visual:
     """Take one picture, or the frames of one video, through the tower and the reducer."""
     pixels = view_pixels(vlm, images, layout).to(vlm.device)
+    spatial = None if spatial is None else spatial.to(vlm.device)
     encoded = encode_views(vlm, layout, pixels, plan, spatial)
     return reduce_views(vlm, [layout], plan, encoded)[0]

@@ -152,6 +152,7 @@ def _result(
         spec=spec,
         answer=answer.answer,
         merge=answer.merge,
+        views=answer.views,
         depth=answer.depth,
         usage=answer.usage,
         finish_reason=answer.finish_reason,

@@ -18,7 +18,6 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "bench" / "results"
 WRITERS = {
     "bench/decode.py",
-    "bench/enumerations.py",
     "bench/load/__main__.py",
     "bench/merge_cost.py",
     "bench/overhead/__main__.py",

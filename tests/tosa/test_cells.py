@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -369,3 +370,20 @@ def test_a_cell_of_one_patch_plans_as_before(name: str) -> None:
     plan = make_plan(MergeSpec(name, keep_ratio=0.3), plain)
     assert plan.cells_out == plan.tokens_out and plan.cells_in == 768
     assert plan.regions is None and (plain.cells, plain.slots, plain.num_cells) == ((24, 32), 1, 768)
+
+
+@pytest.mark.parametrize("name", FREE)
+@pytest.mark.parametrize("needs", [{"requires_grid": True}, {"window": (8, 8)}])
+def test_cells_do_not_help_an_encoder_that_needs_its_grid(name: str, needs: dict[str, Any]) -> None:
+    """A window that is filled up needs the grid, one that is simply cut does not."""
+    shape = replace(SHAPE, num_prefix=0, **needs)
+    with pytest.raises(PlanError, match=f"this encoder needs its grid and {name} breaks it up") as error:
+        make_plan(MergeSpec(name, keep_ratio=0.5), shape)
+    assert (error.value.code, error.value.field) == ("incompatible", "method")
+    assert error.value.choices is not None
+    for choice in error.value.choices:
+        keep_ratio = 0.5 if METHODS[choice].merges else None
+        assert make_plan(MergeSpec(choice, keep_ratio=keep_ratio), shape).cells_in == 192
+    if "window" in needs:
+        plan = make_plan(MergeSpec(name, keep_ratio=0.5), replace(shape, pads_windows=False))
+        assert plan.regions is not None and plan.regions[0] == ((12, 16),)

@@ -339,7 +339,13 @@ QWEN_VISION = {
 def _qwen2_5_vl(ids: dict[str, int], real: bool) -> Any:
     rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6}
     return hf.Qwen2_5_VLConfig(
-        vision_config={"patch_size": 14, "window_size": 112, "fullatt_block_indexes": [1, 3]} | QWEN_VISION,
+        vision_config={
+            "patch_size": 14,
+            "tokens_per_second": 2,
+            "window_size": 112,
+            "fullatt_block_indexes": [1, 3],
+        }
+        | QWEN_VISION,
         text_config=_text(ids, "qwen2_5_vl_text", rope_parameters=rope),
         **_qwen_ids(ids),
     )
@@ -370,6 +376,24 @@ def _qwen3_vl(ids: dict[str, int], real: bool) -> Any:
     return hf.Qwen3VLConfig(
         vision_config=vision | QWEN_VISION,
         text_config=_text(ids, "qwen3_vl_text", head_dim=8, rope_parameters=rope),
+        **_qwen_ids(ids),
+    )
+
+
+def _qwen3_5(ids: dict[str, int], real: bool) -> Any:
+    rope = {
+        "rope_type": "default",
+        "mrope_section": [2, 1, 1],
+        "rope_theta": 1e7,
+        "mrope_interleaved": True,
+        "partial_rotary_factor": 0.5,
+    }
+    linear = {"linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 2}
+    layers = ["linear_attention", "full_attention"]
+    text = {"linear_num_value_heads": 4, "layer_types": layers, "head_dim": 16, "rope_parameters": rope}
+    return hf.Qwen3_5Config(
+        vision_config={"patch_size": 16, "num_position_embeddings": 2304 if real else 64} | QWEN_VISION,
+        text_config=_text(ids, "qwen3_5_text", **linear, **text),
         **_qwen_ids(ids),
     )
 
@@ -454,6 +478,9 @@ CASES = {
     ),
     "qwen3_vl": Case(
         "Qwen3VLForConditionalGeneration", QWEN_TOKENS, _qwen3_vl, _qwen3_vl_processor, QWEN_TEMPLATE, CHAT
+    ),
+    "qwen3_5": Case(
+        "Qwen3_5ForConditionalGeneration", QWEN_TOKENS, _qwen3_5, _qwen3_vl_processor, QWEN_TEMPLATE, CHAT
     ),
 }
 

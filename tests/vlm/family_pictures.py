@@ -44,7 +44,9 @@ def processed(name: str, processor: Any, images: Sequence[Image.Image], views: s
     options: dict[str, Any] = {"add_special_tokens": not text.startswith(processor.tokenizer.bos_token)}
     if video:
         frames = np.stack([np.asarray(image) for image in images])
-        return processor(text=[text], videos=[frames], return_tensors="pt", do_sample_frames=False, **options)
+        return processor(
+            text=[text], videos=[[frames]], return_tensors="pt", do_sample_frames=False, **options
+        )
     if views == "anyres":
         options["do_pan_and_scan"] = True
     return processor(text=[text], images=[list(images)], return_tensors="pt", **options)

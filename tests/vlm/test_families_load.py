@@ -71,6 +71,15 @@ def test_a_checkpoint_may_say_what_views_it_was_trained_on(tmp_path: Path) -> No
     assert load_vlm("room-tiny").default_views == "single"
 
 
+def test_what_a_checkpoint_says_about_views_names_them(tmp_path: Path) -> None:
+    folder = write_family(tmp_path, "llava_onevision")
+    before = load_vlm(folder).family.processing
+    assert before == load_vlm(folder).family.processing
+    path = folder / "processor_config.json"
+    path.write_text(path.read_text().replace("0.4", "0.45"))
+    assert load_vlm(folder).family.processing != before
+
+
 def test_paligemma_takes_one_question(member: Callable[..., Any]) -> None:
     vlm = member("paligemma").vlm
     turns = [Turn("user", (QUESTION,)), Turn("assistant", ("2",)), Turn("user", (QUESTION,))]

@@ -47,8 +47,10 @@ def logprobs(vlm: Vlm, prompts: list[Prompt]) -> Tensor:
     return torch.tensor([[each.logprob for each in row.logprobs] for row in rows_of(vlm, prompts)])
 
 
-def rows_of(vlm: Vlm, prompts: list[Prompt]) -> tuple[GeneratedSequence, ...]:
-    params = [GenerationParams(max_new_tokens=NEW_TOKENS, top_logprobs=0)] * len(prompts)
+def rows_of(vlm: Vlm, prompts: list[Prompt], limits: tuple[int, ...] = ()) -> tuple[GeneratedSequence, ...]:
+    """Decode prompts together. limits: most tokens of each answer."""
+    most = limits or (NEW_TOKENS,) * len(prompts)
+    params = [GenerationParams(max_new_tokens=limit, top_logprobs=0) for limit in most]
     running = Decoding(vlm, [ids for ids, _ in prompts], [visuals for _, visuals in prompts], params)
     while running.active:
         running.step()
@@ -116,6 +118,9 @@ def test_together_prompts_give_the_answers_of_each_alone(
     likely = torch.cat([logprobs(vlm, [each]) for each in prompts])
     assert answers(vlm, prompts) == alone
     assert answers(vlm, prompts[::-1]) == alone[::-1]
+    limits = (3, NEW_TOKENS, 1, 5)  # rows leave the batch before others
+    found = [row.token_ids for row in rows_of(vlm, prompts, limits)]
+    assert found == [answer[:limit] for answer, limit in zip(alone, limits, strict=True)]
     torch.testing.assert_close(logprobs(vlm, prompts), likely, rtol=1e-4, atol=1e-4)
 
     def unmasked(

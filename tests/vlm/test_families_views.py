@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import astuple
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from depth import DepthMap, depth_codes
-from tests.vlm.families import CASES, kinds
+from tests.vlm.families import CASES, kinds, write_family
 from tests.vlm.family_pictures import ask_for, picture, pictures, processed, read
 from tosa import MergeSpec
-from vlm import VlmError, layouts, plan_views, spell, view_pixels
+from vlm import Decoding, GenerationParams, Vlm, VlmError, layouts, load_vlm, plan_views, spell, view_pixels
 from vlm.families import VIEWS, Layout
 from vlm.families.anyres import count_packed, pack
 from vlm.families.idefics3 import split_tiles
@@ -45,7 +47,34 @@ def gradient(size: tuple[int, int]) -> Image.Image:
 def test_a_box_is_the_part_of_the_picture_that_a_view_shows(
     member: Callable[..., Any], name: str, views: Any, size: tuple[int, int]
 ) -> None:
-    vlm = member(name).vlm
+    require_boxes(member(name).vlm, views, size)
+
+
+@pytest.mark.parametrize("size", SHAPES, ids=str)
+def test_llava_follows_an_image_processor_that_pads_or_squeezes(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    folder = write_family(tmp_path, "llava")
+    path = folder / "processor_config.json"
+    written = json.loads(path.read_text())
+    side = written["image_processor"]["crop_size"]["height"]
+    found = []
+    for changes in (
+        {"image_processor_type": "LlavaImageProcessor", "do_pad": True},
+        {"do_center_crop": False, "size": {"height": side, "width": side}},
+    ):
+        path.write_text(json.dumps(written | {"image_processor": written["image_processor"] | changes}))
+        vlm = load_vlm(folder)
+        found.append(layouts(vlm, [size])[0].kind)
+        require_boxes(vlm, "auto", size)
+        ours = vlm.family.pixels([picture(size)], layouts(vlm, [size])[0])
+        theirs = vlm.family.processor([picture(size)], return_tensors="pt")["pixel_values"]
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6)
+    assert found == ["native", "single"]
+
+
+def require_boxes(vlm: Vlm, views: Any, size: tuple[int, int]) -> None:
+    """Look for the colours of a gradient where the boxes say that they are."""
     (layout,) = layouts(vlm, [size], views)
     shown = vlm.family.pixels([gradient(size)], layout)
     colours = vlm.family.settings
@@ -160,11 +189,11 @@ def test_packing_leaves_something_of_the_narrowest_picture(
 def test_tiles_of_idefics_are_those_of_its_processor(height: int, width: int) -> None:
     from transformers import Idefics3ImageProcessor
 
-    processor = Idefics3ImageProcessor(size={"longest_edge": 4 * 28}, max_image_size={"longest_edge": 28})  # type: ignore[call-arg]
+    assume(max(height, width) <= 100 * min(height, width))  # of others it makes sides of 0 px, and fails
+    sizes: dict[str, Any] = {"size": {"longest_edge": 4 * 28}, "max_image_size": {"longest_edge": 28}}
+    processor: Any = Idefics3ImageProcessor(**sizes)
     blank = torch.zeros(3, height, width, dtype=torch.uint8)
-    if max(height, width) / min(height, width) > 100:
-        return  # the processor makes sides of 0 px of these, and fails
-    found = processor([[blank]], return_row_col_info=True, return_tensors="pt")
+    found = processor.preprocess([[blank]], return_row_col_info=True, return_tensors="pt")
     assert split_tiles((height, width), 4 * 28, 28) == (found["rows"][0][0] or 1, found["cols"][0][0] or 1)
 
 
@@ -207,6 +236,21 @@ def test_merged_tokens_stand_where_the_cells_stood_whose_places_they_keep(
         )
     assert positions["tome"][0] < positions["none"][0]
     assert positions["tome"][1:] == positions["none"][1:]  # the text stands where it stood
+
+
+def test_times_of_a_video_are_positions_where_they_are_far_enough_apart(member: Callable[..., Any]) -> None:
+    vlm = member("qwen2_5_vl").vlm
+    (video,) = layouts(vlm, [(96, 128)] * 30, "video")
+    assert vlm.family.view_times(video) == [
+        at // 6 for at in range(15)
+    ]  # 2 frames of 24 in a second, times 2
+
+
+def test_features_without_places_are_refused_where_positions_need_them(member: Callable[..., Any]) -> None:
+    vlm = member("qwen3_vl").vlm
+    ids, (visual,) = read(vlm, [picture((96, 128))])
+    with pytest.raises(ValueError, match="place"):
+        Decoding(vlm, [ids], [visual.features], [GenerationParams()])
 
 
 def test_the_frames_of_a_video_are_told_apart_by_their_times(member: Callable[..., Any]) -> None:

@@ -389,3 +389,17 @@ def test_half_precision_runs_as_in_the_library(name: str) -> None:
     ours = tosa_encode(adapter, pixels, MergeSpec()).x
     assert ours.dtype is torch.bfloat16
     assert (ours.float() - theirs).norm() < 0.03 * theirs.norm()
+
+
+@pytest.mark.parametrize("name", ["qwen2.5", "internvl"])
+def test_merging_in_cells_is_one_graph(name: str) -> None:
+    adapter, pixels, scene = adapter_for(name), pixels_for(name), scene_for(name)
+    plan = make_plan(MergeSpec("tosa", keep_ratio=0.4), adapter.shape)
+
+    def merged(pixels: Tensor) -> Tensor:
+        return encode(adapter, pixels, plan, scene).x
+
+    with torch.no_grad():
+        eager = merged(pixels)
+        compiled = torch.compile(merged, fullgraph=True, backend="eager")(pixels)
+    torch.testing.assert_close(compiled, eager, rtol=1e-5, atol=1e-5)

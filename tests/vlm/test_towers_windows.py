@@ -13,7 +13,7 @@ from tosa import METHODS, MergeSpec, MergeStep, PlanError, Tokens, by_window, ma
 from tosa.grid import Grid, regions, shrink_regions
 from tosa.windows import window_order
 from vlm import encode, tosa_encode
-from vlm.adapters.qwen_vl import Places
+from vlm.adapters.axial import Places
 
 MERGING = [name for name, method in METHODS.items() if method.merges]
 FREE = [name for name in MERGING if not METHODS[name].keeps_grid]
@@ -222,3 +222,12 @@ def test_places_of_a_smaller_grid_span_the_entry_grid() -> None:
     for all_places, some in zip(entry, places.table(scattered), strict=True):
         assert some.shape == (2, 1, 8, 16)
         assert torch.equal(some[0, 0], torch.cat([all_places[3, 3], all_places[0, 5]]))
+
+
+@torch.inference_mode()
+def test_windows_need_a_grid_or_their_order() -> None:
+    block, tokens = adapter_for("qwen2.5").blocks[0], replace(start(), grid=None, window=None)
+    with pytest.raises(AssertionError, match="tokens on a grid, or ordered by window"):
+        block.attend(tokens.x, tokens, None)
+    with pytest.raises(AssertionError, match="both"):
+        merge_step(METHODS["tome"], by_window(start()), tokens.x, MergeStep(0, r=4))

@@ -131,7 +131,7 @@ def test_a_hub_id_is_downloaded_settings_first_and_never_pickles(
 
 def test_another_architecture_is_refused(checkpoint: Checkpoint):
     folder = checkpoint()
-    edit(folder / "config.json", model_type="llava")
+    edit(folder / "config.json", model_type="llama")
     assert code_of(folder) == "unsupported_model"
 
 

@@ -8,7 +8,7 @@ Hooks of the layers see [B, N, C], where the library's own forward has no batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,6 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionModel
 
 from tosa import EncoderShape, Tokens, attention, cell_major
 from tosa.grid import Regions, regions
-from tosa.windows import window_order
 from vlm.adapters import hugging_face
 from vlm.adapters.adapter import (
     Block,
@@ -33,9 +32,11 @@ from vlm.adapters.adapter import (
     unsupported,
     wrong_size,
 )
+from vlm.adapters.axial import Places, Table
 from vlm.adapters.hooks import PassedBy, Replaced, call
 from vlm.adapters.hugging_face import layer_site
 
+<<<<<<< .merge_file_PhUiWD
 # Cosines and sines in float32: each [rows, D] or, with places per image, [B, 1, rows, D].
 Table = tuple[Tensor, Tensor]
 Order = tuple[Tensor, Tensor]  # int64 [rows] each
@@ -101,6 +102,8 @@ class Places:
         angles = (places[..., None].float() * self.module.inv_freq.float()).flatten(1).repeat(1, 2)
         return angles.cos() * self.module.attention_scaling, angles.sin() * self.module.attention_scaling
 
+=======
+>>>>>>> .merge_file_mR0hl5
 
 def adapt_qwen2_5_vl(model: Any, image_size: tuple[int, int] | None) -> ViTAdapter:
     """Accept images of whole blocks; layers attend inside windows but for those that the model names."""

@@ -25,6 +25,7 @@ FAMILIES = {
     "smolvlm": ("smolvlm", "SmolVlm"),
     "qwen2_5_vl": ("qwen2_5_vl", "Qwen25VL"),
     "qwen3_vl": ("qwen3_vl", "Qwen3VL"),
+    "qwen3_5": ("qwen3_5", "Qwen35"),
 }
 
 

@@ -6,52 +6,39 @@ none.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from tosa import EncoderShape, MergePlan, MergeSpec, Tokens, make_plan
 from vlm.adapters import ViTAdapter, adapt
 from vlm.adapters.adapter import count_layers
-from vlm.checkpoint_files import three
-from vlm.families.layout import VIEWS, Grid, Layout, Saving, Size, Spelled, Views, Visual
-from vlm.model import ImageSettings, VlmError
-from vlm.preprocess import square_views
+from vlm.families.layout import Grid, Layout, Saving, Visual
+from vlm.families.pictures import Pictures
+from vlm.families.reading import Reading
+from vlm.model import VlmError
 
 PLAIN_TOWERS = ("siglip_vision_model", "clip_vision_model")
-MOST_ASPECT = 100
-"""Narrower pictures, which processors cannot resize, are only seen as one square."""
 BOTH: tuple[Saving, ...] = ("vit", "lm")
 
 
-class Family:
-    """Describe a checkpoint whose language model reads one feature for each visual token.
+class Family(Pictures, Reading):
+    """Describe a checkpoint: its views, its tower and reducer, its prompt and its language model.
 
-    Subclasses name what differs. model_class: in transformers. kinds: the views that can be asked for, beside
-    "auto". towers: the model types of vision towers that run. first_position: of a prompt. tower_name: where
-    the model keeps its tower.
+    Subclasses name what differs. model_class: in transformers. towers: the model types of vision towers that
+    run. tower_name: where the model keeps its tower.
     """
 
     model_class: ClassVar[str]
-    kinds: ClassVar[tuple[Views, ...]] = ("single",)
     towers: ClassVar[tuple[str, ...]] = PLAIN_TOWERS
-    first_position: ClassVar[int] = 0
     tower_name: ClassVar[str] = "vision_tower"
-    template: ClassVar[str | None] = None  # of a checkpoint that has none
-    has_places: ClassVar[bool] = False  # positions are time, row and column; else they just count
-    adds_special: ClassVar[bool] = True  # the tokenizer puts its own first token in front of a prompt
 
     def __init__(self, config: Any, folder: Path | None = None, tokenizer: Any = None) -> None:
-        self.config, self.folder, self.tokenizer = config, folder, tokenizer
+        super().__init__(config, folder, tokenizer)
         self.require_supported()
-
-    # What the checkpoint must be like.
 
     def require_supported(self) -> None:
         """Raise VlmError for a tower that no adapter knows, and for features that no tower can give."""
@@ -67,10 +54,6 @@ class Family:
         if self.drops_prefix and not self.num_prefix:
             message = f'it drops visual tokens (vision_feature_select_strategy "default") of a {tower}'
             raise VlmError("unsupported_model", message)
-
-    @property
-    def vision(self) -> Any:
-        return self.config.vision_config
 
     @property
     def feature_layer(self) -> int:
@@ -106,6 +89,7 @@ class Family:
         """Return how many patches (rows, columns) the reducer joins into one visual token."""
         return (1, 1)
 
+<<<<<<< .merge_file_A84nAr
     # Views.
 
     @cached_property
@@ -207,6 +191,8 @@ class Family:
 
     # The tower.
 
+=======
+>>>>>>> .merge_file_tQI8vW
     def shape(self, layout: Layout) -> EncoderShape:
         """Describe the layers that run, for the planner; from the config alone."""
         vision = self.vision
@@ -231,8 +217,6 @@ class Family:
     def level_layers(self, core: Any) -> tuple[int, ...]:
         """Return the layers whose output the language model reads too."""
         return ()
-
-    # From the tower to the language model.
 
     def recovers(self, layout: Layout, plan: MergePlan) -> bool:
         """Say whether merged tokens go back to all patches before the reducer."""
@@ -260,64 +244,6 @@ class Family:
         """Make visual features of the tokens [views of all layouts, N, C]. levels: of `level_layers`."""
         raise NotImplementedError
 
-    # The prompt.
-
-    @property
-    def image_token_id(self) -> int:
-        return self.config.image_token_id
-
-    @property
-    def visual_token_ids(self) -> tuple[int, ...]:
-        """Return the tokens in whose place the language model reads features."""
-        video = getattr(self.config, "video_token_id", None) if "video" in self.kinds else None
-        return (
-            (self.image_token_id,) if video in (None, self.image_token_id) else (self.image_token_id, video)
-        )
-
-    @cached_property
-    def placeholders(self) -> Mapping[str, str]:
-        """Return what a chat template writes for an image, and for a video, by modality."""
-        names = {"image": self.image_token_id}
-        if "video" in self.kinds and getattr(self.config, "video_token_id", None) is not None:
-            names["video"] = self.config.video_token_id
-        return {kind: str(self.tokenizer.convert_ids_to_tokens(id_)) for kind, id_ in names.items()}
-
-    def visual_token(self, modality: str) -> str:
-        """Return the token in whose place features are read, as text."""
-        return self.placeholders.get(modality, self.placeholders["image"])
-
-    def spell(self, layout: Layout, counts: Sequence[int]) -> Spelled:
-        """Write what the placeholder of a picture or video becomes. counts: as `counts` returns them."""
-        return Spelled(self.visual_token(layout.modality), tuple(counts), layout.modality)
-
-    # The language model.
-
-    def decoder(self, core: Any) -> Any:
-        """Return the module that takes embeddings and makes its own masks."""
-        return core.language_model
-
-    def logits(self, model: Any, hidden: Tensor) -> Tensor:
-        """Return the logits [B, vocabulary] that follow hidden states [B, D]."""
-        return model.lm_head(hidden)
-
-    def positions(
-        self, ids: Sequence[int], visuals: Sequence[Visual], device: torch.device
-    ) -> tuple[Tensor, int]:
-        """Return three-dimensional positions [3, T] of a prompt, and the next one, where `has_places`."""
-        raise NotImplementedError
-
-    def prompt_inputs(self, ids: Tensor, visuals: Sequence[Visual]) -> dict[str, Any]:
-        """Return what else the language model needs for prompts [B, T], -1 where they are padded."""
-        return {}
-
-    def is_visual(self, ids: Tensor) -> Tensor:
-        """Say where ids are those of visual tokens."""
-        first, *others = self.visual_token_ids
-        found = ids == first
-        for other in others:
-            found = found | (ids == other)
-        return found
-
 
 def split_views(layouts: Sequence[Layout], rows: Tensor) -> list[Tensor]:
     """Split rows [views of all layouts, ...] into those of each layout."""
@@ -329,6 +255,7 @@ def without_prefix(tokens: Tokens) -> Tensor:
     return tokens.x[:, tokens.num_prefix :] if tokens.num_prefix else tokens.x
 
 
+<<<<<<< .merge_file_A84nAr
 def _require_one_size(sizes: Sequence[Size]) -> None:
     """Raise VlmError for frames of several sizes: a video has one."""
     different = list(dict.fromkeys(f"{width} x {height}" for height, width in sizes))
@@ -349,6 +276,8 @@ def _three(value: Any) -> tuple[float, float, float]:
     return three(value if isinstance(value, int | float) else list(value))
 
 
+=======
+>>>>>>> .merge_file_tQI8vW
 def kept_grid(plan: MergePlan) -> Grid | None:
     """Return the grid that the tokens of a plan still have behind the last layer, None if they have none."""
     if plan.grids is not None:

@@ -24,6 +24,8 @@ from vlm.families.layout import Grid, Layout, Size, View, Views, Visual
 from vlm.families.video import as_video
 from vlm.model import ImageSettings
 
+MOST_SHAPES = 1024  # shapes to keep: pictures have as many grids as sizes
+
 
 class QwenVL(CellFamily):
     """One view of every image in its own proportions; two frames of a video share a view."""
@@ -100,10 +102,15 @@ class QwenVL(CellFamily):
 
     def shape(self, layout: Layout) -> EncoderShape:
         if layout.grid not in self._shapes:
-            with torch.device("meta"):
-                tower = self._tower_class()(self.vision)
-            self._shapes[layout.grid] = adapt(tower, -1, layout.pixels).shape
+            if len(self._shapes) == MOST_SHAPES:
+                self._shapes.clear()
+            self._shapes[layout.grid] = adapt(self._without_weights, -1, layout.pixels).shape
         return self._shapes[layout.grid]
+
+    @cached_property
+    def _without_weights(self) -> Any:
+        with torch.device("meta"):
+            return self._tower_class()(self.vision)
 
     def _tower_class(self) -> Any:
         """Return the class of the tower in transformers."""
@@ -156,6 +163,8 @@ class QwenVL(CellFamily):
     def positions(
         self, ids: Sequence[int], visuals: Sequence[Visual], device: torch.device
     ) -> tuple[Tensor, int]:
+        if sum(id_ in self.visual_token_ids for id_ in ids) != sum(len(each.features) for each in visuals):
+            raise ValueError("every visual token of this model needs a place: give its Visual, not features")
         spans = (span for visual in visuals for span in [visual.span] * len(visual.features))
         base = torch.tensor(list(self._bases(ids, iter(spans)))).expand(3, -1).to(device)
         at = self.is_visual(torch.tensor(ids, device=device))

@@ -13,6 +13,8 @@ from vlm.checkpoint_files import three
 from vlm.families.layout import Size
 from vlm.model import ImageSettings
 
+FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+
 
 def read_settings(folder: Path, view_px: Size) -> ImageSettings:
     """Read the settings of a square view. Raises ValueError and KeyError for impossible or missing ones."""
@@ -28,6 +30,13 @@ def read_settings(folder: Path, view_px: Size) -> ImageSettings:
         rescale=float(raw.get("rescale_factor", 1 / 255)) if rescales else 1.0,
         resample=int(raw["resample"]),
     )
+
+
+def written_settings(folder: Path) -> str:
+    """Return the files that say how views are made, one after the other with their names."""
+    found = {name: folder / name for name in FILES}
+    texts = {name: path.read_text(encoding="utf-8") for name, path in found.items() if path.is_file()}
+    return json.dumps(texts)
 
 
 def _image_processor(folder: Path) -> dict[str, Any]:

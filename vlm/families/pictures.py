@@ -1,0 +1,143 @@
+"""How the pictures of a family become views: laid out by size, and made as its own processor makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from PIL import Image
+from torch import Tensor
+
+from vlm.checkpoint_files import three
+from vlm.families.layout import VIEWS, Grid, Layout, Size, Views
+from vlm.families.settings import written_settings
+from vlm.model import ImageSettings, VlmError
+from vlm.preprocess import square_views
+
+MOST_ASPECT = 100
+"""Narrower pictures, which processors cannot resize, are only seen as one square."""
+
+
+class Pictures:
+    """Describe the views of a checkpoint. kinds: those that can be asked for, beside "auto"."""
+
+    kinds: ClassVar[tuple[Views, ...]] = ("single",)
+
+    def __init__(self, config: Any, folder: Path | None = None, tokenizer: Any = None) -> None:
+        self.config, self.folder, self.tokenizer = config, folder, tokenizer
+
+    @property
+    def vision(self) -> Any:
+        """Return the config of the tower."""
+        return self.config.vision_config
+
+    @cached_property
+    def processor(self) -> Any:
+        """Return the image processor of transformers, loaded when it is first needed."""
+        from transformers import AutoImageProcessor
+
+        assert self.folder is not None, "a family without a folder has no image processor"
+        return AutoImageProcessor.from_pretrained(self.folder, trust_remote_code=False)
+
+    @cached_property
+    def processing(self) -> str:
+        """Return all that the checkpoint says about making views, for keys of caches."""
+        assert self.folder is not None, "a family without a folder has no image settings"
+        return written_settings(self.folder)
+
+    @cached_property
+    def video_processor(self) -> Any:
+        """Return the video processor of transformers, loaded when it is first needed."""
+        from transformers import AutoVideoProcessor
+
+        assert self.folder is not None, "a family without a folder has no video processor"
+        return AutoVideoProcessor.from_pretrained(self.folder, trust_remote_code=False)
+
+    def layouts(self, sizes: Sequence[Size], views: Views = "auto") -> tuple[Layout, ...]:
+        """Lay out the pictures of one prompt by their (height, width); a video is one layout of all of them.
+
+        "auto" is what the checkpoint's own processor does. Raises VlmError (unsupported_views), and
+        unsupported_image for a picture or video that these views cannot be made of.
+        """
+        if views != "auto" and views not in self.kinds:
+            known = tuple(each for each in VIEWS if each == "auto" or each in self.kinds)
+            message = f"{self.config.model_type} has no views {views}; it has {', '.join(known)}."
+            raise VlmError("unsupported_views", message, field="views", choices=known)
+        for size in sizes:
+            if max(size) > MOST_ASPECT * min(size) and not self.squeezes(views):
+                raise _too_narrow(size)
+        if views == "video":
+            return (self.video_layout(sizes),) if sizes else ()
+        return tuple(self.layout(size, views, len(sizes)) for size in sizes)
+
+    def squeezes(self, views: Views) -> bool:
+        """Say whether a picture of any proportions becomes a view of the tower's own."""
+        return views in ("single", "video")
+
+    def layout(self, size: Size, views: Views, num_images: int) -> Layout:
+        """Lay out one picture of so many."""
+        return self.whole(size)
+
+    def video_layout(self, sizes: Sequence[Size]) -> Layout:
+        """Lay out the frames of one video."""
+        raise NotImplementedError
+
+    def whole(self, size: Size) -> Layout:
+        """Return the layout of one view of the whole picture."""
+        return Layout("single", size, self.grid, self.view_px)
+
+    @property
+    def view_px(self) -> Size:
+        """Return (height, width) of a view in px, where it does not depend on the picture."""
+        side = self.vision.image_size
+        return (side, side) if isinstance(side, int) else (side[0], side[1])
+
+    @property
+    def grid(self) -> Grid:
+        """Return the patches of a view, where they do not depend on the picture."""
+        patch = self.vision.patch_size
+        rows, columns = (patch, patch) if isinstance(patch, int) else patch
+        return self.view_px[0] // rows, self.view_px[1] // columns
+
+    @cached_property
+    def settings(self) -> ImageSettings:
+        """Return how the square view of a whole picture is made."""
+        return self._settings_of(self.processor)
+
+    @cached_property
+    def video_settings(self) -> ImageSettings:
+        """Return how the square view of a frame of a video is made."""
+        return self._settings_of(self.video_processor)
+
+    def _settings_of(self, processor: Any) -> ImageSettings:
+        scale = processor.rescale_factor if processor.do_rescale else 1.0
+        return ImageSettings(
+            size_px=self.view_px[0],
+            mean=_three(processor.image_mean) if processor.do_normalize else three(0.0),
+            std=_three(processor.image_std) if processor.do_normalize else three(1.0),
+            rescale=float(scale),
+            resample=int(processor.resample),
+        )
+
+    def pixels(self, images: Sequence[Image.Image], layout: Layout) -> Tensor:
+        """Return the inputs of the tower for one picture or the frames of one video: [views, ...]."""
+        return square_views(self.settings, images)
+
+    def _processed(self, image: Image.Image, **options: Any) -> Tensor:
+        """Run the image processor on one picture; return its views [views, 3, H, W]."""
+        values = self.processor(images=[image], return_tensors="pt", **options)["pixel_values"]
+        return values if values.ndim == 4 else values.flatten(0, 1)
+
+
+def _too_narrow(size: Size) -> VlmError:
+    message = (
+        f"an image of {size[1]} x {size[0]} px is more than {MOST_ASPECT} times as long as wide, which these "
+        "views cannot show: crop it, or ask for views single where the model has them."
+    )
+    return VlmError("unsupported_image", message, field="image", limit=MOST_ASPECT)
+
+
+def _three(value: Any) -> tuple[float, float, float]:
+    return three(value if isinstance(value, int | float) else list(value))

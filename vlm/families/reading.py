@@ -1,0 +1,84 @@
+"""How the prompt and the language model of a family read visual tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from vlm.families.layout import Layout, Spelled, Views, Visual
+
+
+class Reading:
+    """Describe a prompt whose placeholders become visual tokens, and who reads one feature for each.
+
+    first_position: of a prompt. template: of a checkpoint that has none. has_places: positions are time, row
+    and column; else they just count. adds_special: the tokenizer puts its first token in front of a prompt.
+    """
+
+    config: Any
+    tokenizer: Any
+    kinds: ClassVar[tuple[Views, ...]]
+    first_position: ClassVar[int] = 0
+    template: ClassVar[str | None] = None
+    has_places: ClassVar[bool] = False
+    adds_special: ClassVar[bool] = True
+
+    @property
+    def image_token_id(self) -> int:
+        return self.config.image_token_id
+
+    @property
+    def visual_token_ids(self) -> tuple[int, ...]:
+        """Return the tokens in whose place the language model reads features."""
+        video = getattr(self.config, "video_token_id", None) if "video" in self.kinds else None
+        return (
+            (self.image_token_id,) if video in (None, self.image_token_id) else (self.image_token_id, video)
+        )
+
+    @cached_property
+    def placeholders(self) -> Mapping[str, str]:
+        """Return what a chat template writes for an image, and for a video, by modality."""
+        names = {"image": self.image_token_id}
+        if "video" in self.kinds and getattr(self.config, "video_token_id", None) is not None:
+            names["video"] = self.config.video_token_id
+        return {kind: str(self.tokenizer.convert_ids_to_tokens(id_)) for kind, id_ in names.items()}
+
+    def visual_token(self, modality: str) -> str:
+        """Return the token in whose place features are read, as text."""
+        return self.placeholders.get(modality, self.placeholders["image"])
+
+    def spell(self, layout: Layout, counts: Sequence[int]) -> Spelled:
+        """Write what the placeholder of a picture or video becomes. counts: as `counts` returns them."""
+        return Spelled(self.visual_token(layout.modality), tuple(counts), layout.modality)
+
+    # The language model.
+
+    def decoder(self, core: Any) -> Any:
+        """Return the module that takes embeddings and makes its own masks."""
+        return core.language_model
+
+    def logits(self, model: Any, hidden: Tensor) -> Tensor:
+        """Return the logits [B, vocabulary] that follow hidden states [B, D]."""
+        return model.lm_head(hidden)
+
+    def positions(
+        self, ids: Sequence[int], visuals: Sequence[Visual], device: torch.device
+    ) -> tuple[Tensor, int]:
+        """Return three-dimensional positions [3, T] of a prompt, and the next one, where `has_places`."""
+        raise NotImplementedError
+
+    def prompt_inputs(self, ids: Tensor, visuals: Sequence[Visual]) -> dict[str, Any]:
+        """Return what else the language model needs for prompts [B, T], -1 where they are padded."""
+        return {}
+
+    def is_visual(self, ids: Tensor) -> Tensor:
+        """Say where ids are those of visual tokens."""
+        first, *others = self.visual_token_ids
+        found = ids == first
+        for other in others:
+            found = found | (ids == other)
+        return found
