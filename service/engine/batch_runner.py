@@ -188,7 +188,7 @@ class BatchRunner:
     def _out_of_memory(self, jobs: Sequence[Job]) -> str:
         if self._models.vlm.device.type == "cuda":
             torch.cuda.empty_cache()
-        if len(jobs) > 1 or (jobs[0].views > 1 and self._limits.limit > 1):
+        if len(jobs) > 1 or (jobs[0].prepared.views > 1 and self._limits.limit > 1):
             self._limits.shrink()
         elif not self._requeue(jobs[0]):
             self._limits.quarantine(jobs[0])
@@ -227,6 +227,6 @@ class NullObserver:
 def answer_here(models: Models, prepared: Prepared, timer: StageTimer | None = None) -> Inferred:
     """Answer a prepared question now. Raises what its models raise, and ServiceError."""
     job = Job(prepared, timer or StageTimer())
-    for _ in BatchRunner(models, BatchQueue(job.views), NullObserver(), lambda: None).run([job]):
+    for _ in BatchRunner(models, BatchQueue(prepared.views), NullObserver(), lambda: None).run([job]):
         pass
     return job.answer.result()

@@ -80,17 +80,12 @@ class Job:
     @property
     def group(self) -> Hashable:
         """Jobs of one group may share a forward; what is encoded already does not wait for what is not."""
-        return self.prepared.plan.spec, self.prepared.is_encoded
+        return self.prepared.spec, self.prepared.is_encoded
 
     @property
     def images(self) -> int:
         """Count the images, the frames of videos among them."""
-        return sum(frame.planned.layout.num_frames for frame in self.prepared.frames)
-
-    @property
-    def views(self) -> int:
-        """Count what the encoder sees: tiles of images, and frames of videos."""
-        return sum(len(frame.planned.layout.views) for frame in self.prepared.frames)
+        return self.prepared.images
 
     @property
     def choices(self) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 from service.engine.jobs import Job
 from service.pipeline.depth_summary import Understood, of_estimate
 from service.pipeline.frame_cache import EncodedFrame
-from service.pipeline.frames import Frame, attach_spatial, encode_together, estimate_depth
+from service.pipeline.frames import Frame, attach_spatial, estimate_depth, frame_visuals
 from service.pipeline.models import Models
 from tosa import MergePlan
 from vlm import Visual, synchronize
@@ -135,7 +135,7 @@ def _encoded(
     """Encode frames and cache those with finite features."""
     encoded: dict[Tag, EncodedFrame] = {}
     for part in _parts(todo, limit):
-        visuals = encode_together(models.vlm, [todo[tag] for tag in part], between)
+        visuals = frame_visuals(models.vlm, [todo[tag] for tag in part], between)
         finite = torch.stack([_are_finite(visual) for visual in visuals]).tolist()
         for tag, own, is_finite in zip(part, visuals, finite, strict=True):
             if is_finite:

@@ -116,7 +116,7 @@ def attach_spatial(frames: Sequence[Frame], depths: Sequence[Sequence[DepthMap]]
 
 
 @torch.inference_mode()
-def encode_together(
+def frame_visuals(
     vlm: Vlm, frames: Sequence[Frame], between_layers: Callable[[], None] | None = None
 ) -> list[Visual]:
     """Return what the language model reads of frames that are not encoded and share a plan."""

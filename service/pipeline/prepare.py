@@ -30,7 +30,7 @@ from service.pipeline.response_models import DepthUsed
 from service.request.schemas import Output, VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer
-from tosa import MergePlan, Tokens
+from tosa import MergePlan, MergeSpec, Tokens
 from vlm import (
     GenerationParams,
     TokenLogprob,
@@ -67,6 +67,21 @@ class Prepared:
     def plan(self) -> MergePlan:
         """Return the plan of the first frame; others differ from it by their grid at most."""
         return self.frames[0].planned.plan
+
+    @property
+    def spec(self) -> MergeSpec:
+        """Return how all frames are merged."""
+        return self.plan.spec
+
+    @property
+    def images(self) -> int:
+        """Count the images, the frames of a video among them."""
+        return sum(frame.planned.layout.num_frames for frame in self.frames)
+
+    @property
+    def views(self) -> int:
+        """Count what the encoder sees: tiles of images, and frames of a video."""
+        return sum(len(frame.planned.layout.views) for frame in self.frames)
 
     @property
     def is_encoded(self) -> bool:

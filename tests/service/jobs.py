@@ -22,20 +22,16 @@ class Waiting:
 class Toy:
     """What the batch queue reads: group, images, digest."""
 
-    plan: str = "tome"
+    spec: str = "tome"
     images: int = 1
     is_encoded: bool = False
     params: tuple[None, ...] = (None,)
     digest: bytes = field(default_factory=lambda: object().__repr__().encode())
 
-    @property
-    def frames(self) -> list[None]:
-        return [None] * self.images
 
-
-def toy_job(plan: str = "tome", images: int = 1, **more: Any) -> Job:
+def toy_job(spec: str = "tome", images: int = 1, **more: Any) -> Job:
     waiter = more.pop("waiter", None) or Waiting()
-    prepared: Any = Toy(plan, images, **more)
+    prepared: Any = Toy(spec, images, **more)
     return Job(prepared, StageTimer(), waiter)
 
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from service.engine.batch_runner import BatchRunner, FatalDeviceError, answer_he
 from service.engine.jobs import Job
 from service.errors import ServiceError
 from service.pipeline.frame_cache import FrameCache
-from service.pipeline.frames import Frame, frame_features
+from service.pipeline.frames import Frame, frame_visuals
 from service.pipeline.models import Models
 from service.pipeline.prepare import Prepared, prepare
 from service.request.schemas import VqaFields, VqaRequest
@@ -27,7 +28,7 @@ from service.settings import Settings
 from service.timing import StageTimer
 from tests.depth.files import png8
 from tests.service.jobs import Waiting
-from vlm import Decoding, load_vlm
+from vlm import Decoding, Visual, load_vlm
 
 WORDS = ("how many cubes ?", "is the red one left ?", "many ?", "the the the red cubes of the one ?")
 
@@ -147,11 +148,11 @@ def test_no_more_frames_at_once_than_the_limit(models: Models, monkeypatch: pyte
 def count_encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     numbers: list[int] = []
 
-    def counted(vlm: Any, plan: Any, frames: Sequence[Frame], between: Any) -> torch.Tensor:
+    def counted(vlm: Any, frames: Sequence[Frame], between: Any) -> list[Visual]:
         numbers.append(len(frames))
-        return frame_features(vlm, plan, frames, between)
+        return frame_visuals(vlm, frames, between)
 
-    monkeypatch.setattr(service.engine.vision_stage, "frame_features", counted)
+    monkeypatch.setattr(service.engine.vision_stage, "frame_visuals", counted)
     return numbers
 
 
@@ -161,13 +162,13 @@ def poisoned(
     """Make the encoder fail on the frames of these jobs; return the sizes of what it was asked for."""
     keys, sizes = {job.prepared.frames[0].key for job in poison}, list[int]()
 
-    def broken(vlm: Any, plan: Any, frames: Sequence[Frame], between: Any) -> torch.Tensor:
+    def broken(vlm: Any, frames: Sequence[Frame], between: Any) -> list[Visual]:
         sizes.append(len(frames))
         if keys & {frame.key for frame in frames}:
             raise error()
-        return frame_features(vlm, plan, frames, between)
+        return frame_visuals(vlm, frames, between)
 
-    monkeypatch.setattr(service.engine.vision_stage, "frame_features", broken)
+    monkeypatch.setattr(service.engine.vision_stage, "frame_visuals", broken)
     return sizes
 
 
@@ -241,13 +242,13 @@ def test_memory_that_runs_out_makes_smaller_batches_and_loses_nobody(
 ) -> None:
     jobs, limits = jobs_for(models, 8, cache=False), BatchQueue(8)
 
-    def small_device(vlm: Any, plan: Any, frames: Sequence[Frame], between: Any) -> torch.Tensor:
+    def small_device(vlm: Any, frames: Sequence[Frame], between: Any) -> list[Visual]:
         if len(frames) > 2:
             raise torch.OutOfMemoryError("CUDA error: out of memory")
-        return frame_features(vlm, plan, frames, between)
+        return frame_visuals(vlm, frames, between)
 
     with monkeypatch.context() as patch:
-        patch.setattr(service.engine.vision_stage, "frame_features", small_device)
+        patch.setattr(service.engine.vision_stage, "frame_visuals", small_device)
         run(models, jobs, limits)
     assert texts(jobs) == [alone(models, job.prepared) for job in jobs]
     assert limits.limit <= 2
@@ -258,13 +259,13 @@ def test_many_images_of_one_question_are_encoded_in_parts_when_memory_is_short(
 ) -> None:
     job, limits = Job(ready(models, [0, 1, 2, 3], cache=False), StageTimer()), BatchQueue(8)
 
-    def tiny_device(vlm: Any, plan: Any, frames: Sequence[Frame], between: Any) -> torch.Tensor:
+    def tiny_device(vlm: Any, frames: Sequence[Frame], between: Any) -> list[Visual]:
         if len(frames) > 1:
             raise torch.OutOfMemoryError
-        return frame_features(vlm, plan, frames, between)
+        return frame_visuals(vlm, frames, between)
 
     with monkeypatch.context() as patch:
-        patch.setattr(service.engine.vision_stage, "frame_features", tiny_device)
+        patch.setattr(service.engine.vision_stage, "frame_visuals", tiny_device)
         run(models, [job], limits)
     assert texts([job]) == [alone(models, job.prepared)]
 
@@ -341,15 +342,17 @@ def test_nan_never_becomes_text_and_is_not_remembered(
     jobs = jobs_for(models, 3)
     bad = jobs[place].prepared.frames[0].key
 
-    def with_nan(vlm: Any, plan: Any, frames: Sequence[Frame], between: Any) -> torch.Tensor:
-        features = frame_features(vlm, plan, frames, between).clone()
+    def with_nan(vlm: Any, frames: Sequence[Frame], between: Any) -> list[Visual]:
+        visuals = frame_visuals(vlm, frames, between)
         for at, frame in enumerate(frames):
             if frame.key == bad:
-                features[at, 1, 0] = torch.nan
-        return features
+                features = visuals[at].features.clone()
+                features[1, 0] = torch.nan
+                visuals[at] = replace(visuals[at], features=features)
+        return visuals
 
     with monkeypatch.context() as patch:
-        patch.setattr(service.engine.vision_stage, "frame_features", with_nan)
+        patch.setattr(service.engine.vision_stage, "frame_visuals", with_nan)
         run(models, jobs)
     assert str(jobs[place].answer.exception(0)) == "numerical_error"
     honest = [job for at, job in enumerate(jobs) if at != place]
@@ -378,16 +381,16 @@ def test_who_leaves_while_it_decodes_does_not_touch_the_others(models: Models) -
 def test_nothing_goes_on_when_all_have_left(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs, layers = jobs_for(models, 2, cache=False), Counter[str]()
 
-    def leaving(vlm: Any, plan: Any, frames: Sequence[Frame], between: Callable[[], None]) -> torch.Tensor:
+    def leaving(vlm: Any, frames: Sequence[Frame], between: Callable[[], None]) -> list[Visual]:
         def count() -> None:
             layers["run"] += 1
             for job in jobs:
                 job.waiter.is_active = False  # type: ignore[misc]
             between()
 
-        return frame_features(vlm, plan, frames, count)
+        return frame_visuals(vlm, frames, count)
 
-    monkeypatch.setattr(service.engine.vision_stage, "frame_features", leaving)
+    monkeypatch.setattr(service.engine.vision_stage, "frame_visuals", leaving)
     heard = run(models, jobs)
     assert layers["run"] == 1 and heard.outcomes == []
     assert not any(job.answer.done() for job in jobs)

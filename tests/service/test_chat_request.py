@@ -203,7 +203,7 @@ def test_what_would_be_silently_wrong_is_refused(name: str) -> None:
 
 
 def test_fields_of_ours_in_the_wrong_place_are_refused() -> None:
-    ours = {"depth", "temperature", "top_p", "seed", "timeout_s", "cache", "stream"}
+    ours = {"depth", "views", "temperature", "top_p", "seed", "timeout_s", "cache", "stream"}
     for name in VqaFields.model_fields.keys() - ours:
         assert refused(chat(**{name: 1})) == ("unknown_field", name)
     with pytest.raises(ServiceError) as caught:

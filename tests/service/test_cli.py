@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from service.cli.main import app
-from service.cli.options import DEPTH_OPTIONS, MERGE_OPTIONS
+from service.cli.options import DEPTH_OPTIONS, MERGE_OPTIONS, VIEWS_OPTION
 from service.pipeline.response_models import VqaResponse
 from service.request.coercion import option
 from service.request.schemas import VqaFields
@@ -101,7 +101,7 @@ def test_ask_says_in_words_what_steered(frame: Path, checkpoint: Path) -> None:
 
 def test_the_command_line_knows_every_field_of_merging_and_depth() -> None:
     others = {"question", "max_new_tokens", "temperature", "top_p", "seed", "stream", "cache", "timeout_s"}
-    assert {option.name for option in (*MERGE_OPTIONS, *DEPTH_OPTIONS)} == set(
+    assert {option.name for option in (VIEWS_OPTION, *MERGE_OPTIONS, *DEPTH_OPTIONS)} == set(
         VqaFields.model_fields
     ) - others
     for command in ("ask", "overlay"):

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from service.pipeline import frame_cache
 from service.pipeline.depth_summary import Understood
 from service.pipeline.frame_cache import ENTRY_BYTES, EncodedFrame, FrameCache
+from vlm import Visual
 
 FRAME_BYTES = 8 * 4 + ENTRY_BYTES
 
 
 def frame(value: float = 0.0, numbers: int = 8) -> EncodedFrame:
-    return EncodedFrame(torch.full((numbers, 1), float(value)))
+    return EncodedFrame(Visual(torch.full((numbers, 1), float(value))))
 
 
 def filled(limit_frames: int, *names: bytes) -> FrameCache:
@@ -37,10 +38,10 @@ def remembered(cache: FrameCache, names: bytes) -> bytes:
 
 def test_a_frame_is_found_again() -> None:
     cache, depth = filled(9), Understood("inverse", None, 2, 1, None, None, 1)
-    cache.put(b"a", EncodedFrame(torch.arange(8.0).view(4, 2), depth))
+    cache.put(b"a", EncodedFrame(Visual(torch.arange(8.0).view(4, 2)), (depth,)))
     found = cache.get(b"a")
-    assert found is not None and found.understood is depth
-    assert torch.equal(found.features, torch.arange(8.0).view(4, 2))
+    assert found is not None and found.understood == (depth,)
+    assert torch.equal(found.visual.features, torch.arange(8.0).view(4, 2))
     assert cache.get(b"b") is None
     assert (cache.entries, cache.bytes) == (1, FRAME_BYTES)
 
@@ -88,11 +89,11 @@ BATCH = torch.arange(24.0).view(3, 4, 2)
 def test_what_is_kept_owns_its_memory(view: torch.Tensor) -> None:
     cache = FrameCache(1 << 20)
     before, batch = view.clone(), view.untyped_storage().data_ptr()
-    cache.put(b"a", EncodedFrame(view))
+    cache.put(b"a", EncodedFrame(Visual(view)))
     found = cache.get(b"a")
-    assert found is not None and torch.equal(found.features, before)
-    storage = found.features.untyped_storage()
-    assert found.features.is_contiguous() and storage.nbytes() == found.features.nbytes
+    assert found is not None and torch.equal(found.visual.features, before)
+    storage = found.visual.features.untyped_storage()
+    assert found.visual.features.is_contiguous() and storage.nbytes() == found.visual.features.nbytes
     assert storage.data_ptr() != batch
     assert cache.bytes == storage.nbytes() + ENTRY_BYTES
 
@@ -104,17 +105,21 @@ def test_a_view_would_keep_its_batch_alive() -> None:
 
 def test_a_frame_changed_after_it_was_put_is_kept_as_it_was() -> None:
     cache, given_away = FrameCache(1 << 20), torch.zeros(4, 2)
-    cache.put(b"a", EncodedFrame(given_away))
+    cache.put(b"a", EncodedFrame(Visual(given_away)))
     given_away += 1
     found = cache.get(b"a")
-    assert found is not None and not found.features.any()
+    assert found is not None and not found.visual.features.any()
 
 
 def test_no_graph_is_kept() -> None:
     cache = FrameCache(1 << 20)
-    cache.put(b"a", EncodedFrame(torch.zeros(4, 2, requires_grad=True) * 2))
+    cache.put(b"a", EncodedFrame(Visual(torch.zeros(4, 2, requires_grad=True) * 2)))
     found = cache.get(b"a")
-    assert found is not None and found.features.grad_fn is None and not found.features.requires_grad
+    assert (
+        found is not None
+        and found.visual.features.grad_fn is None
+        and not found.visual.features.requires_grad
+    )
 
 
 NAMES = st.sampled_from([b"a", b"b", b"c", b"d", b"e"])
@@ -191,7 +196,7 @@ def share(cache: FrameCache) -> None:
             if kept is None:
                 cache.put(bytes([value]), frame(value))
             else:
-                assert kept.features.eq(value).all()
+                assert kept.visual.features.eq(value).all()
             assert cache.bytes <= limit
 
     with ThreadPoolExecutor(threads) as pool:

@@ -30,15 +30,17 @@ from service.pipeline.frame_keys import (
     written,
 )
 from service.pipeline.images import decode_image
+from service.pipeline.planning import Planned
 from tests.depth.estimators import Fake
 from tests.depth.files import decode_depth, npy, png16, raw_png
 from tests.service.files import DEPTH, IMAGE, PIXELS, encode
 from tosa import METHODS, EncoderShape, MergePlan, MergeSpec, MergeStep, make_plan, spatial_tokens
-from vlm import ImageSettings, Vlm, load_vlm
+from vlm import Box, ImageSettings, Layout, Spelled, View, Vlm, load_vlm
 from vlm import encode as encode_pictures
 
 SHAPE = EncoderShape(num_layers=4, grid=(4, 4), hidden_size=32, mlp_size=48)
 SETTINGS = ImageSettings(56, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 1 / 255, 3)
+LAYOUT = Layout("single", (48, 64), (4, 4), (56, 56))
 MAX_PX = 1_000_000
 POSITION = DepthIdentity(DepthKind.POSITION)
 
@@ -57,7 +59,8 @@ def inputs(**changes: Any) -> dict[str, Any]:
         "plan": plan(),
         "vlm_id": "room-tiny",
         "revision": "0123456789abcdef",
-        "image_settings": SETTINGS,
+        "layout": LAYOUT,
+        "processing": SETTINGS,
         "dtype": torch.float32,
         "device_type": "cpu",
         "depth": None,
@@ -68,7 +71,7 @@ def inputs(**changes: Any) -> dict[str, Any]:
 
 def key(**changes: Any) -> bytes:
     given = inputs(**changes)
-    return frame_key(given.pop("image"), **given)
+    return frame_key([given.pop("image"), *given.pop("more", ())], **given)
 
 
 def naive_key(**changes: Any) -> bytes:
@@ -96,8 +99,8 @@ PINNED = {
     "pixels": "8cfba2f34b481cdce419e8210541205403db99817e4c571e4f36fec539657758",
     "spatial": "3b4b9e6ec4ce95abc76bccde0b23ba5223fbffb78ce38c189da3c5192a6a8a23",
     "estimate": "e0a77d0040d13f3c6f4229a8dcca0de5ee03f32868b90e0767a10a67790e9af6",
-    "tome": "1cfc149f59c2462929ebd6993df9b9298412f315f1ddaef09b5b82cb85e3b70b",
-    "tosa": "77d264c9d033f04aac59f736280b90afc8cf52e70135bfdd13ceb8d75bbdaf29",
+    "tome": "a03e34f134857d51ab122fb7663592c66522aacbec9c52e63785d81b312d099d",
+    "tosa": "3da01371ec1485ccf0fc0b27ad99a29a3f669be15bc91f64a98586a8f87798d0",
 }
 
 
@@ -134,7 +137,13 @@ def test_a_key_is_a_whole_digest_and_the_same_for_the_same() -> None:
         {"tenant": ""},
         {"tenant": "None"},
         {"tenant": "lab"},
-        {"image_settings": replace(SETTINGS, resample=2)},
+        {"processing": replace(SETTINGS, resample=2)},
+        {"processing": "{}"},
+        {"more": [bytes(32)]},
+        {"layout": replace(LAYOUT, kind="native")},
+        {"layout": replace(LAYOUT, size=(64, 48))},
+        {"layout": replace(LAYOUT, views=(View(Box(0, 0, 1, 0.5)), View(Box(0, 0.5, 1, 1))), tiles=(2, 1))},
+        {"layout": replace(LAYOUT, views=(View(frames=(0, 1)),))},
     ],
     ids=str,
 )
@@ -236,7 +245,8 @@ def test_how_an_image_is_cut_for_hashing_does_not_show(
 def depth_key(method: str, depth: bytes, **spec: Any) -> bytes:
     """Name a frame with the depth of a file, as a request would."""
     chosen = plan(method, **spec)
-    return key(plan=chosen, depth=client(spatial_digest(spatial_of(chosen, [decode_depth(depth)]))))
+    planned = Planned(LAYOUT, chosen, Spelled("", ()), ())
+    return key(plan=chosen, depth=client(spatial_digest(spatial_of(planned, [decode_depth(depth)]))))
 
 
 STEPS = np.kron(np.random.default_rng(0).integers(300, 9000, (4, 4)), np.ones((12, 16)))

@@ -102,7 +102,7 @@ def test_a_model_thread_that_dies_answers_nobody_and_ends_the_process(
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     with monkeypatch.context() as patch:
-        patch.setattr(service.engine.vision_stage, "frame_features", lost)
+        patch.setattr(service.engine.vision_stage, "frame_visuals", lost)
         check(question.post(mortal, "json"), 503, "not_ready")
     assert ended.wait(PATIENCE_S) and ended.code == STALLED
     check(mortal.get("/readyz"), 503, "not_ready")
@@ -117,7 +117,7 @@ def test_those_who_wait_for_a_thread_that_dies_are_told(
         raise RuntimeError("CUDA error: device-side assert triggered")
 
     with live(checkpoint, max_queue=8) as served, ThreadPoolExecutor(4) as pool:
-        monkeypatch.setattr(service.engine.vision_stage, "frame_features", lost)
+        monkeypatch.setattr(service.engine.vision_stage, "frame_visuals", lost)
         with served.busy():
             waiting = [
                 pool.submit(question.but(method=method).post, served.client, "json")

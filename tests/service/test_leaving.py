@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import service.engine.vision_stage
 from service.api.request_context import RequestContext
-from service.pipeline.frames import frame_features
+from service.pipeline.frames import frame_visuals
 from tests.loopback import PATIENCE_S, wait_for
 from tests.service.conftest import PLACES, Question, until_ready
 from tests.service.live import Live, live, raw_question, read_until
-from vlm import Decoding
+from vlm import Decoding, Visual
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +39,11 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the batches that the encoder was asked for."""
     sizes: list[int] = []
 
-    def counted(vlm: Any, plan: Any, frames: Sequence[Any], between: Any) -> torch.Tensor:
+    def counted(vlm: Any, frames: Sequence[Any], between: Any) -> list[Visual]:
         sizes.append(len(frames))
-        return frame_features(vlm, plan, frames, between)
+        return frame_visuals(vlm, frames, between)
 
-    monkeypatch.setattr(service.engine.vision_stage, "frame_features", counted)
+    monkeypatch.setattr(service.engine.vision_stage, "frame_visuals", counted)
     return sizes
 
 
@@ -73,16 +72,16 @@ def test_leaving_while_the_encoder_runs(
 ) -> None:
     layers, is_free = list[int](), threading.Event()
 
-    def slow(vlm: Any, plan: Any, frames: Sequence[Any], between: Callable[[], None]) -> torch.Tensor:
+    def slow(vlm: Any, frames: Sequence[Any], between: Callable[[], None]) -> list[Visual]:
         def wait() -> None:
             layers.append(1)
             assert is_free.wait(PATIENCE_S)
             between()
 
-        return frame_features(vlm, plan, frames, wait)
+        return frame_visuals(vlm, frames, wait)
 
     with monkeypatch.context() as patch:
-        patch.setattr(service.engine.vision_stage, "frame_features", slow)
+        patch.setattr(service.engine.vision_stage, "frame_visuals", slow)
         with served.connect() as connection:
             connection.sendall(raw)
             wait_for(lambda: len(layers) == 1)

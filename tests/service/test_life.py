@@ -96,7 +96,7 @@ def test_a_surprise_is_internal_and_says_nothing(
         raise RuntimeError("secret at 0xdeadbeef in /tmp/x.py")
 
     with monkeypatch.context() as patch:
-        patch.setattr("service.engine.vision_stage.frame_features", surprise)
+        patch.setattr("service.engine.vision_stage.frame_visuals", surprise)
         check(question.post(client, form), 500, "internal")
     assert question.post(client, form).status_code == 200
 

@@ -20,7 +20,7 @@ STEPS = 16
 
 
 class Endless:
-    """Run jobs of the plan "short" in one step, and all others until they are answered from outside."""
+    """Run jobs of the spec "short" in one step, and all others until they are answered from outside."""
 
     def __init__(self) -> None:
         self.began: list[Job] = []
@@ -33,7 +33,7 @@ class Endless:
             self.steps += 1
             self.most_rows = max(self.most_rows, sum(job.choices for job in self.began if job.is_open))
             for job in jobs:
-                if job.prepared.plan == "short":
+                if job.prepared.spec == "short":
                     answer(job)
 
 

@@ -129,19 +129,27 @@ def test_each_method_merges_once(vlm: Vlm, name: str) -> None:
     assert merged.x.dtype == vlm.dtype
 
 
-def test_models_that_cannot_keep_so_little_warm_up_with_more(vlm: Vlm) -> None:
-    shallow = replace(vlm, shape=replace(vlm.shape, num_layers=1))
-    plan = possible_plan(shallow, "tome")
+def reshape(vlm: Vlm, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """Let a model describe its tower with these changes."""
+    shape = vlm.family.shape
+    monkeypatch.setattr(vlm.family, "shape", lambda layout: replace(shape(layout), **changes))
+
+
+def test_models_that_cannot_keep_so_little_warm_up_with_more(
+    vlm: Vlm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reshape(vlm, monkeypatch, num_layers=1)
+    plan = possible_plan(vlm, "tome")
     assert plan is not None and plan.keep_ratio == 0.5
 
 
 def test_methods_that_cannot_run_are_left_out(vlm: Vlm, monkeypatch: pytest.MonkeyPatch) -> None:
-    needs_grid = replace(vlm, shape=replace(vlm.shape, requires_grid=True))
-    assert possible_plan(needs_grid, "tome") is None and possible_plan(needs_grid, "none") is not None
+    reshape(vlm, monkeypatch, requires_grid=True)
+    assert possible_plan(vlm, "tome") is None and possible_plan(vlm, "none") is not None
     monkeypatch.setattr(service.engine.warmup, "answer_here", lambda *_: None)
     merged: list[str] = []
     monkeypatch.setattr(service.engine.warmup, "merge_once", lambda vlm, plan: merged.append(plan.method))
-    warm_up(alone(needs_grid), Settings())
+    warm_up(alone(vlm), Settings())
     assert merged == [name for name, method in METHODS.items() if method.merges and method.keeps_grid]
 
 

@@ -86,13 +86,13 @@ def test_estimated_depth_steers_as_the_estimator_gave_it(models: Models, estimat
     estimation = load_estimation(settings)
     assert estimation is not None
     depths, known = estimate_depth(prepared.frames, estimation)
-    (frame,) = attach_spatial(prepared.plan, prepared.frames, depths)
+    (frame,) = attach_spatial(prepared.frames, depths)
 
     depth = estimate(loaded, [decode_image(IMAGE, 10_000)])[0]
     codes = depth_codes(depth, models.vlm.shape.grid, models.vlm.shape.grid[0])
-    assert frame.spatial is not None and frame.to_estimate is None
-    assert known == [False]
-    assert torch.equal(frame.spatial, spatial_tokens(codes[None], levels=models.vlm.shape.grid[0])[0])
+    assert frame.spatial is not None and frame.to_estimate == ()
+    assert known == [[False]]
+    assert torch.equal(frame.spatial, spatial_tokens(codes[None], levels=models.vlm.shape.grid[0]))
     seen = see(replace(models, estimation=estimation), prepared)
     assert not torch.equal(seen.source, see(models, _without_depth(models, sent)).source)
 

@@ -13,6 +13,7 @@ from service.budgets import Budgets
 from tests.depth.files import png8, png16
 from tests.loopback import wait_for
 from tests.service.conftest import Question
+from tests.service.files import IMAGE
 from tests.service.live import Live, live, raw_question, read_until
 
 KEY = {"X-API-Key": "secret"}
@@ -71,7 +72,7 @@ def test_what_is_refused_before_it_is_decoded_costs_nothing(
 def test_decoding_is_paid_for_even_if_the_next_file_is_broken(
     served: Live, question: Question, charged: list[float]
 ) -> None:
-    request = question.but(images=(MEGAPIXEL, b"no image"), depths=())
+    request = question.but(images=(MEGAPIXEL, IMAGE[:-20]), depths=())
     assert request.post(served.client, "json").status_code == 422
     assert charged == [pytest.approx(1.0)]
 

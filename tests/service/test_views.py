@@ -20,6 +20,7 @@ from tests.service.live import Live, live
 from tests.vlm.families import write_family
 from tests.vlm.family_pictures import picture
 from vlm import VIEWS as LIBRARY_VIEWS
+from vlm.families.pictures import MOST_ASPECT
 
 WIDE, TALL = (60, 96), (90, 50)
 ONE_VIEW = {"count": 1, "tiles": [0, 0]}
@@ -115,7 +116,7 @@ def test_views_that_a_model_has_not_are_refused_with_those_it_has(
 
 def test_a_picture_too_narrow_for_views_is_refused(serve: Callable[[str], Live]) -> None:
     error = ask((6, 2000), method="none").post(serve("qwen3_vl").client, "json").json()["error"]
-    assert (error["code"], error["field"], error["limit"]) == ("unsupported_image", "image", 200)
+    assert (error["code"], error["field"], error["limit"]) == ("unsupported_image", "image", MOST_ASPECT)
     assert "2000 x 6 px" in error["message"]
 
 

@@ -69,6 +69,7 @@ class Pictures:
             if max(size) > MOST_ASPECT * min(size) and not self.squeezes(views):
                 raise _too_narrow(size)
         if views == "video":
+            _require_one_size(sizes)
             return (self.video_layout(sizes),) if sizes else ()
         return tuple(self.layout(size, views, len(sizes)) for size in sizes)
 
@@ -137,6 +138,14 @@ def _too_narrow(size: Size) -> VlmError:
         "views cannot show: crop it, or ask for views single where the model has them."
     )
     return VlmError("unsupported_image", message, field="image", limit=MOST_ASPECT)
+
+
+def _require_one_size(sizes: Sequence[Size]) -> None:
+    """Raise VlmError for frames of several sizes: a video has one."""
+    different = list(dict.fromkeys(f"{width} x {height}" for height, width in sizes))
+    if len(different) > 1:
+        message = f"the frames of a video have one size; these have {', '.join(different[:3])} px."
+        raise VlmError("unsupported_views", message, field="views")
 
 
 def _three(value: Any) -> tuple[float, float, float]:
