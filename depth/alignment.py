@@ -1,8 +1,8 @@
 """Evidence that a depth map and an image show the same view: edges of depth lie on edges of the image.
 
 Edges of both are compared on a small square grid, as they are, and with the image turned, mirrored, shifted
-or of another field of view. There is a doubt only where one of these fits clearly, and clearly better. Where they
-fit beyond doubt as they are, nothing else is tried.
+or of another field of view. There is a doubt only where one of these fits clearly, and clearly better. Where
+they fit beyond doubt as they are, nothing else is tried.
 """
 
 from dataclasses import replace

@@ -131,7 +131,7 @@ def lines() -> Iterator[io.StringIO]:
 
 def test_a_collector_that_is_away_slows_nothing(lines: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.telemetry.traces.CLOSE_TIMEOUT_S", 0.5)
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "1")  # its thread ends soon after the test
+    monkeypatch.setattr("service.telemetry.traces.EXPORT_TIMEOUT_S", 0.1)  # its thread ends soon after
     telemetry = _telemetry(f"http://127.0.0.1:{free_port()}")
     spent = []
     for _ in range(1100):  # more spans than are kept
