@@ -106,9 +106,10 @@ def _all_required(schema: Any) -> Any:
     if not isinstance(schema, Mapping):
         return schema
     whole = {name: _all_required(value) for name, value in schema.items()}
-    properties = schema.get("properties")
-    if isinstance(properties, Mapping) and isinstance(schema.get("required", []), list):
-        whole["required"] = list(dict.fromkeys([*schema.get("required", []), *properties]))
+    properties, required = schema.get("properties"), schema.get("required", [])
+    names_only = isinstance(required, list) and all(isinstance(name, str) for name in required)
+    if isinstance(properties, Mapping) and names_only:  # anything else is refused when it is compiled
+        whole["required"] = list(dict.fromkeys([*required, *properties]))
     return whole
 
 

@@ -39,6 +39,27 @@ def test_one_far_outlier_does_not_use_up_the_levels() -> None:
     assert len(depth_codes(metric_depth(metres), (6, 8), 27).unique()) >= 7
 
 
+def test_a_box_has_the_codes_of_its_part_in_the_range_of_the_whole() -> None:
+    whole = depth_codes(ramp(), (6, 8), 27)
+    assert torch.equal(depth_codes(ramp(), (3, 4), 27, (0.5, 0.5, 1, 1)), whole[3:, 4:])
+    assert torch.equal(depth_codes(ramp(), (6, 8), 27, (0, 0, 1, 1)), whole)
+
+
+def test_what_a_box_has_beyond_the_picture_takes_the_median_patch() -> None:
+    codes = depth_codes(ramp(), (6, 16), 27, (-0.5, 0, 1.5, 1))  # a quarter of bars on either side
+    whole = depth_codes(ramp(), (6, 8), 27)
+    assert torch.equal(codes[:, 4:12], whole)
+    assert whole[0, 4] <= codes[0, 0] <= whole[0, 3]
+    assert len(torch.cat((codes[:, :4], codes[:, 12:]), dim=1).unique()) == 1
+    assert depth_codes(ramp(), (6, 8), 27, (2, 0, 3, 1)).unique().tolist() == [0]
+
+
+@pytest.mark.parametrize("box", [(0.0, 0.0, 0.001, 0.001), (0.999, 0.999, 1.0, 1.0), (-3.0, -3.0, 4.0, 4.0)])
+def test_any_box_fits_any_grid(box: tuple[float, float, float, float]) -> None:
+    codes = depth_codes(metric_depth(np.random.default_rng(0).uniform(0.5, 8, (13, 17))), (12, 16), 12, box)
+    assert codes.shape == (12, 16) and codes.min() >= 0 and codes.max() < 12
+
+
 def test_flat_map_has_one_code() -> None:
     for value in (0.3, 2.0, 1e8):
         assert depth_codes(metric_depth(np.full((30, 40), value)), (3, 4), 27).unique().tolist() == [0]

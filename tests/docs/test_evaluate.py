@@ -12,7 +12,6 @@ from click.testing import CliRunner
 from evals.runners import __main__ as runners
 from service.api.chat.request import parse_chat
 from service.cli.main import app as service_app
-from service.pipeline.planning import plan_request
 from service.request.schemas import VqaFields
 from service.settings import Settings
 from tests.docs.commands import called
@@ -26,7 +25,7 @@ SHAPE = EncoderShape(num_layers=26, grid=(27, 27), hidden_size=1152, mlp_size=43
 
 
 def plan(fields: dict[str, Any]) -> MergePlan:
-    return plan_request(VqaFields(question="?", **fields), has_depth=True, shape=SHAPE)
+    return make_plan(VqaFields(question="?", **fields).merge_spec(has_depth=True), SHAPE)
 
 
 def merges(name: str) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def write_checkpoint(
         image_token_index=SPECIAL.index("<image>"),
         video_token_index=SPECIAL.index("<video>"),
         vision_feature_layer=feature_layer,
-        default_views="single",
+        **{"default_views": "single"},  # ours, beside those of transformers
     )
     torch.manual_seed(seed)
     model = LlavaOnevisionForConditionalGeneration(config)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.vlm.families import CASES, write_family
-from tests.vlm.family_pictures import QUESTION
+from tests.vlm.family_pictures import QUESTION, picture, read
 from vlm import Turn, VlmError, chat_ids, layouts, load_shape, load_vlm
 from vlm.families import FAMILIES
 
@@ -51,6 +51,11 @@ def test_another_model_type_is_refused_with_those_that_load(tmp_path: Path) -> N
         ("llava", {"vision_config": {"model_type": "pixtral"}}, "unsupported_tower"),
         ("llava_next", {"vision_feature_select_strategy": "full"}, "unsupported_model"),
         ("internvl", {"vision_feature_layer": -2}, "unsupported_model"),
+        (
+            "internvl",
+            {"vision_config": {"model_type": "internvl_vision", "image_size": [112, 56]}},
+            "unsupported_model",
+        ),
         ("gemma3", {"default_views": "panorama"}, "broken_checkpoint"),
         ("smolvlm", {"default_views": ["single"]}, "broken_checkpoint"),
     ],
@@ -78,6 +83,14 @@ def test_what_a_checkpoint_says_about_views_names_them(tmp_path: Path) -> None:
     path = folder / "processor_config.json"
     path.write_text(path.read_text().replace("0.4", "0.45"))
     assert load_vlm(folder).family.processing != before
+
+
+def test_a_tokenizer_without_a_token_for_videos_still_serves_images(tmp_path: Path) -> None:
+    folder = write_family(tmp_path, "llava_onevision")
+    edit(folder, video_token_index=10**6, video_token_id=10**6)
+    vlm = load_vlm(folder)
+    assert set(vlm.family.placeholders) == {"image"}
+    assert len(read(vlm, [picture((96, 128))])[1][0].features) > 100
 
 
 def test_paligemma_takes_one_question(member: Callable[..., Any]) -> None:

@@ -202,6 +202,14 @@ def test_what_a_model_has_no_words_for_is_refused(vlm: Vlm, schema: Schema, reas
     assert (caught.value.code, caught.value.field) == ("invalid_schema", "schema")
 
 
+@pytest.mark.parametrize("required", [[[]], [{}], [1]], ids=str)
+def test_required_that_is_no_list_of_names_is_refused(vlm: Vlm, required: list[object]) -> None:
+    schema = {"type": "object", "properties": {"a": {"enum": ["left"]}}, "required": required}
+    with pytest.raises(VlmError) as caught:
+        compile_schema(vlm, schema)
+    assert caught.value.code == "invalid_schema"
+
+
 def test_what_a_model_turns_out_to_have_no_words_for_is_an_error(vlm: Vlm) -> None:
     request = guided(vlm, obj(n={"type": "integer"}))
     assert texts(vlm, [request, guided(vlm, SIDE)])[0][1] == "unspellable"

@@ -48,6 +48,11 @@ class Family(Pictures, Reading):
                 f"the vision tower is {tower}; {self.config.model_type} runs with {', '.join(self.towers)}"
             )
             raise VlmError("unsupported_tower", message)
+        if len(set(self.view_px)) > 1:
+            message = (
+                f"its views are {self.view_px[0]} x {self.view_px[1]} px, and only square ones are supported"
+            )
+            raise VlmError("unsupported_model", message)
         if not isinstance(self.feature_layer, int):
             message = "visual features of several layers (a list) are not supported"
             raise VlmError("unsupported_model", message)

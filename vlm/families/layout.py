@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 Grid = tuple[int, int]
@@ -104,11 +105,11 @@ class Visual:
         tensors = (self.features, *self.deepstack, *(() if self.places is None else (self.places,)))
         return sum(tensor.nbytes for tensor in tensors)
 
-    def to(self, device: object) -> Visual:
+    def to(self, device: torch.device | str) -> Visual:
         """Move the tensors to a device."""
-        move = [tensor.to(device) for tensor in (self.features, *self.deepstack)]  # pyright: ignore
-        places = None if self.places is None else self.places.to(device)  # pyright: ignore
-        return Visual(move[0], tuple(move[1:]), places, self.span)
+        places = None if self.places is None else self.places.to(device)
+        deepstack = tuple(level.to(device) for level in self.deepstack)
+        return Visual(self.features.to(device), deepstack, places, self.span)
 
 
 def tile_boxes(tiles: Grid, inner: Box = WHOLE) -> tuple[View, ...]:

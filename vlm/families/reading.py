@@ -45,7 +45,8 @@ class Reading:
         names = {"image": self.image_token_id}
         if "video" in self.kinds and getattr(self.config, "video_token_id", None) is not None:
             names["video"] = self.config.video_token_id
-        return {kind: str(self.tokenizer.convert_ids_to_tokens(id_)) for kind, id_ in names.items()}
+        tokens = {kind: self.tokenizer.convert_ids_to_tokens(id_) for kind, id_ in names.items()}
+        return {kind: str(token) for kind, token in tokens.items() if token is not None}
 
     def visual_token(self, modality: str) -> str:
         """Return the token in whose place features are read, as text."""
