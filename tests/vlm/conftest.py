@@ -78,8 +78,8 @@ def write_checkpoint(
         image_token_index=SPECIAL.index("<image>"),
         video_token_index=SPECIAL.index("<video>"),
         vision_feature_layer=feature_layer,
-        **{"default_views": "single"},  # ours, beside those of transformers
     )
+    config.default_views = "single"
     torch.manual_seed(seed)
     model = LlavaOnevisionForConditionalGeneration(config)
     model.generation_config.eos_token_id = SPECIAL.index("<|im_end|>")
