@@ -62,7 +62,10 @@ class Serving:
 
 @contextmanager
 def serving(
-    command: Sequence[str], ready: str = "/readyz", env: Mapping[str, str] | None = None
+    command: Sequence[str],
+    ready: str = "/readyz",
+    env: Mapping[str, str] | None = None,
+    start_timeout_s: float = START_TIMEOUT_S,
 ) -> Iterator[Serving]:
     """Run `command`, in which {port} stands for a free loopback port, for the length of the block."""
     port = free_port()
@@ -79,7 +82,7 @@ def serving(
         )
         try:
             url = f"http://127.0.0.1:{port}"
-            wait_until_ready(url + ready, process, log)
+            wait_until_ready(url + ready, process, log, start_timeout_s)
             start_s = time.monotonic() - began
             yield Serving(url, psutil.Process(process.pid), start_s, filled[0], env or {})
         finally:
@@ -116,9 +119,11 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     psutil.wait_procs(left, timeout=10)
 
 
-def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: IO[str]) -> None:
-    """Ask until it answers 200. Raises ServerFailed if the process ends, or not in START_TIMEOUT_S."""
-    end = time.monotonic() + START_TIMEOUT_S
+def wait_until_ready(
+    url: str, process: subprocess.Popen[bytes], log: IO[str], timeout_s: float = START_TIMEOUT_S
+) -> None:
+    """Ask until it answers 200. Raises ServerFailed if the process ends, or not in `timeout_s`."""
+    end = time.monotonic() + timeout_s
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < end:
         if process.poll() is not None:
@@ -130,7 +135,7 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: IO[str]) -
         except (urllib.error.URLError, OSError):
             pass
         time.sleep(0.1)
-    raise ServerFailed(f"not ready after {START_TIMEOUT_S} s\n{_end_of(log)}")
+    raise ServerFailed(f"not ready after {timeout_s:g} s\n{_end_of(log)}")
 
 
 def _end_of(log: IO[str]) -> str:

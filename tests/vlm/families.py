@@ -487,6 +487,24 @@ CASES = {
 
 def write_family(folder: Path, name: str, real: bool = False, seed: int = 0, change: Any = None) -> Path:
     """Write a checkpoint of one family. change: called with the config before the model is built."""
+    config, end = write_processor(folder, name, real, change)
+    torch.manual_seed(seed)
+    model = getattr(hf, CASES[name].model_class)(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.normal_(0, 0.2)
+        model.get_output_embeddings().weight[end] = 0
+    model.generation_config.eos_token_id = end
+    model.save_pretrained(folder)
+    return folder
+
+
+def write_processor(folder: Path, name: str, real: bool = False, change: Any = None) -> tuple[Any, int]:
+    """Write all of a checkpoint of one family but its model. change: called with the config.
+
+    Returns the config, and a row of logits that no token has: its weights make 0, which is never the largest.
+    """
     case = CASES[name]
     special = [*COMMON, *case.named.values(), *case.others]
     words = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet()), *(a + b for a, b in MERGES)]
@@ -496,17 +514,7 @@ def write_family(folder: Path, name: str, real: bool = False, seed: int = 0, cha
         change(config)
     tokenizer = _tokenizer(case, ids, config.image_token_id)
     case.processor(tokenizer, real, case.template).save_pretrained(folder)
-    torch.manual_seed(seed)
-    model = getattr(hf, case.model_class)(config).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.dim() > 1:
-                weight.normal_(0, 0.2)
-        end = len(ids) + 4  # no token has this row of logits, which are 0 and never the largest
-        model.get_output_embeddings().weight[end] = 0
-    model.generation_config.eos_token_id = end
-    model.save_pretrained(folder)
-    return folder
+    return config, len(ids) + 4
 
 
 def _tokenizer(case: Case, ids: dict[str, int], image_token_id: int) -> PreTrainedTokenizerFast:

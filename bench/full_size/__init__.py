@@ -1,0 +1,1 @@
+"""Time to first token at the real widths and depths of published models, with random weights, over HTTP."""
