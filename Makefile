@@ -10,7 +10,7 @@ PYTEST := -m pytest --numprocesses $(WORKERS) --dist loadfile
 # uv installs no bytecode: without it, every process that a test starts compiles torch and transformers again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install lock demo serve test test-ray test-load test-wheel test-long test-newest test-oldest check docs fix fuzz soak bench load peers train eval
+.PHONY: install lock demo serve test test-ray test-load test-wheel test-long test-newest test-oldest check docs fix fuzz soak bench full-size load peers train eval
 
 install: .venv/.installed
 
@@ -105,6 +105,12 @@ soak: install
 bench: install
 	$(BIN)/python -m bench.vision_latency
 	$(BIN)/python -m bench.room_frames
+	$(BIN)/python -m bench.tables
+
+# Real widths and depths, random weights: about 8 minutes on two quiet cores without smolvlm2-500m, which takes
+# as long again. Needs 8 GB of memory and, for a while, 5 GB of disk.
+full-size: install
+	$(BIN)/python -m bench.full_size
 	$(BIN)/python -m bench.tables
 
 # About 5 minutes on two quiet cores.

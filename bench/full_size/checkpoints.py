@@ -115,12 +115,8 @@ class Written:
 
 def write_checkpoint(folder: Path, name: str, size: Size = "full", seed: int = 0) -> Written:
     """Write a checkpoint. size: "tiny" has the widths and pictures of the tests."""
-    shape, is_full = SHAPES[name], size == "full"
-    change = (lambda config: _resize(config, shape)) if is_full else None
-    config, _ = write_processor(folder, shape.family, is_full, change)
-    with torch.device("meta"):
-        model = getattr(transformers, CASES[shape.family].model_class)(config)
-    model = model.to(torch.bfloat16).to_empty(device="cpu")
+    config = write_all_but_weights(folder, name, size)
+    model = without_weights(name, config).to(torch.bfloat16).to_empty(device="cpu")
     model.tie_weights()
     _fill(model, seed)
     tokens = len(transformers.AutoTokenizer.from_pretrained(folder))
@@ -129,6 +125,19 @@ def write_checkpoint(folder: Path, name: str, size: Size = "full", seed: int = 0
     model.generation_config.eos_token_id = config.text_config.vocab_size - 1
     model.save_pretrained(folder)
     return Written(config, sum(weight.numel() for weight in model.parameters()))
+
+
+def write_all_but_weights(folder: Path, name: str, size: Size) -> Any:
+    """Write processor, tokenizer and template; return the config of the model."""
+    shape, is_full = SHAPES[name], size == "full"
+    change = (lambda config: _resize(config, shape)) if is_full else None
+    return write_processor(folder, shape.family, is_full, change)[0]
+
+
+def without_weights(name: str, config: Any) -> Any:
+    """Build a model that takes no memory."""
+    with torch.device("meta"):
+        return getattr(transformers, CASES[SHAPES[name].family].model_class)(config)
 
 
 def _resize(config: Any, shape: Shape) -> None:

@@ -9,7 +9,18 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.tables import ablations, code, commands, comparison, http, large, measured, observe, overhead
+from bench.tables import (
+    ablations,
+    code,
+    commands,
+    comparison,
+    full_size,
+    http,
+    large,
+    measured,
+    observe,
+    overhead,
+)
 from bench.tables.markdown import ROOT
 from vlm.checkpoint_files import MANIFEST, write_manifest
 
@@ -58,6 +69,8 @@ TABLES: dict[str, Callable[..., str]] = {
     "peers": measured.peers,
     "sizing": measured.sizing,
     "overhead": overhead.overhead,
+    "full_size": full_size.full_size,
+    "full_size_bars": full_size.bars,
 }
 
 

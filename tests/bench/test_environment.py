@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "bench" / "results"
 WRITERS = {
     "bench/decode.py",
+    "bench/full_size/__main__.py",
     "bench/load/__main__.py",
     "bench/merge_cost.py",
     "bench/overhead/__main__.py",
