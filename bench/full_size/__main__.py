@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import logging
+
 from bench.full_size.arms import HEIGHT, KEEP_RATIOS, WIDTH, arms_of, frame
 from bench.full_size.checkpoints import SHAPES, SIZES, Size, write_checkpoint
 from bench.full_size.measure import measure, service, summarise
@@ -36,6 +38,7 @@ def main() -> None:
     args.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     args.add_argument("--out", type=Path, default=RESULT)
     given = args.parse_args()
+    logging.disable_progress_bar()
 
     measured: list[dict[str, Any]] = []
     environment: Environment = {}

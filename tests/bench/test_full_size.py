@@ -174,7 +174,7 @@ def test_flops_of_a_prompt_are_those_that_torch_counts(name: str, written: dict[
     model = kinds[text.model_type](text)
     with FlopCounterMode(display=False) as counter:
         hidden = model(inputs_embeds=torch.zeros(1, tokens, text.hidden_size)).last_hidden_state
-        hidden[:, -1] @ torch.zeros(text.hidden_size, text.vocab_size)
+        _ = hidden[:, -1] @ torch.zeros(text.hidden_size, text.vocab_size)
     width = model.layers[0].self_attn.o_proj.in_features
     masked = 2 * text.num_hidden_layers * width * tokens * (tokens - 1)  # torch counts these products too
     assert counter.get_total_flops() - masked == pytest.approx(prefill_flops(text, tokens), rel=0.005)
