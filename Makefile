@@ -107,8 +107,8 @@ bench: install
 	$(BIN)/python -m bench.room_frames
 	$(BIN)/python -m bench.tables
 
-# Real widths and depths, random weights: about 8 minutes on two quiet cores without smolvlm2-500m, which takes
-# as long again. Needs 8 GB of memory and, for a while, 5 GB of disk.
+# Real widths and depths, random weights: about 10 minutes on two quiet cores, of which smolvlm2-500m takes four.
+# Needs 7 GB of memory, and 5 GB of disk for the time it runs.
 full-size: install
 	$(BIN)/python -m bench.full_size
 	$(BIN)/python -m bench.tables
