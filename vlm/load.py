@@ -62,7 +62,7 @@ def load_vlm(
         shape=found.shape,
         eos_token_ids=_eos_token_ids(source, model, found.tokenizer),
         device=device,
-        dtype=model.dtype,
+        dtype=_computed_in(model),
         family=found.family,
         default_views=found.default_views,
     )
@@ -113,6 +113,12 @@ def _load_model(found: Description, device: torch.device, dtype: torch.dtype) ->
     if missing:  # transformers would leave these at random values
         raise READER.broken(found.source, f"{len(missing)} weights are missing, {missing[0]} among them")
     return (model if places else model.to(device)).eval()
+
+
+def _computed_in(model: PreTrainedModel) -> torch.dtype:
+    """Return the dtype of activations, which the first quantised weight may not have."""
+    said = model.config.dtype
+    return said if isinstance(said, torch.dtype) else model.dtype
 
 
 def _eos_token_ids(source: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
