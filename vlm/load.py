@@ -160,5 +160,5 @@ def _try_answer(vlm: Vlm, quantised: str) -> None:
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         where = f"on {vlm.device} in {short(vlm.dtype)}"
-        message = f"its weights, quantised by {quantised}, do not run {where}: {reason}"
+        message = f"its weights, quantised by {quantised}, do not run {where} ({reason}): take others"
         raise READER.broken(vlm.id, message) from error

@@ -12,6 +12,8 @@ from typing import Any
 from vlm.description import READER
 from vlm.model import Vlm, VlmError
 
+UNMATCHED = "missing adapter keys"
+"""What peft warns of where it finds no weights for a layer."""
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
@@ -48,7 +50,15 @@ def base_of(source: str, folder: Path) -> str:
 
 def merge_adapter(vlm: Vlm, source: str, folder: Path, revision: str) -> Vlm:
     """Add an adapter to the weights of its base, which is not to be used any more."""
-    model = READER.or_broken(source, lambda: _merged(vlm.model, folder))
+    try:
+        model = READER.or_broken(source, lambda: _merged(vlm.model, folder))
+    except VlmError as error:
+        if UNMATCHED not in str(error):
+            raise
+        reason = (
+            f"its weights do not fit {vlm.id}: it was made for another model, or for other names of weights"
+        )
+        raise READER.broken(source, reason) from error
     both = hashlib.sha256(f"{vlm.revision} {revision}".encode()).hexdigest()[:16]
     return replace(vlm, id=source, model=model, revision=both)
 
@@ -58,5 +68,5 @@ def _merged(model: Any, folder: Path) -> Any:
 
     with warnings.catch_warnings():
         # Only warned of: these weights would stay at their start, which changes nothing.
-        warnings.filterwarnings("error", message=".*missing adapter keys.*")
+        warnings.filterwarnings("error", message=f".*{UNMATCHED}.*")
         return PeftModel.from_pretrained(model, folder).merge_and_unload().eval()

@@ -15,6 +15,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import vlm.load
 import vlm.lora
 import vlm.quantised
 from tests.vlm.families import CASES, write_family
@@ -485,6 +486,22 @@ def test_weights_that_compute_in_one_dtype_refuse_another() -> None:
         vlm.quantised.required_dtype("bitsandbytes", torch.float32, True)
     assert error.value.code == "unsupported_dtype"
     assert "bfloat16, not float32" in str(error.value)
+
+
+def test_quantised_weights_answer_once_at_loading(
+    original: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_vlm(original("llava"))
+    vlm.load._try_answer(loaded, "torchao")
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("expected Float\nbut found BFloat16")
+
+    monkeypatch.setattr(vlm.load, "generate", fail)
+    with pytest.raises(VlmError) as error:
+        vlm.load._try_answer(loaded, "torchao")
+    assert error.value.code == "broken_checkpoint"
+    assert "torchao, do not run on cpu in float32 (expected Float but found BFloat16)" in str(error.value)
 
 
 def test_an_asked_dtype_wins(folder: Callable[[str], Path]) -> None:
