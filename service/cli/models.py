@@ -53,7 +53,9 @@ def models(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(each) | {"bfloat16_gb": each.bfloat16_gb} for each in KNOWN], indent=2))
         return
-    rows = [("family", "checkpoint", "parameters", "bfloat16", "tokens", "single", "licence")]
+    rows: list[tuple[str, ...]] = [
+        ("family", "checkpoint", "parameters", "bfloat16", "tokens", "single", "licence")
+    ]
     for each in KNOWN:
         size = f"{each.parameters:.1f} B", f"{each.bfloat16_gb:.1f} GB"
         rows.append((each.family, each.id, *size, *map(str, each.tokens), each.licence))

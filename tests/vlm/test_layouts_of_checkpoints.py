@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +24,7 @@ import vlm.quantised
 from tests.vlm.families import CASES, write_family
 from tests.vlm.family_pictures import picture, processed, read
 from vlm import VlmError, load_vlm
+from vlm.check import check
 from vlm.families import FAMILIES
 
 SIZE = (96, 128)
@@ -477,6 +481,38 @@ def test_an_adapter_of_an_adapter_is_refused(
     adapter(at)
     say(at / "adapter_config.json", base_model_name_or_path=str(at))
     assert "merge that first" in refusal(at, "broken_checkpoint")
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_an_adapter_is_merged_into_the_model_it_names(
+    folder: Callable[[str], Path],
+    original: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    fits: bool,
+) -> None:
+    """With what we use of peft, which the tests do without; the real one was tried by hand."""
+
+    class PeftModel:
+        @staticmethod
+        def from_pretrained(model: torch.nn.Module, at: Path) -> Any:
+            if not fits:
+                warnings.warn("Found missing adapter keys while loading", stacklevel=1)
+            with torch.no_grad():
+                model.get_parameter("lm_head.weight").add_(1)
+            return SimpleNamespace(merge_and_unload=lambda: model)
+
+    monkeypatch.setitem(sys.modules, "peft", SimpleNamespace(PeftModel=PeftModel))
+    monkeypatch.setattr(vlm.lora, "find_spec", lambda name: name)
+    base, at = original("llava"), folder("llava")
+    adapter(at)
+    say(at / "adapter_config.json", base_model_name_or_path=str(base))
+    if not fits:
+        assert f"do not fit {base}" in refusal(at, "broken_checkpoint")
+        return
+    merged, plain = load_vlm(at), load_vlm(base)
+    assert (merged.id, merged.revision == plain.revision) == (str(at), False)
+    assert torch.equal(merged.model.lm_head.weight, plain.model.lm_head.weight + 1)
+    assert check(at).adapter_of == str(base)
 
 
 def test_weights_that_compute_in_one_dtype_refuse_another() -> None:
