@@ -16,7 +16,7 @@ from vlm.description import READER, Description, describe
 from vlm.dtypes import said_dtype, short
 from vlm.families import Family, Layout
 from vlm.families.layout import Grid, Saving, Size
-from vlm.lora import base_of, is_adapter
+from vlm.lora import base_of, is_adapter, require_no_adapter
 from vlm.quantised import METHODS as QUANTISED
 from vlm.quantised import bits_of
 
@@ -75,9 +75,10 @@ def check(id_or_path: str | Path, *, require_manifest: bool = False) -> ModelChe
     source = str(id_or_path)
     folder, _ = READER.find(source, require_manifest)
     base = None
-    if is_adapter(source, folder):
+    if is_adapter(folder):
         base = base_of(source, folder)
         folder, _ = READER.find(base, require_manifest)
+    require_no_adapter(base or source, folder)
     found = describe(base or source, folder)
     parameters = READER.or_broken(source, lambda: _parameters(found))
     dtype = said_dtype(found.config)

@@ -17,7 +17,7 @@ from vlm.checkpoint_files import available_device
 from vlm.description import EMBEDDED, READER, TRIED_SIZE, Description, describe, load_shape
 from vlm.dtypes import own_dtype, short
 from vlm.generate import generate
-from vlm.lora import WEIGHTS, base_of, is_adapter, merge_adapter
+from vlm.lora import WEIGHTS, base_of, is_adapter, merge_adapter, require_no_adapter
 from vlm.model import Vlm, VlmError
 from vlm.prompt import prompt_ids
 from vlm.quantised import METHODS, required_dtype
@@ -46,11 +46,12 @@ def load_vlm(
     """
     source, device = str(id_or_path), available_device(device, VlmError)
     folder, commit = READER.find(source, require_manifest)
-    if is_adapter(source, folder):
+    if is_adapter(folder):
         base = load_vlm(_base(source, folder), device, dtype, require_manifest=require_manifest)
         return merge_adapter(base, source, folder, READER.fetch_weights(source, folder, commit, WEIGHTS))
     found = describe(source, folder)
     revision = READER.fetch_weights(source, folder, commit)
+    require_no_adapter(source, folder)
     model = _load_model(found, device, _dtype(found, dtype))
     vlm = Vlm(
         id=source,
@@ -75,7 +76,7 @@ def load_vlm(
 def _base(source: str, folder: Path) -> str:
     """Return the model of an adapter, which is not an adapter again."""
     base = base_of(source, folder)
-    if Path(base).is_dir() and is_adapter(base, Path(base)):
+    if Path(base).is_dir() and is_adapter(Path(base)):
         raise READER.broken(source, f"it is an adapter of {base}, which is one too: merge that first")
     return base
 

@@ -17,14 +17,17 @@ UNMATCHED = "missing adapter keys"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
-def is_adapter(source: str, folder: Path) -> bool:
-    """Say whether a folder holds an adapter. Raises VlmError (broken_checkpoint) if it holds a model too."""
-    if not (folder / CONFIG).is_file():
-        return False
-    if not (folder / "config.json").is_file() or not any(folder.glob("model*.safetensors")):
-        return True
-    reason = f"it holds a whole model and an adapter: delete {CONFIG} if the weights are merged already"
-    raise READER.broken(source, reason)
+def is_adapter(folder: Path) -> bool:
+    """Say whether a folder holds an adapter, and no whole model."""
+    whole = (folder / "config.json").is_file() and any(folder.glob("model*.safetensors"))
+    return (folder / CONFIG).is_file() and not whole
+
+
+def require_no_adapter(source: str, folder: Path) -> None:
+    """Raise VlmError (broken_checkpoint) for a whole model with an adapter beside it."""
+    if (folder / CONFIG).is_file():
+        reason = f"it holds a whole model and an adapter: delete {CONFIG} if the weights are merged already"
+        raise READER.broken(source, reason)
 
 
 def base_of(source: str, folder: Path) -> str:
