@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@,*]+")
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 class Settings(BaseSettings):
@@ -48,7 +48,8 @@ class Settings(BaseSettings):
     )
     device: str = Field(default="cpu", description="Torch device, such as cpu or cuda.")
     dtype: str = Field(
-        default="float32", description="Weights and activations: float32, bfloat16 or float16."
+        default="auto",
+        description="Weights and activations: auto (the checkpoint's own), float32, bfloat16 or float16.",
     )
     num_threads: int | None = Field(
         default=None, ge=1, description="Torch threads; if not set, torch decides."
@@ -191,8 +192,10 @@ class Settings(BaseSettings):
         return self.depth_model != "none"
 
     @property
-    def torch_dtype(self) -> torch.dtype:
-        """Return the dtype as torch knows it."""
+    def torch_dtype(self) -> torch.dtype | Literal["auto"]:
+        """Return the dtype as torch knows it, or "auto"."""
+        if self.dtype == "auto":
+            return "auto"
         import torch
 
         return getattr(torch, self.dtype)

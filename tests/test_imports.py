@@ -42,6 +42,8 @@ def test_what_is_left_for_later_comes_when_it_is_needed() -> None:
     assert "transformers" in imported(program, *LATE)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["serve", "--help"], ["scene", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["serve", "--help"], ["scene", "--help"], ["check", "--help"]]
+)
 def test_the_command_line_helps_without_torch(words: list[str]) -> None:
     assert imported(HELP.format(words=words), "torch", "numpy", *LATE) == []

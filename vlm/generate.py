@@ -5,7 +5,7 @@ Nothing is kept on the model between calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tosa import Tokens
 from vlm.decoding import Decoding, unspellable
+from vlm.families.layout import Visual
 from vlm.model import Vlm, VlmError
 from vlm.prompt import answer_text
 from vlm.sampling import GenerationParams
@@ -39,11 +40,11 @@ def features(vlm: Vlm, tokens: Tokens) -> Tensor:
 def generate(
     vlm: Vlm,
     input_ids: Tensor,
-    features: Tensor,
+    features: Tensor | Sequence[Visual],
     params: GenerationParams | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Generation:
-    """Answer one prompt [1, T] with the features [n, M, D] at its placeholders, in order.
+    """Answer one prompt [1, T] with the features [n, M, D], or the visuals, of its placeholders in order.
 
     `should_stop` is called after every token but the last; True ends the answer as "cancelled".
     Raises VlmError: prompt_too_long, non_finite if the model gives NaN or infinity, or invalid_schema if no

@@ -1,149 +1,125 @@
 """Load a `Vlm` by name: the embedded checkpoint, a folder, or a Hugging Face hub id.
 
-Only safetensors weights are loaded, with code of the installed transformers; no code of a checkpoint is run.
-transformers takes seconds to import, so that is left to the functions that need it.
+Loading fails with one sentence that says what to do, and not a request later on.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from PIL import Image
 
-from tosa import EncoderShape, MergeSpec
-from vlm.checkpoint_files import CheckpointReader, available_device
-from vlm.families import FAMILIES, VIEWS, Family, Views, family_class
+from tosa import MergeSpec
+from vlm.checkpoint_files import available_device
+from vlm.description import EMBEDDED, READER, TRIED_SIZE, Description, describe, load_shape
+from vlm.dtypes import own_dtype, short
+from vlm.generate import generate
+from vlm.lora import WEIGHTS, base_of, is_adapter, merge_adapter, require_no_adapter
 from vlm.model import Vlm, VlmError
 from vlm.prompt import prompt_ids
-from vlm.visuals import layouts, plan_views, spell
+from vlm.quantised import METHODS, required_dtype
+from vlm.sampling import GenerationParams
+from vlm.visuals import layouts, plan_views, spell, visual_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-EMBEDDED = {"room-tiny": Path(__file__).parent / "checkpoints" / "room-tiny"}
-READER = CheckpointReader(EMBEDDED, ("*.json", "*.jinja", "*.txt"), VlmError)
-DEFAULT_VIEWS = "default_views"
-"""What config.json may say of the views that a checkpoint was trained on: one of VIEWS."""
-TRIED_SIZE = (96, 128)  # height and width in px of the image in the prompt that loading tries
+__all__ = ["EMBEDDED", "load_shape", "load_vlm"]
 
 
 def load_vlm(
     id_or_path: str | Path,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | Literal["auto"] = "auto",
     *,
     require_manifest: bool = False,
 ) -> Vlm:
     """Load a checkpoint of one of the FAMILIES.
 
     `id_or_path`: an embedded name ("room-tiny"), a folder in Hugging Face format, or a hub id ("owner/name").
+    `dtype`: of weights and activations; "auto" is the checkpoint's own.
     `require_manifest`: refuse what has no SHA256SUMS; where there is one it always counts. Raises VlmError;
     its codes are listed there.
     """
     source, device = str(id_or_path), available_device(device, VlmError)
     folder, commit = READER.find(source, require_manifest)
-    config = _read_config(source, folder)
-    family = _family(source, folder, config)
-    shape = READER.or_broken(source, lambda: family.shape(family.whole(TRIED_SIZE)))
-    settings = READER.or_broken(source, lambda: family.settings)
+    if is_adapter(folder):
+        base = load_vlm(_base(source, folder), device, dtype, require_manifest=require_manifest)
+        return merge_adapter(base, source, folder, READER.fetch_weights(source, folder, commit, WEIGHTS))
+    found = describe(source, folder)
     revision = READER.fetch_weights(source, folder, commit)
-    tokenizer = _load_tokenizer(source, folder)
-    family.tokenizer = tokenizer
-    model = _load_model(source, folder, config, family.model_class, dtype)
+    require_no_adapter(source, folder)
+    model = _load_model(found, device, _dtype(found, dtype))
     vlm = Vlm(
         id=source,
         revision=revision,
-        model=model.to(device),  # pyright: ignore[reportArgumentType]
-        tokenizer=tokenizer,
-        image_processor=settings,
-        chat_template=READER.or_broken(source, lambda: _chat_template(folder, tokenizer)),
-        shape=shape,
-        eos_token_ids=_eos_token_ids(source, model, tokenizer),
+        model=model,
+        tokenizer=found.tokenizer,
+        image_processor=found.settings,
+        chat_template=found.chat_template,
+        shape=found.shape,
+        eos_token_ids=_eos_token_ids(source, model, found.tokenizer),
         device=device,
-        dtype=dtype,
-        family=family,
-        default_views=_default_views(source, config),
+        dtype=_computed_in(model),
+        family=found.family,
+        default_views=found.default_views,
     )
     _try_prompt(vlm)
+    if found.quantised is not None:
+        _try_answer(vlm, found.quantised)
     return vlm
 
 
-def load_shape(id_or_path: str | Path) -> EncoderShape:
-    """Read the shape of a checkpoint's vision tower, without its weights. Raises VlmError as `load_vlm`."""
-    source = str(id_or_path)
-    folder = READER.find(source)[0]
-    family = _family(source, folder, _read_config(source, folder))
-    return READER.or_broken(source, lambda: family.shape(family.whole(TRIED_SIZE)))
+def _base(source: str, folder: Path) -> str:
+    """Return the model of an adapter, which is not an adapter again."""
+    base = base_of(source, folder)
+    if Path(base).is_dir() and is_adapter(Path(base)):
+        raise READER.broken(source, f"it is an adapter of {base}, which is one too: merge that first")
+    return base
 
 
-def _read_config(source: str, folder: Path) -> PreTrainedConfig:
-    raw = READER.read_json(source, folder / "config.json")
-    kind = raw.get("model_type", "of unknown type")
-    if kind not in FAMILIES:
-        known = ", ".join(FAMILIES)
-        message = f"{source} is {kind}; only these model types can be loaded: {known}"
-        raise VlmError("unsupported_model", message, choices=tuple(FAMILIES))
-    from transformers import CONFIG_MAPPING
-
-    return READER.or_broken(source, lambda: CONFIG_MAPPING[kind].from_dict(raw))
-
-
-def _family(source: str, folder: Path, config: PreTrainedConfig) -> Family:
-    """Describe the checkpoint; refuse what the family does not run."""
+def _dtype(found: Description, asked: torch.dtype | Literal["auto"]) -> torch.dtype:
+    dtype = asked if isinstance(asked, torch.dtype) else own_dtype(found.config, found.folder)
+    if found.quantised is None:
+        return dtype
     try:
-        return READER.or_broken(source, lambda: family_class(config.model_type)(config, folder))
+        return required_dtype(found.quantised, dtype, isinstance(asked, torch.dtype))
     except VlmError as error:
-        if error.code == "broken_checkpoint":
-            raise
-        raise VlmError(error.code, f"{source} cannot be loaded: {error}", choices=error.choices) from error
+        raise VlmError(error.code, f"{found.source} cannot be loaded: {error}") from None
 
 
-def _default_views(source: str, config: PreTrainedConfig) -> Views:
-    said = getattr(config, DEFAULT_VIEWS, "auto")
-    if said not in VIEWS:
-        raise READER.broken(source, f"config.json says {DEFAULT_VIEWS} {said!r}, not {', '.join(VIEWS)}")
-    return said
-
-
-def _load_tokenizer(source: str, folder: Path) -> PreTrainedTokenizerFast:
-    from transformers import AutoTokenizer
-
-    return READER.or_broken(source, lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
-
-
-def _load_model(
-    source: str, folder: Path, config: PreTrainedConfig, model_class: str, dtype: torch.dtype
-) -> PreTrainedModel:
+def _load_model(found: Description, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
     import transformers
 
-    from_pretrained: Callable[..., Any] = getattr(transformers, model_class).from_pretrained
+    from_pretrained: Callable[..., Any] = getattr(transformers, found.family.model_class).from_pretrained
+    # accelerate places weights as it reads them, and quantised ones may not move afterwards.
+    places = found.quantised is not None and "accelerate" in METHODS[found.quantised].packages
     model, report = READER.or_broken(
-        source,
+        found.source,
         lambda: from_pretrained(
-            folder,
-            config=config,
+            found.folder,
+            config=found.config,
             dtype=dtype,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            **({"device_map": {"": device}} if places else {}),
         ),
     )
     missing = sorted(report["missing_keys"])
     if missing:  # transformers would leave these at random values
-        raise READER.broken(source, f"{len(missing)} weights are missing, {missing[0]} among them")
-    return model.eval()
+        raise READER.broken(found.source, f"{len(missing)} weights are missing, {missing[0]} among them")
+    return (model if places else model.to(device)).eval()
 
 
-def _chat_template(folder: Path, tokenizer: PreTrainedTokenizerFast) -> str | None:
-    """Prefer the template with content parts, which older checkpoints keep beside the tokenizer's own."""
-    beside = folder / "chat_template.json"
-    if beside.is_file() and not (folder / "chat_template.jinja").is_file():
-        return json.loads(beside.read_text(encoding="utf-8"))["chat_template"]
-    return tokenizer.get_chat_template() if tokenizer.chat_template else None
+def _computed_in(model: PreTrainedModel) -> torch.dtype:
+    """Return the dtype of activations, which the first quantised weight may not have."""
+    said = model.config.dtype
+    return said if isinstance(said, torch.dtype) else model.dtype
 
 
 def _eos_token_ids(source: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
@@ -171,3 +147,19 @@ def _try_prompt(vlm: Vlm) -> None:
         prompt_ids(vlm, "How many?", tried)
     except Exception as error:  # a template is a program of the checkpoint
         raise READER.broken(vlm.id, str(error)) from error
+
+
+def _try_answer(vlm: Vlm, quantised: str) -> None:
+    """Answer once: whether quantised weights run depends on packages, device and dtype together."""
+    height, width = TRIED_SIZE
+    (layout,) = layouts(vlm, [TRIED_SIZE], "single")
+    plan = plan_views(vlm, MergeSpec(), layout)
+    try:
+        visual = visual_of(vlm, [Image.new("RGB", (width, height))], layout, plan)
+        ids = prompt_ids(vlm, "How many?", [spell(vlm, layout, plan)])
+        generate(vlm, ids, [visual], GenerationParams(max_new_tokens=1))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        where = f"on {vlm.device} in {short(vlm.dtype)}"
+        message = f"its weights, quantised by {quantised}, do not run {where} ({reason}): take others"
+        raise READER.broken(vlm.id, message) from error

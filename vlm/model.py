@@ -27,7 +27,8 @@ class VlmError(Exception):
     no_safetensors, broken_checkpoint, device_unavailable, prompt_too_long, invalid_generation,
     unsupported_turns, invalid_schema, non_finite, wrong_image_size, wrong_plan, wrong_feature_layer,
     missing_spatial, wrong_spatial, unsupported_hook, no_head, already_patched, patched_elsewhere,
-    unsupported_argument, unsupported_views, unsupported_image.
+    unsupported_argument, unsupported_views, unsupported_image, unsupported_quantisation, unsupported_dtype,
+    missing_package, no_chat_template.
     `rows`: of several prompts given together, the indices of those it is about. `field` is the parameter at
     fault, `limit` the bound that was passed and `choices` what would do, where there are any. Only the
     sentences of prompt_too_long, invalid_generation, unsupported_turns, unsupported_views,
@@ -72,9 +73,9 @@ class Vlm:
     """Hold one loaded model and everything a request needs to know about it.
 
     `revision` is the hub commit where known, else 16 hex digits of the SHA-256 of the weights. `shape` is
-    that of the vision layers that run, for a single view. `chat_template` is None where the checkpoint has
-    none. `family` knows how its pictures, prompts and language model differ from those of others.
-    `default_views`: where nobody asks for others.
+    that of the vision layers that run, for a single view. `chat_template` is the checkpoint's, or that of a
+    family whose prompts have none. `family` knows how its pictures, prompts and language model differ from
+    those of others. `default_views`: where nobody asks for others.
     """
 
     id: str
@@ -82,7 +83,7 @@ class Vlm:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     image_processor: ImageSettings
-    chat_template: str | None
+    chat_template: str
     shape: EncoderShape
     eos_token_ids: frozenset[int]
     device: torch.device

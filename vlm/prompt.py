@@ -93,10 +93,6 @@ def _render(vlm: Vlm, turns: Sequence[Turn], kinds: Sequence[str], texts: Sequen
     """Render the turns with the checkpoint's template, with `texts` in place of their own."""
     rest, visuals = iter(texts), iter(kinds)
     contents = [[None if part is None else next(rest) for part in turn.content] for turn in turns]
-    template = vlm.chat_template or vlm.family.template
-    if template is None:
-        names = vlm.family.placeholders
-        return "".join(f"{names[next(visuals)] if p is None else p}\n" for parts in contents for p in parts)
     messages: list[Any] = [
         {
             "role": turn.role,
@@ -106,7 +102,7 @@ def _render(vlm: Vlm, turns: Sequence[Turn], kinds: Sequence[str], texts: Sequen
     ]
     try:
         rendered = vlm.tokenizer.apply_chat_template(
-            messages, chat_template=template, add_generation_prompt=True, tokenize=False
+            messages, chat_template=vlm.chat_template, add_generation_prompt=True, tokenize=False
         )
     except Exception as error:  # a template is a program of the checkpoint: it may raise anything
         raise _unsupported("refuses these turns") from error

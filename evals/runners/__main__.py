@@ -50,7 +50,7 @@ ENGINE_OPTIONS = (
     click.Option(["--model"], help="Without --url: embedded name, folder or hub id."),
     click.Option(["--depth-model"], help="Depth estimator, like --model; or none."),
     click.Option(["--device"], help="cpu, cuda, ..."),
-    click.Option(["--dtype"], help="float32, bfloat16 or float16."),
+    click.Option(["--dtype"], help="auto, float32, bfloat16 or float16."),
     click.Option(["--batch-size"], type=click.IntRange(min=1), help="Most images in one batch; 8."),
 )
 JSON_OPTION = click.Option(["--merge-json"], help="All merge and depth fields as one JSON object.")

@@ -22,6 +22,7 @@ from service.request.schemas import VqaRequest
 from service.request.validation import check_counts, check_fields
 from service.settings import Settings
 from service.timing import StageTimer
+from vlm.dtypes import short
 
 __all__ = ["Answer", "Answerer", "EngineAnswerer", "HttpAnswerer", "RunError", "Spec"]
 
@@ -61,7 +62,7 @@ class EngineAnswerer:
         known = None if estimation is None else estimation.estimator
         return {
             "model": model_used(self._models.vlm).model_dump(),
-            "dtype": self._process.dtype,
+            "dtype": short(self._models.vlm.dtype),
             "depth_model": None if known is None else {"id": known.id, "revision": known.revision},
             "spec": self._spec,
         }

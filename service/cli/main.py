@@ -13,6 +13,7 @@ import click
 
 from service.cli.errors import CommandGroup, exit_on_errors, fail, os_error_message
 from service.cli.in_process import load_models_here, load_settings, prepare_here, read_fields, read_request
+from service.cli.models import check, models
 from service.cli.options import (
     DEPTH_OPTIONS,
     FILE,
@@ -231,3 +232,5 @@ def manifest(folder: Path) -> None:
 
 
 app.add_command(scene)
+app.add_command(check)
+app.add_command(models)

@@ -22,6 +22,7 @@ from service.request.schemas import VqaFields
 from tests.depth.files import decode_depth
 from tests.service.files import DEPTH, IMAGE
 from tosa import METHODS, MergeSpec, make_plan
+from vlm.families import FAMILIES
 from vlm.load import load_shape
 
 
@@ -221,7 +222,7 @@ def test_scene_refuses_a_folder_it_cannot_make(tmp_path: Path) -> None:
 def test_help_lists_the_commands() -> None:
     text = run("--help", COLUMNS=200).stdout
     commands = re.findall(r"^  ([a-z]+)  ", text[text.index("Commands:") :], re.MULTILINE)
-    assert commands == ["serve", "ask", "overlay", "depth", "plan", "manifest", "scene"]
+    assert commands == ["serve", "ask", "overlay", "depth", "plan", "manifest", "scene", "check", "models"]
     assert "Write a synthetic room" in text and "Write SHA256SUMS" in text
 
 
@@ -240,3 +241,36 @@ def test_ctrl_c_ends_a_command_with_130(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("vlm.checkpoint_files.write_manifest", interrupted)
     result = run("manifest", ".")
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")
+
+
+def test_check_says_what_will_work(checkpoint: Path) -> None:
+    found = run("check", checkpoint)
+    assert found.exit_code == 0, found.output
+    for word in (
+        "llava_onevision",
+        "siglip_vision_model",
+        "float32",
+        "million",
+        "views single",
+        "tosa",
+        "encoder",
+    ):
+        assert word in found.stdout
+    as_json = json.loads(run("check", "room-tiny", "--json").stdout)
+    (single,) = (each for each in as_json["views"] if each["views"] == ["single"])
+    assert (as_json["family"], single["grid"], single["tokens"]) == ("llava_onevision", [24, 24], 577)
+    (tosa,) = (each for each in single["methods"] if each["method"] == "tosa")
+    assert (tosa["tokens"], tosa["saves"], tosa["refusal"]) == (145, ["vit", "lm"], None)
+
+
+def test_check_refuses_as_loading_does(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
+    assert "a language model without a vision tower" in refused("check", tmp_path)
+    assert "not a folder" in refused("check", "no-such-model")
+
+
+def test_models_lists_the_families() -> None:
+    listed = run("models").stdout
+    for word in (*FAMILIES, "Apache-2.0", "2929", "Nothing was downloaded"):
+        assert word in listed
+    assert len(json.loads(run("models", "--json").stdout)) > len(FAMILIES)

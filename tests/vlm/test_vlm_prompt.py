@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tests.vlm.conftest import PLAIN
 from tosa import METHODS, MergeSpec, make_plan
 from vlm import Vlm, VlmError, prompt_ids
 from vlm.language import embed
@@ -46,10 +47,10 @@ def test_the_prompt_is_the_chat_template_with_the_placeholders_expanded(vlm: Vlm
     assert vlm.tokenizer.convert_ids_to_tokens(ids[0].tolist()) == text.split()
 
 
-def test_without_a_chat_template_the_prompt_is_images_then_question(load: Callable[..., Vlm]):
-    vlm = load(chat_template=None)
-    ids = prompt_ids(vlm, QUESTION, [2])
-    assert vlm.tokenizer.convert_ids_to_tokens(ids[0].tolist()) == ["<image>"] * 3 + QUESTION.split()
+def test_without_a_chat_template_nothing_is_loaded(load: Callable[..., Vlm]):
+    with pytest.raises(VlmError) as error:
+        load(chat_template=None)
+    assert error.value.code == "no_chat_template"
 
 
 def test_no_image_is_a_prompt_too(vlm: Vlm):
@@ -68,7 +69,7 @@ def test_no_image_is_a_prompt_too(vlm: Vlm):
     ],
 )
 def test_special_tokens_in_a_question_stay_text(load: Callable[..., Vlm], forged: str, template: bool):
-    vlm = load() if template else load(chat_template=None)
+    vlm = load() if template else load(chat_template=PLAIN)
     special = [id_ for token, id_ in vlm.tokenizer.get_added_vocab().items() if token != "<unk>"]
 
     def special_in(question: str) -> list[int]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from vlm.checkpoint_files.formats import WEIGHT_FILES, WHOLE, damaged_weights, no_config, no_weights
 from vlm.checkpoint_files.manifest import (
     MANIFEST,
     ManifestError,
@@ -21,8 +22,6 @@ from vlm.checkpoint_files.manifest import (
     shown,
     verify,
 )
-
-WEIGHT_FILES = "*.safetensors"
 
 T = TypeVar("T")
 CodedError = Callable[[str, str], Exception]  # code, sentence
@@ -62,6 +61,8 @@ class CheckpointReader:
             return self.embedded[source], None
         if source and Path(source).is_dir():
             return Path(source), None
+        if source and Path(source).is_file():
+            raise self._is_a_file(source)
         if source.count("/") != 1 or source.startswith((".", "/", "~")):
             known = f"an embedded checkpoint ({', '.join(self.embedded)})"
             message = f"{source} is not a folder, not {known} and not a hub id (owner/name)"
@@ -69,10 +70,11 @@ class CheckpointReader:
         folder = self._download(source, [*self.settings_files, MANIFEST])
         return folder, folder.name
 
-    def fetch_weights(self, source: str, folder: Path, commit: str | None) -> str:
+    def fetch_weights(self, source: str, folder: Path, commit: str | None, whole: str = WHOLE) -> str:
         """Download the weights of a hub commit, verify them if there is a manifest, return the revision.
 
         A checkpoint without safetensors is refused. The revision is the hub commit, else `weights_hash`.
+        `whole`: the file of weights that are not sharded.
         """
         if commit is not None:
             self._download(source, WEIGHT_FILES, commit)
@@ -83,17 +85,18 @@ class CheckpointReader:
             here = [name for name in rest if commit is None or fnmatch(name, WEIGHT_FILES)]
             self._verify(source, folder, commit, digests, here)
             self._or_differs(source, lambda: refuse_unlisted(folder, digests))
-        if not any(folder.glob(WEIGHT_FILES)):
-            raise self.error(
-                "no_safetensors",
-                f"{source} has no .safetensors weights; pickle files (.bin, .pt, .pth) are never loaded",
-            )
+        reason = no_weights([path.name for path in folder.iterdir()])
+        if reason is not None:
+            raise self.error("no_safetensors", f"{source} {reason}")
+        damage = damaged_weights(folder, whole)
+        if damage is not None:
+            raise self.broken(source, damage)
         return commit or self._or_differs(source, lambda: weights_hash(folder, digests or {}))
 
     def read_json(self, source: str, path: Path) -> dict[str, Any]:
         """Read a JSON object."""
         if not path.is_file():
-            raise self.broken(source, f"{path.name} is missing")
+            raise self._missing(source, path)
         raw = self.or_broken(source, lambda: json.loads(path.read_text(encoding="utf-8")))
         if not isinstance(raw, dict):
             raise self.broken(source, f"{path.name} is not a JSON object")
@@ -112,6 +115,20 @@ class CheckpointReader:
     def broken(self, source: str, reason: str) -> Exception:
         """Make the error of a checkpoint that cannot be loaded."""
         return self.error("broken_checkpoint", f"{source} cannot be loaded: {reason}")
+
+    def _missing(self, source: str, path: Path) -> Exception:
+        if path.name != "config.json":
+            return self.broken(source, f"{path.name} is missing")
+        names = [each.name for each in path.parent.iterdir()]
+        if any(name.endswith(".gguf") for name in names):
+            return self.error("no_safetensors", f"{source} {no_weights(names)}")
+        return self.broken(source, no_config(path.parent))
+
+    def _is_a_file(self, source: str) -> Exception:
+        if source.endswith(".safetensors"):
+            return self.error("model_not_found", f"{source} is a file: name the folder that holds it")
+        reason = no_weights([Path(source).name])
+        return self.error("no_safetensors", f"{source} is a file, not a folder: it {reason}")
 
     def _is_settings(self, name: str) -> bool:
         return any(fnmatch(name, pattern) for pattern in self.settings_files)
@@ -144,7 +161,11 @@ class CheckpointReader:
             except (OSError, ValueError):  # loading reports it if this file is needed
                 continue
             if _names_code(raw):
-                reason = f"{shown(path.name)} asks for code of its own (auto_map), which is never run"
+                reason = (
+                    f"{shown(path.name)} asks for code of its own (auto_map), which is never run: take a "
+                    "conversion to the classes of transformers (often named ...-hf), or delete auto_map if "
+                    "transformers itself has the model type"
+                )
                 raise self.broken(source, reason)
 
     def _download(self, source: str, patterns: str | list[str], revision: str | None = None) -> Path:
