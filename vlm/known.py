@@ -1,8 +1,8 @@
 """Public checkpoints that the families are written for.
 
-None was downloaded to make this table. Parameters and licences are those that their publishers name; read the
-model's card before use. Visual tokens follow from the sizes in their configs, by test with checkpoints of the
-same geometry and random weights.
+None was downloaded to make this table. Parameters and licences were written from memory and not looked up:
+read the model's card before use. Visual tokens follow from the sizes in their configs, by test with
+checkpoints of the same geometry and random weights.
 """
 
 from __future__ import annotations
