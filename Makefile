@@ -1,8 +1,8 @@
 # The same verbs here and in CI. Every verb installs what is missing first.
 PYTHON ?= python3
 BIN := .venv/bin
-# Processes that share the test files among them.
-WORKERS ?= 2
+# Processes that share the test files among them. On two cores a third one works while the others wait.
+WORKERS ?= 3
 # Where `make serve` listens, on 127.0.0.1.
 PORT ?= 8000
 PYTEST := -m pytest --numprocesses $(WORKERS) --dist loadfile

@@ -16,7 +16,7 @@ from service.settings import Settings
 from tests.docker.conftest import FAST
 from tests.docker.door import Door, Names, exchange, opened
 from tests.docker.replica import serving
-from tests.docker.test_proxy import post, refusal, shipped
+from tests.docker.test_proxy import post, shipped
 from tests.loopback import free_port, wait_for
 from tests.needs import skip_without
 from tests.service.conftest import Question, checkpoint, question
@@ -56,7 +56,9 @@ def test_a_question_is_answered_through_the_proxy(served: Door, question: Questi
 def test_the_service_refuses_in_its_own_words(served: Door, question: Question) -> None:
     with served.client() as client:
         over = question.but(images=(bytes(32 * 2**20 + 2**19),)).post(client, "multipart")
-        assert refusal(client.get("/vqa")) == (405, "method_not_allowed")
+        other = client.get("/vqa")
+        assert (other.status_code, other.json()["error"]["code"]) == (405, "method_not_allowed")
+        assert other.headers["Allow"] == "POST"
         assert question.but(method="no").post(client, "json").json()["error"]["code"] == "unknown_method"
     assert (over.status_code, over.json()["error"]["limit"]) == (413, 32 * 2**20)
 

@@ -36,6 +36,7 @@ BYTE_VOCABULARY = len(SPECIAL) + 256 + len(MERGES) + 2
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }} "
     "{% for part in message['content'] if part['type'] == 'image' %}<image> {% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'video' %}<video> {% endfor %}"
     "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}<|im_end|>"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant {% endif %}"
 )
@@ -82,6 +83,7 @@ def write_checkpoint(
         image_token_index=SPECIAL.index("<image>"),
         video_token_index=SPECIAL.index("<video>"),
         vision_feature_layer=feature_layer,
+        image_grid_pinpoints=[[image_size, 2 * image_size], [2 * image_size, image_size]],
     )
     config.default_views = "single"
     torch.manual_seed(seed)
@@ -93,6 +95,7 @@ def write_checkpoint(
     preprocessor = {
         "image_processor_type": "LlavaOnevisionImageProcessor",
         "size": {"height": image_size, "width": image_size},
+        "image_grid_pinpoints": config.image_grid_pinpoints,
         "image_mean": [0.5, 0.4, 0.3],
         "image_std": [0.5, 0.6, 0.7],
         "rescale_factor": 1 / 255,
