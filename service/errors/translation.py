@@ -71,7 +71,8 @@ _VLM_CODES: Mapping[str, str] = {
     "prompt_too_long": "prompt_too_long",
     "invalid_generation": "bad_generation",
     "unsupported_turns": "bad_turns",
-    **{code: code for code in ("unsupported_image", "unsupported_views")},
+    "unsupported_image": "unsupported_image",
+    "unsupported_views": "unsupported_views",
     "invalid_schema": "bad_schema",
 }
 _STATUS_CODES: Mapping[int, str] = {

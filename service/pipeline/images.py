@@ -9,31 +9,30 @@ from contextlib import contextmanager
 from PIL import Image
 
 from depth.formats.errors import AnimatedImage, ImageFileError, ImageTooLarge, UnknownFormat
-from depth.formats.image_file import decode, read_header
+from depth.formats.image_file import Header, decode, read_header
 from service.errors import ServiceError
 
 
-def decode_image(data: bytes, max_px: int, field: str = "image") -> Image.Image:
+def decode_image(data: bytes, max_px: int, field: str = "image", header: Header | None = None) -> Image.Image:
     """Decode a JPEG, PNG or WebP file to a fully loaded RGB image, upright.
 
-    field: where the client wrote the file. Raises ServiceError: bad_image, or image_too_large before anything
-    is allocated.
+    field: where the client wrote the file. header: its `image_header`, where it was read already. Raises
+    ServiceError: bad_image, or image_too_large before anything is allocated.
     """
     with _refused(data, max_px, field):
-        image = decode(data, read_header(data, max_px), keep_texts=True)
+        image = decode(data, header or read_header(data, max_px), keep_texts=True)
     if image.mode.startswith("I"):
         raise _bad(field, "sixteen_bit")
     return _rgb(image)
 
 
-def image_size(data: bytes, max_px: int, field: str = "image") -> tuple[int, int]:
-    """Read (height, width) in px from the header of a file, before its EXIF orientation turns it.
+def image_header(data: bytes, max_px: int, field: str = "image") -> Header:
+    """Read the header of a file, whose size in px is that before its EXIF orientation turns it.
 
     Raises ServiceError as `decode_image` does.
     """
     with _refused(data, max_px, field):
-        header = read_header(data, max_px)
-    return header.height, header.width
+        return read_header(data, max_px)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from service.budgets import Costs
 from service.pipeline.depth_source import Source, depth_source, read_depth_of, spatial_for
 from service.pipeline.depth_summary import of_report, of_sent
 from service.pipeline.frames import EncodeOptions, Frame, attach_spatial, estimate_depth, joined, to_frame
-from service.pipeline.images import decode_image, image_size
+from service.pipeline.images import decode_image, image_header
 from service.pipeline.models import Models
 from service.pipeline.planning import Planned, plan_request
 from service.pipeline.response_models import DepthUsed
@@ -150,10 +150,11 @@ def prepare(
     PlanError, and VlmError for a prompt that is too long or a schema that cannot be used.
     """
     vlm, fields = models.vlm, request.fields
-    sizes = [
-        image_size(data, settings.max_image_px, request.image_name(at))
+    headers = [
+        image_header(data, settings.max_image_px, request.image_name(at))
         for at, data in enumerate(request.images)
     ]
+    sizes = [(header.height, header.width) for header in headers]
     planned = plan_request(vlm, fields, request.wants_depth, sizes)
     source = depth_source(request, planned[0].plan, settings)
     params = _params(vlm, request, settings)
@@ -165,7 +166,7 @@ def prepare(
     depths: list[DepthMap] = []
     for at, data in enumerate(request.images):
         check()
-        image = decode_image(data, settings.max_image_px, request.image_name(at))
+        image = decode_image(data, settings.max_image_px, request.image_name(at), headers[at])
         with _depth_named(request, at):
             depth = read_depth_of(request, at, image, settings)
         timer.mark("decode")

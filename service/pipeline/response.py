@@ -10,7 +10,7 @@ from service.pipeline.planning import Planned
 from service.pipeline.prepare import Inferred, Prepared
 from service.pipeline.response_models import MergeDone, ModelUsed, Usage, ViewsUsed, VqaResponse
 from service.timing import StageTimer
-from tosa import METHODS
+from tosa import METHODS, MergeSpec, make_plan
 from vlm import Vlm
 
 
@@ -77,7 +77,6 @@ def _sum(planned: Sequence[Planned], name: str) -> int:
 
 def _flops_ratio(planned: Sequence[Planned]) -> float:
     """Return the FLOPs of the encoder over those without merging, of all views together."""
-    if len({own.plan for own in planned}) == 1:
-        return planned[0].plan.flops_ratio
-    work = [len(own.layout.views) * own.plan.flops() for own in planned]
-    return sum(work) / sum(done / own.plan.flops_ratio for done, own in zip(work, planned, strict=True))
+    work = sum(len(own.layout.views) * own.plan.flops() for own in planned)
+    unmerged = ((own.layout.views, make_plan(MergeSpec(), own.plan.shape)) for own in planned)
+    return work / sum(len(views) * plan.flops() for views, plan in unmerged)
