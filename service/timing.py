@@ -22,7 +22,13 @@ class TimingsMs(BaseModel):
     estimate: float | None = Field(description="Estimating depth.", examples=[None, 35.0])
     depth: float | None = Field(description="Making spatial tokens of depth.", examples=[0.8])
     vision: float | None = Field(description="Encoding the images, merging included.", examples=[61.0])
-    prefill: float | None = Field(description="Reading the prompt.", examples=[9.7])
+    language_queue: float | None = Field(
+        default=None,
+        description="Only with language servers: sending the prompt and waiting there. The queue of a server "
+        "that does not measure it is in prefill.",
+        examples=[3.1],
+    )
+    prefill: float | None = Field(description="Reading the prompt, up to its first token.", examples=[9.7])
     generate: float | None = Field(description="Writing the answer.", examples=[2.2])
     total: float = Field(
         description="From the first byte of the request's head to the answer.", examples=[79.3]
@@ -35,6 +41,8 @@ class TimingsMs(BaseModel):
 
 
 STAGES = tuple(name for name in TimingsMs.model_fields if name != "total")
+RARE = ("language_queue",)
+"""Left out of a response, and not null there, where they did not run."""
 
 
 class StageTimer:
@@ -55,6 +63,13 @@ class StageTimer:
         self._spent_s[stage] = self._spent_s.get(stage, 0.0) + now - self._last
         self._last = now
 
+    def move(self, source: str, target: str, seconds: float) -> None:
+        """Move time that was added to one stage to another, as far as it has so much."""
+        moved = max(0.0, min(seconds, self._spent_s.get(source, 0.0)))
+        if moved:
+            self._spent_s[source] -= moved
+            self._spent_s[target] = self._spent_s.get(target, 0.0) + moved
+
     def skip(self) -> None:
         """Discard the time since the previous mark."""
         self._last = self._clock()
@@ -62,7 +77,9 @@ class StageTimer:
     def timings_ms(self) -> TimingsMs:
         """Return the time of each stage so far, and their sum."""
         spent_s = dict(self._spent_s)  # of a request that ended early, another thread may still be marking
-        by_stage = {stage: _ms(spent_s.get(stage)) for stage in STAGES}
+        by_stage = {
+            stage: _ms(spent_s.get(stage)) for stage in STAGES if stage in spent_s or stage not in RARE
+        }
         return TimingsMs.model_validate({**by_stage, "total": _ms(sum(spent_s.values()))})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from service.engine.jobs import Job
 from service.engine.stop_sequences import StopSequences, truncate_at_stop
 from service.errors import ServiceError
@@ -10,20 +12,45 @@ from vlm import GeneratedSequence, IncrementalDetokenizer, TokenLogprob, Vlm, an
 
 
 class JobAnswers:
-    """Collect the answers of a job; one that cannot be given fails the job."""
+    """Listen to a language engine for a job and collect its answers; one that cannot be given fails the job.
 
-    def __init__(self, job: Job, vlm: Vlm) -> None:
-        self._job = job
+    finish: called with all answers, in order, and the length of the prompt, once they are there.
+    """
+
+    def __init__(self, job: Job, vlm: Vlm, finish: Callable[[tuple[Written, ...], int], None]) -> None:
+        self._job, self._vlm, self._finish = job, vlm, finish
         self._streams = [AnswerStream(job, choice, vlm) for choice in range(job.choices)]
         self._tokens = [0] * job.choices
         self._written: dict[int, Written] = {}
+        self._is_read = False
 
     @property
-    def whole(self) -> tuple[Written, ...] | None:
-        """Return the answers in order, None while one is missing."""
-        if len(self._written) < len(self._streams):
-            return None
-        return tuple(self._written[choice] for choice in range(len(self._streams)))
+    def is_open(self) -> bool:
+        """Return whether the job is unanswered and its request is active."""
+        return self._job.is_open
+
+    def on_close(self, call: Callable[[], None]) -> None:
+        """Have a function called once the job has failed or was cancelled."""
+        self._job.answer.add_done_callback(
+            lambda answer: call() if answer.cancelled() or answer.exception() is not None else None
+        )
+
+    def accepted(self) -> None:
+        """Mark the end of the wait for a language engine."""
+        if not self._is_read:
+            self._job.timer.mark("language_queue")
+
+    def read(self) -> None:
+        """Mark the end of reading the prompt, once for all answers."""
+        if self._is_read:
+            return
+        self._is_read = True
+        self._job.timer.mark("prefill")
+        self._job.costs.tokens = max(self._job.costs.tokens, self._job.prepared.prompt.shape[1])
+
+    def waited(self, seconds: float) -> None:
+        """Count a part of the time of reading as waiting."""
+        self._job.timer.move("prefill", "language_queue", seconds)
 
     def take(self, choice: int, row: GeneratedSequence) -> bool:
         """Take one step of an answer; return True if a stop sequence ends it."""
@@ -39,7 +66,26 @@ class JobAnswers:
             self._job.fail(error)
         elif has_stopped or row.finish_reason is not None:
             self._written[choice] = stream.finish(row)
+        self._finish_if_whole(row.prompt_tokens)
         return has_stopped
+
+    def may_repeat(self, choice: int) -> bool:
+        """Return whether nothing of an answer was sent, and somebody waits for it."""
+        return choice not in self._job.sent and self.is_open
+
+    def repeat(self, choice: int) -> None:
+        """Begin an answer anew."""
+        self._streams[choice] = AnswerStream(self._job, choice, self._vlm)
+        self._tokens[choice] = 0
+
+    def fail(self, error: Exception) -> None:
+        """Fail the job."""
+        self._job.fail(error)
+
+    def _finish_if_whole(self, prompt_tokens: int) -> None:
+        if len(self._written) == len(self._streams):
+            whole = tuple(self._written[choice] for choice in range(len(self._streams)))
+            self._finish(whole, prompt_tokens)
 
 
 class AnswerStream:

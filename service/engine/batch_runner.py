@@ -18,12 +18,14 @@ from service.engine.batch_queue import BatchQueue
 from service.engine.jobs import Job, RequestCancelled
 from service.engine.vision_stage import BatchObserver, EncodedJob, encode_frames
 from service.errors import ServiceError
+from service.language.in_process import TorchLanguage
+from service.language.protocol import LanguageEngine, Reading
 from service.pipeline.depth_summary import used
 from service.pipeline.models import Models
-from service.pipeline.prepare import Inferred, Prepared
+from service.pipeline.prepare import Inferred, Prepared, Written
 from service.pipeline.response_models import DepthUsed
 from service.timing import StageTimer
-from vlm import Decoding, VlmError, synchronize
+from vlm import VlmError
 
 log = logging.getLogger("tosa_vqa")
 
@@ -46,7 +48,9 @@ class BatchRunner:
     """Answer batches of jobs with the models; `heartbeat` is called after every piece of work.
 
     `requeue` takes back a job that ran out of memory, and returns False if no other batch holds memory.
-    `served` is called after every batch that succeeded, with its number of jobs and its seconds.
+    `served` is called with a number of jobs and the seconds they took together: after every batch that
+    succeeded, or after every answer where the language engine works beyond the batch. language: that of this
+    process if not given.
     """
 
     def __init__(
@@ -57,14 +61,17 @@ class BatchRunner:
         heartbeat: Callable[[], None],
         requeue: Callable[[Job], bool] = lambda _: False,
         served: Callable[[int, float], None] = lambda _jobs, _seconds: None,
+        language: LanguageEngine | None = None,
     ) -> None:
         self._models, self._limits, self._observer = models, limits, observer
         self._heartbeat, self._requeue, self._served = heartbeat, requeue, served
+        self._language = TorchLanguage(models.vlm) if language is None else language
 
     def run(self, jobs: Sequence[Job]) -> Iterator[None]:
-        """Answer jobs of one group; yields when the prompts have been read and after every token.
+        """Answer jobs of one group; yields between the steps of the language engine.
 
-        Every active job gets its answer or its error. Raises only FatalDeviceError.
+        Every active job gets its answer or its error: at the end or, from language servers, later. Raises
+        only FatalDeviceError.
         """
         batches = [list(jobs)]  # the next one last
         while batches:
@@ -88,7 +95,8 @@ class BatchRunner:
         seconds = perf_counter() - start
         self._observer.batch_ended(method, len(jobs), images, seconds, outcome)
         if failure is None:
-            self._served(len(jobs), seconds)
+            if self._language.is_here:
+                self._served(len(jobs), seconds)
             self._limits.on_success()
             return True
         if len(jobs) == 1 and jobs[0].waits:  # taken back
@@ -109,51 +117,36 @@ class BatchRunner:
         jobs = list(encoded)
         if not jobs:
             return
-        rows = [(job, choice) for job in jobs for choice in range(job.choices)]
-        decoding = self._read(jobs, encoded)
-        answers = {job: JobAnswers(job, self._models.vlm) for job in jobs}
-        while decoding.active:
-            yield
-            decoding.cancel([at for at in decoding.active if not rows[at][0].is_open])
-            for row in decoding.step():
-                job, choice = rows[row.index]
-                if answers[job].take(choice, row):
-                    decoding.cancel([row.index])
-                self._finish(job, answers[job], row.prompt_tokens, encoded[job], len(jobs))
+        for _ in self._language.begin([self._reading(job, encoded[job], len(jobs)) for job in jobs]):
             self._heartbeat()
-
-    def _read(self, jobs: Sequence[Job], encoded: dict[Job, EncodedJob]) -> Decoding:
-        vlm = self._models.vlm
-        decoding = Decoding(
-            vlm,
-            [job.prepared.prompt.to(vlm.device) for job in jobs],
-            [encoded[job].visuals for job in jobs],
-            [params for job in jobs for params in job.prepared.params],
-            [at for at, job in enumerate(jobs) for _ in job.prepared.params],
-        )
-        synchronize(vlm.device)
-        for job in jobs:
-            job.timer.mark("prefill")
-            job.costs.tokens = max(job.costs.tokens, job.prepared.prompt.shape[1])
+            yield
         self._heartbeat()
-        return decoding
 
-    def _finish(
-        self, job: Job, answers: JobAnswers, prompt_tokens: int, encoded: EncodedJob, batch_size: int
-    ) -> None:
-        """Answer a job, if all its answers are there."""
-        whole = answers.whole
-        if whole is None:
-            return
-        job.timer.mark("generate")
-        job.succeed(
-            Inferred(
-                answers=whole,
-                prompt_tokens=prompt_tokens,
-                batch_size=batch_size,
-                cached=encoded.cached,
-                depth=self._depth(job, encoded),
+    def _reading(self, job: Job, encoded: EncodedJob, batch_size: int) -> Reading:
+        start = perf_counter()
+
+        def finish(whole: tuple[Written, ...], prompt_tokens: int) -> None:
+            job.timer.mark("generate")
+            if not self._language.is_here:
+                self._served(max(1, self._language.running), perf_counter() - start)
+            job.succeed(
+                Inferred(
+                    answers=whole,
+                    prompt_tokens=prompt_tokens,
+                    batch_size=batch_size,
+                    cached=encoded.cached,
+                    depth=self._depth(job, encoded),
+                )
             )
+
+        prepared = job.prepared
+        return Reading(
+            prompt=prepared.prompt,
+            visuals=encoded.visuals,
+            params=prepared.params,
+            listener=JobAnswers(job, self._models.vlm, finish),
+            affinity=prepared.frames[0].key,
+            salt=prepared.salt,
         )
 
     def _depth(self, job: Job, encoded: EncodedJob) -> DepthUsed | None:

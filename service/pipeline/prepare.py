@@ -51,7 +51,8 @@ class Prepared:
     prompt: ids [1, T]. params: how each of the answers is decoded. frames: pictures, or one video; at least
     one. source: where depth comes from, None if the plan needs none; `depth` describes it, None for
     estimates, which are not made yet. notes: on files that were sent, for the description of estimates.
-    remember: whether frames may come from the cache. schema_field: where the request has its schema.
+    remember: whether frames may come from the cache. schema_field: where the request has its schema. tenant:
+    the key that asks, None without keys.
     """
 
     prompt: Tensor
@@ -62,6 +63,7 @@ class Prepared:
     remember: bool
     schema_field: str = Output.schema_field
     notes: tuple[Note, ...] = ()
+    tenant: str | None = None
 
     @property
     def plan(self) -> MergePlan:
@@ -87,6 +89,13 @@ class Prepared:
     def is_encoded(self) -> bool:
         """Return whether every frame is cached, so that no encoder has to run."""
         return all(frame.encoded is not None for frame in self.frames)
+
+    @property
+    def salt(self) -> str | None:
+        """Return what keeps prompts apart in caches of language servers: the key, or something random."""
+        if not self.remember:
+            return secrets.token_hex(16)
+        return None if self.tenant is None else hashlib.sha256(b"key " + self.tenant.encode()).hexdigest()
 
     @cached_property
     def digest(self) -> bytes:
@@ -198,6 +207,7 @@ def prepare(
         fields.cache,
         request.output.schema_field,
         notes,
+        tenant,
     )
 
 

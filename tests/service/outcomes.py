@@ -16,6 +16,7 @@ TIMINGS = {
     "estimate": None,
     "depth": 1.0,
     "vision": 60.0,
+    "language_queue": None,
     "prefill": 10.0,
     "generate": 20.0,
     "total": 100.0,
