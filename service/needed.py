@@ -3,7 +3,18 @@
 from importlib.util import find_spec
 
 NEEDED = (
-    *("cachetools", "click", "fastapi", "h11", "huggingface_hub", "isal", "llguidance", "numpy", "PIL"),
+    *(
+        "cachetools",
+        "click",
+        "fastapi",
+        "h11",
+        "httpx2",
+        "huggingface_hub",
+        "isal",
+        "llguidance",
+        "numpy",
+        "PIL",
+    ),
     *("prometheus_client", "pydantic", "pydantic_settings", "python_multipart", "rich", "safetensors"),
     *("simplejpeg", "structlog", "torchvision", "transformers", "uvicorn"),
 )

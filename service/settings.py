@@ -11,14 +11,15 @@ require()
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 if TYPE_CHECKING:
     import torch
 
+URL = re.compile(r"https?://[^\s/?#@,]+(/[^\s?#@,]*)?")
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@,*]+")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -26,7 +27,9 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 class Settings(BaseSettings):
     """Hold the process settings; each can be set by an environment variable TOSA_VQA_<NAME>."""
 
-    model_config = SettingsConfigDict(env_prefix="TOSA_VQA_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="TOSA_VQA_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     model: str = Field(default="room-tiny", description="Embedded checkpoint, local folder or hub id.")
     depth_model: str = Field(
@@ -50,6 +53,29 @@ class Settings(BaseSettings):
     dtype: str = Field(
         default="auto",
         description="Weights and activations: auto (the checkpoint's own), float32, bfloat16 or float16.",
+    )
+    language: Literal["torch", "vllm"] = Field(
+        default="torch",
+        description="Who reads prompts and writes answers: torch in this process, or servers of vllm.",
+    )
+    language_urls: str | None = Field(
+        default=None,
+        description="Addresses of the vllm servers, the only ones called: http://a.example:8000,http://b.example.",
+    )
+    language_model: str | None = Field(
+        default=None, description="Name of the model on these servers; if not set, the first they list."
+    )
+    language_api_key: SecretStr | None = Field(
+        default=None, description="API key of these servers, sent as Authorization: Bearer."
+    )
+    language_timeout_s: float = Field(
+        default=30,
+        gt=0,
+        description="Longest silence of such a server in an answer, the wait for it included.",
+    )
+    language_probe: Path | None = Field(
+        default=None,
+        description="Folder that tosa-vqa language-model wrote for them; its answers prove their weights.",
     )
     num_threads: int | None = Field(
         default=None, ge=1, description="Torch threads; if not set, torch decides."
@@ -161,6 +187,35 @@ class Settings(BaseSettings):
                 )
         return value
 
+    @field_validator("language_urls")
+    @classmethod
+    def _known_urls(cls, value: str | None) -> str | None:
+        for url in _listed(value):
+            if not URL.fullmatch(url):  # which may hold a password: it is not repeated
+                raise ValueError(
+                    "an address is http://host:port or https://host:port, without user, password and query; "
+                    "separate several by commas"
+                )
+        return value
+
+    @field_validator("language_api_key")
+    @classmethod
+    def _sendable_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"[!-~]{1,512}", value.get_secret_value()):
+            raise ValueError("a key is printed ASCII without spaces, at most 512 characters")
+        return value
+
+    @model_validator(mode="after")
+    def _servers_if_vllm(self) -> Self:
+        if (self.language == "vllm") != bool(self.language_addresses):
+            raise ValueError("language=vllm and language_urls go together: set both or none of them")
+        return self
+
+    @property
+    def language_addresses(self) -> tuple[str, ...]:
+        """Return the addresses of the language servers, each once."""
+        return tuple(dict.fromkeys(url.rstrip("/") for url in _listed(self.language_urls)))
+
     @property
     def max_body_bytes(self) -> int:
         """Return the body limit in bytes."""
@@ -202,4 +257,8 @@ class Settings(BaseSettings):
 
 
 def _split(origins: str | None) -> tuple[str, ...]:
-    return tuple(one.strip().lower() for one in (origins or "").split(",") if one.strip())
+    return tuple(one.lower() for one in _listed(origins))
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return tuple(one.strip() for one in (text or "").split(",") if one.strip())

@@ -114,13 +114,17 @@ def make_job(
     timer: StageTimer,
     stop: tuple[str, ...] = (),
 ) -> Job:
-    """Prepare a question in a decoding thread. Raises what `prepare` raises, and RequestCancelled."""
+    """Prepare a question in a decoding thread.
+
+    Raises what `prepare` raises, RequestCancelled, and ServiceError if no language server could answer.
+    """
     context.question, context.method = vqa_request.fields.question, vqa_request.fields.method
     context.tighten_deadline(vqa_request.fields.timeout_s)
     costs = Costs()
     context.costs.append(costs)
     prepared = prepare(state.models(), vqa_request, state.settings, timer, context.key, costs, context.check)
     context.method = prepared.plan.method
+    state.engine.check_language(prepared)
     return Job(prepared, timer, context, stop, costs=costs)
 
 

@@ -61,6 +61,7 @@ class ServiceState:
         """Load and warm the models, then accept requests; on failure log the reason and end the process."""
         try:
             models = await self.engine.load(load_and_warm_up, self.settings)
+            await self.engine.load(self.engine.use, models)
         except Exception as error:
             what = "depth estimator" if isinstance(error, EstimatorError) else "model"
             is_expected = isinstance(error, VlmError | EstimatorError)
@@ -69,7 +70,6 @@ class ServiceState:
             self.end_process(UNUSABLE)
             return
         self._models = models
-        self.engine.use(models)
         self.on_ready()
         if self._status == "loading":
             self._status = "ready"
@@ -113,6 +113,7 @@ class ServiceState:
                 raise ServiceError("not_ready", reason="stalled", retry_after_s=5)
             case _:
                 self.models()
+                self.engine.check_language()
 
     @property
     def is_lost(self) -> bool:

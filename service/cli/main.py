@@ -50,25 +50,40 @@ def main() -> None:
     help="process: this one; ray: replicas behind Ray Serve (install the extra named ray).",
 )
 @click.option("--replicas", type=click.IntRange(1, 64), default=2, help="Replicas of --engine ray.")
-def serve(host: str, port: int, engine: str, replicas: int, **models: str | None) -> None:
+@click.option(
+    "--language",
+    type=click.Choice(["torch", "vllm"]),
+    help="Who reads prompts and writes answers: torch in this process (the default), or servers of vllm.",
+)
+@click.option(
+    "--language-url",
+    "language_urls",
+    multiple=True,
+    help="Address of a vllm server, such as http://127.0.0.1:8001; may be repeated.",
+)
+@click.option("--language-probe", type=FILE, help="Folder that language-model wrote for these servers.")
+def serve(
+    host: str, port: int, engine: str, replicas: int, language_urls: tuple[str, ...], **given: Any
+) -> None:
     """Serve POST /vqa over HTTP until stopped.
 
     SIGTERM or Ctrl-C stops the server after it has answered all open requests.
     """
     from service.server.process import exit_on_signal, exit_process
 
+    given["language_urls"] = ",".join(language_urls) or None
     if engine == "ray":
         from service.ray_serve.cluster import RayMissing, serve_on_ray
 
         with exit_on_errors():
-            settings = load_settings(**models)
+            settings = load_settings(**given)
         try:
             sys.exit(serve_on_ray(settings, host, port, replicas))
         except RayMissing as error:
             fail(str(error))
     with exit_on_signal():
         with exit_on_errors():
-            settings = load_settings(**models)
+            settings = load_settings(**given)
         from service.app import create_app
         from service.server.uvicorn_server import serve as serve_http
 

@@ -14,16 +14,19 @@ from service.engine.batch_runner import BatchRunner
 from service.engine.jobs import Job
 from service.engine.model_thread import ModelThread
 from service.engine.vision_stage import BatchObserver
+from service.errors import ServiceError
+from service.language.choice import open_language
+from service.language.protocol import LanguageEngine, LanguageObserver
 from service.pipeline.models import Models
-from service.pipeline.prepare import Inferred
+from service.pipeline.prepare import Inferred, Prepared
 from service.settings import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class EngineObserver(BatchObserver, Protocol):
-    """Receive gauges and batch outcomes; service.telemetry.Telemetry."""
+class EngineObserver(BatchObserver, LanguageObserver, Protocol):
+    """Receive gauges, and outcomes of batches and of language servers; service.telemetry.Telemetry."""
 
     def watch(self, name: str, description: str, read: Callable[[], float]) -> None: ...
 
@@ -38,7 +41,8 @@ class Engine:
         self, settings: Settings, observer: EngineObserver, on_death: Callable[[BaseException], None]
     ) -> None:
         self.admission = Admission(settings.max_queue + settings.max_batch)
-        self._observer = observer
+        self.language: LanguageEngine | None = None
+        self._settings, self._observer = settings, observer
         self._batch_queue = BatchQueue(settings.max_batch)
         # Every thread that uses torch gets an OpenMP team. With more teams than cores, OpenMP threads sleep
         # between operations instead of spinning, and the model's many small ones take half as long again.
@@ -71,6 +75,7 @@ class Engine:
 
     def use(self, models: Models) -> None:
         """Answer jobs with these models."""
+        self.language = open_language(models.vlm, self._settings, self._observer)
         for name, description, read in (
             ("frame_cache_bytes", "Memory of encoded frames", lambda: models.frames.bytes),
             ("frame_cache_entries", "Encoded frames in memory", lambda: models.frames.entries),
@@ -84,8 +89,19 @@ class Engine:
                 self.model_thread.heartbeat,
                 self.model_thread.requeue,
                 self.admission.served,
+                self.language,
             )
         )
+
+    def check_language(self, prepared: Prepared | None = None) -> None:
+        """Refuse a question that cannot be answered now. Raises ServiceError, VlmError."""
+        if self.language is None:
+            return
+        if prepared is None:
+            return self.language.check()
+        if not self.language.has_grammars and any(own.grammar is not None for own in prepared.params):
+            raise ServiceError("language_unsupported", field=prepared.schema_field)
+        self.language.check(prepared.prompt.shape[1])
 
     async def answer(self, job: Job) -> Inferred:
         """Answer a job in one of the next batches. Raises what its models raise, and ServiceError."""
@@ -99,7 +115,8 @@ class Engine:
     def close(self, timeout_s: float | None = None) -> bool:
         """Finish the current step, fail waiting jobs and stop the threads; return whether they have ended."""
         self._decoders.shutdown(wait=False, cancel_futures=True)
-        return self.model_thread.close(timeout_s)
+        has_ended = self.model_thread.close(timeout_s)
+        return (self.language is None or self.language.close(timeout_s)) and has_ended
 
 
 class _PoolCall(Generic[T]):

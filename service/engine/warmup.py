@@ -1,7 +1,8 @@
 """Warm the models up before the first request, so that no request pays for one-time work.
 
-The tower and the language model run for one question without merging and one with the default method; every
-other method merges once, on tokens of the tower's size, which costs milliseconds whatever the model.
+The tower, and the language model where it is in this process, run for one question without merging and one
+with the default method; every other method merges once, on tokens of the tower's size, which costs
+milliseconds whatever the model.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 from service.engine.batch_runner import answer_here
+from service.pipeline.frames import frame_visuals
 from service.pipeline.models import Models
 from service.pipeline.prepare import prepare
 from service.request.schemas import DEFAULT_KEEP_RATIO, VqaFields, VqaRequest
@@ -29,6 +31,7 @@ from tosa import (
     position_tokens,
 )
 from vlm import Vlm, layouts, plan_views
+from vlm.language import embed
 
 SIDE_PX = 64
 """Of the picture that is asked about."""
@@ -43,7 +46,11 @@ def warm_up(models: Models, settings: Settings) -> None:
         if plan is None:
             continue
         if name in ("none", "tosa"):
-            answer_here(models, prepare(models, _made_up_question(plan), settings, StageTimer()))
+            prepared = prepare(models, _made_up_question(plan), settings, StageTimer())
+            if settings.language == "torch":
+                answer_here(models, prepared)
+            else:
+                embed(vlm, prepared.prompt.to(vlm.device), frame_visuals(vlm, prepared.frames))
         else:
             merge_once(vlm, plan)
 

@@ -111,6 +111,36 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "replica_lost": Code(
             503, "The replica that worked on this request was lost. Try again: another one answers."
         ),
+        "language_down": Code(503, "The server of the language model cannot be reached. Try again."),
+        "language_restarting": Code(
+            503, "The server of the language model is starting or stopping. Try again."
+        ),
+        "language_busy": Code(503, "The server of the language model has too much to do. Try again later."),
+        "language_slow": Code(504, "The server of the language model was silent for too long. Try again."),
+        "language_out_of_memory": Code(503, "The server of the language model ran out of memory. Try again."),
+        "language_cut": Code(
+            503, "The server of the language model was lost in the middle of an answer. Ask again."
+        ),
+        "language_incomplete": Code(
+            503, "The server of the language model gave only half an answer. Ask again."
+        ),
+        "language_failed": Code(502, "The server of the language model failed; the log says how. Try again."),
+        "language_garbled": Code(502, "The server of the language model gave an answer that cannot be read."),
+        "language_refused": Code(
+            502, "The server of the language model refused the prompt; the log says why."
+        ),
+        "language_key_refused": Code(
+            502, "The server of the language model wants another key, which the operator sets."
+        ),
+        "language_wrong_model": Code(
+            503, "The server of the language model serves another model than this one."
+        ),
+        "language_wrong_weights": Code(
+            503, "The server of the language model has other weights than the encoder was made for."
+        ),
+        "language_unsupported": Code(
+            422, "{field} needs the language model in this process: the operator chose language servers."
+        ),
         "no_estimator": Code(503, "The depth estimator could not be loaded."),
         "deadline_exceeded": Code(504, "The answer was not there in time; nothing goes on for it."),
     }

@@ -23,7 +23,10 @@ class Models:
 
 
 def load_models(settings: Settings) -> Models:
-    """Load what these settings name. Raises VlmError and EstimatorError."""
+    """Load what these settings name, without the language model where servers have it.
+
+    Raises VlmError and EstimatorError.
+    """
     required = settings.require_manifest
     vlm = load_vlm(settings.model, settings.device, settings.torch_dtype, require_manifest=required)
     return Models(vlm, load_estimation(settings), FrameCache(settings.frame_cache_bytes))

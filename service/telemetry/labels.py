@@ -26,6 +26,9 @@ class ClosedSet:
 
 
 ROUTES = ClosedSet(("/vqa", "/vqa/compare", "/v1/chat/completions", "/depth/inspect"))
+LANGUAGE_OUTCOMES = ClosedSet(
+    ("ok", "aborted", "numerical_error", *(code for code in CODES if code.startswith("language_")))
+)
 CODES = ClosedSet(CODES)
 WHERES = ClosedSet(("admission", "body", "decode", "queue", "model", "stream", "done"))
 METHOD_NAMES = ClosedSet(METHODS)

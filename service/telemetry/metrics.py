@@ -25,6 +25,7 @@ from service.pipeline.response_models import VqaResponse
 from service.settings import Settings
 from service.telemetry.labels import (
     CODES,
+    LANGUAGE_OUTCOMES,
     METHOD_NAMES,
     OUTCOMES,
     PARTS,
@@ -60,10 +61,13 @@ class Metrics:
         self.registry = Registry()
         self.declared: list[Declared] = []
         self._keys = key_names(settings)
+        self._has_servers = settings.language != "torch"
         self._watched = Watched()
         self._declare_requests()
         self._declare_answers()
         self._declare_model()
+        if self._has_servers:
+            self._declare_servers()
         self._start_at_zero()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
@@ -107,6 +111,15 @@ class Metrics:
         """Count frames whose encoding was remembered, and those whose was not."""
         self.frame_lookups.labels("hit").inc(hits)
         self.frame_lookups.labels("miss").inc(misses)
+
+    def language_ended(self, outcome: str, prompt_tokens: int, cached_tokens: int | None) -> None:
+        """Count an answer of a language server, and the tokens of its prompt by what the server says."""
+        if not self._has_servers:
+            return
+        self.language_answers.labels(LANGUAGE_OUTCOMES(outcome)).inc()
+        if cached_tokens is not None:
+            self.language_prompt_tokens.labels("hit").inc(cached_tokens)
+            self.language_prompt_tokens.labels("miss").inc(max(0, prompt_tokens - cached_tokens))
 
     def failed(self, part: str) -> None:
         """Count that a part of the observation itself failed."""
@@ -191,6 +204,18 @@ class Metrics:
         self.frame_lookups = self._counter(
             "frame_cache_lookups", "Frames looked for among the encoded ones.", "result"
         )
+
+    def _declare_servers(self) -> None:
+        self.language_answers = self._counter(
+            "language_answers", "Answers of language servers, and what failed there.", "outcome"
+        )
+        self.language_prompt_tokens = self._counter(
+            "language_prompt_tokens",
+            "Prompt tokens at language servers that say so; hit: remembered there.",
+            "result",
+        )
+        for outcome in sorted(LANGUAGE_OUTCOMES.values):
+            self.language_answers.labels(outcome)
 
     def _start_at_zero(self) -> None:
         """Initialise the counters of rare events at 0; one that first appears at 1 shows no increase."""

@@ -43,6 +43,15 @@ class Telemetry:
         """Count hits and misses of the frame cache."""
         self._try("metrics", lambda: self._metrics.frames_looked_up(hits, misses), None)
 
+    def language_ended(self, outcome: str, prompt_tokens: int, cached_tokens: int | None) -> None:
+        """Count an answer of a language server; outcome is ok, aborted, or the code of a fault.
+
+        cached_tokens: of the prompt, that the server remembered; None if it does not say.
+        """
+        self._try(
+            "metrics", lambda: self._metrics.language_ended(outcome, prompt_tokens, cached_tokens), None
+        )
+
     def watch(self, name: str, description: str, read: Callable[[], float]) -> None:
         """Expose a number as gauge tosa_vqa_<name>; `read` is called at each scrape and must not block."""
         self._metrics.watch(name, description, read)

@@ -37,5 +37,8 @@ def toy_job(spec: str = "tome", images: int = 1, **more: Any) -> Job:
 
 def silent_observer() -> Any:
     return SimpleNamespace(
-        batch_ended=lambda *_: None, frames_looked_up=lambda *_: None, watch=lambda *_: None
+        batch_ended=lambda *_: None,
+        frames_looked_up=lambda *_: None,
+        language_ended=lambda *_: None,
+        watch=lambda *_: None,
     )

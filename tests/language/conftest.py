@@ -1,0 +1,95 @@
+"""One service with its language model, the same with language servers, and these servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.language import servers
+from tests.language.stub_server import Behaviour, Stub, stub_server
+from tests.loopback import wait_for
+from tests.service.conftest import Question
+from tests.service.conftest import checkpoint as checkpoint
+from tests.service.conftest import form as form
+from tests.service.conftest import question as question
+from tests.service.live import Live, live
+from vlm import Vlm, load_vlm
+
+
+@pytest.fixture(scope="session")
+def whole(checkpoint: Path) -> Vlm:
+    """The model with its language part, as the servers have it."""
+    return load_vlm(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def here(checkpoint: Path) -> Iterator[Live]:
+    with live(checkpoint) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def stub(whole: Vlm) -> Iterator[Stub]:
+    with stub_server(whole) as stub:
+        yield stub
+
+
+@pytest.fixture(scope="module")
+def other(whole: Vlm) -> Iterator[Stub]:
+    with stub_server(whole) as stub:
+        yield stub
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _asked_often() -> Iterator[None]:
+    """Ask servers how they are so often that no test waits for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(servers, "ASK_DOWN_S", 0.05)
+        yield
+
+
+@contextmanager
+def served_by(checkpoint: Path, *stubs: Stub, **settings: Any) -> Iterator[Live]:
+    urls = ",".join(stub.url for stub in stubs)
+    with live(checkpoint, language="vllm", language_urls=urls, **settings) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def apart(checkpoint: Path, stub: Stub) -> Iterator[Live]:
+    """A service whose answers come from one server."""
+    with served_by(checkpoint, stub) as served:
+        yield served
+
+
+@pytest.fixture(autouse=True)
+def _well(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let every server behave again after a test, and wait until none of them writes."""
+    yield
+    for name in ("stub", "other"):
+        if name in request.fixturenames:
+            one = request.getfixturevalue(name)
+            one.go.set()
+            one.behaviour = Behaviour()
+            wait_for(lambda one=one: one.running == 0)
+            one.go.clear()
+            one.requests.clear()
+            one.headers.clear()
+            one.asked.clear()
+            one.aborted = one.most_running = 0
+
+
+def ask(served: Live, question: Question, **changes: Any) -> dict[str, Any]:
+    """Ask and return the answer, without what differs from one request to the next."""
+    response = question.but(**changes).post(served.client, "json")
+    assert response.status_code == 200, response.text
+    return same(response.json())
+
+
+def same(body: dict[str, Any]) -> dict[str, Any]:
+    drop = ("timings_ms", "request_id", "batch_size", "cached", "id", "created")
+    return {name: value for name, value in body.items() if name not in drop}
