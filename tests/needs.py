@@ -53,6 +53,7 @@ NEEDS = {
     "onnx": Need("ONNX", "make install", lambda: all(map(find_spec, ("onnx", "onnxruntime", "onnxscript")))),
     "long": Need("more time", "make test-long", lambda: os.environ.get("LONG_TESTS") == "1"),
     "ray": Need("Ray", "make test-ray", lambda: find_spec("ray") is not None),
+    "vllm": Need("a vLLM server", "make test-vllm", lambda: bool(os.environ.get("VLLM_PYTHON"))),
     "locust": Need("Locust", "make test-load", lambda: find_spec("locust") is not None),
     "docker": Need("a Docker engine", "install and start Docker", lambda: program("docker") is not None),
     "gpu": Need("a CUDA device", "run on a machine with one", _has_cuda),

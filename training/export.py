@@ -11,9 +11,12 @@ from pathlib import Path
 
 from transformers import GenerationConfig, LlavaOnevisionImageProcessor
 
+from training.layout import lay_out
 from training.loop import saved
-from training.model import END, IMAGE_PX, PAD, build_config, build_model, build_tokenizer
+from training.model import END, IMAGE, IMAGE_PX, PAD, VIDEO, build_config, build_model, build_tokenizer
+from vlm import load_vlm
 from vlm.checkpoint_files import write_manifest
+from vlm.probe import probe, write_probe
 
 
 def main() -> None:
@@ -23,7 +26,8 @@ def main() -> None:
     given = args.parse_args()
 
     tokenizer = build_tokenizer()
-    model = build_model(build_config(tokenizer), seed=0)
+    config = build_config(tokenizer)
+    model = build_model(config, seed=0)
     state = saved(given.run)["parts"]
     model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
     end = tokenizer.vocab[END]
@@ -40,6 +44,9 @@ def main() -> None:
     )
     settings = json.loads(processor.to_json_string())
     (given.out / "preprocessor_config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    lay_out(given.out, config, IMAGE, VIDEO)
+    write_manifest(given.out)  # that of an earlier export lists other weights, which loading refuses
+    write_probe(probe(load_vlm(given.out)), given.out)
     write_manifest(given.out)
 
 

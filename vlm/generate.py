@@ -32,8 +32,8 @@ class Generation:
 @torch.inference_mode()
 def features(vlm: Vlm, tokens: Tokens) -> Tensor:
     """Project tokens into the language model, image_newline after each image: [B, N + 1, D]."""
-    projected = vlm.model.model.multi_modal_projector(tokens.x[:, tokens.num_prefix :])
-    newline = vlm.model.model.image_newline.to(projected.dtype).expand(len(projected), 1, -1)
+    projected = vlm.core.multi_modal_projector(tokens.x[:, tokens.num_prefix :])
+    newline = vlm.core.image_newline.to(projected.dtype).expand(len(projected), 1, -1)
     return torch.cat((projected, newline), dim=1)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vlm.families.layout import Visual
-from vlm.model import Vlm
+from vlm.model import Vlm, VlmError
 
 if TYPE_CHECKING:
     from transformers import DynamicCache
@@ -68,8 +68,12 @@ def next_logits(
 ) -> Tensor:
     """Run embeddings [B, T, D] after the cache; return the logits [B, vocabulary] that follow.
 
-    position_ids: [B, T] from 0, or [3, B, T]. inputs: `prompt_inputs` of the family, with a prompt.
+    position_ids: [B, T] from 0, or [3, B, T]. inputs: `prompt_inputs` of the family, with a prompt. Raises
+    VlmError (no_language_model) where only the rest of the model was loaded.
     """
+    if vlm.parts == "vision":
+        message = f"{vlm.id} was loaded without its language model, to answer by an engine elsewhere"
+        raise VlmError("no_language_model", message)
     decoder = vlm.family.decoder(vlm.core)
     first = vlm.family.first_position
     if position_ids is not None and first:

@@ -5,7 +5,6 @@ Loading fails with one sentence that says what to do, and not a request later on
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,14 +17,15 @@ from vlm.description import EMBEDDED, READER, TRIED_SIZE, Description, describe,
 from vlm.dtypes import own_dtype, short
 from vlm.generate import generate
 from vlm.lora import WEIGHTS, base_of, is_adapter, merge_adapter, require_no_adapter
-from vlm.model import Vlm, VlmError
+from vlm.model import Parts, Vlm, VlmError
 from vlm.prompt import prompt_ids
-from vlm.quantised import METHODS, required_dtype
+from vlm.quantised import required_dtype
 from vlm.sampling import GenerationParams
 from vlm.visuals import layouts, plan_views, spell, visual_of
+from vlm.weights import load_model, require_embeds, without_language
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel
 
 __all__ = ["EMBEDDED", "load_shape", "load_vlm"]
 
@@ -36,23 +36,31 @@ def load_vlm(
     dtype: torch.dtype | Literal["auto"] = "auto",
     *,
     require_manifest: bool = False,
+    parts: Parts = "all",
 ) -> Vlm:
     """Load a checkpoint of one of the FAMILIES.
 
     `id_or_path`: an embedded name ("room-tiny"), a folder in Hugging Face format, or a hub id ("owner/name").
     `dtype`: of weights and activations; "auto" is the checkpoint's own.
-    `require_manifest`: refuse what has no SHA256SUMS; where there is one it always counts. Raises VlmError;
-    its codes are listed there.
+    `require_manifest`: refuse what has no SHA256SUMS; where there is one it always counts. `parts`: "vision"
+    leaves out the language model, whose weights are not read: what is left encodes pictures and embeds
+    prompts for a language engine elsewhere. Raises VlmError; its codes are listed there.
     """
     source, device = str(id_or_path), available_device(device, VlmError)
     folder, commit = READER.find(source, require_manifest)
     if is_adapter(folder):
         base = load_vlm(_base(source, folder), device, dtype, require_manifest=require_manifest)
-        return merge_adapter(base, source, folder, READER.fetch_weights(source, folder, commit, WEIGHTS))
+        whole = merge_adapter(base, source, folder, READER.fetch_weights(source, folder, commit, WEIGHTS))
+        if parts == "all":
+            return whole
+        require_embeds(whole.id, whole.family)
+        return without_language(whole)
     found = describe(source, folder)
+    if parts == "vision":
+        require_embeds(source, found.family)
     revision = READER.fetch_weights(source, folder, commit)
     require_no_adapter(source, folder)
-    model = _load_model(found, device, _dtype(found, dtype))
+    model = load_model(found, device, _dtype(found, dtype), parts)
     vlm = Vlm(
         id=source,
         revision=revision,
@@ -61,11 +69,12 @@ def load_vlm(
         image_processor=found.settings,
         chat_template=found.chat_template,
         shape=found.shape,
-        eos_token_ids=_eos_token_ids(source, model, found.tokenizer),
+        eos_token_ids=_eos_token_ids(found),
         device=device,
         dtype=_computed_in(model),
         family=found.family,
         default_views=found.default_views,
+        parts=parts,
     )
     _try_prompt(vlm)
     if found.quantised is not None:
@@ -91,44 +100,28 @@ def _dtype(found: Description, asked: torch.dtype | Literal["auto"]) -> torch.dt
         raise VlmError(error.code, f"{found.source} cannot be loaded: {error}") from None
 
 
-def _load_model(found: Description, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-    import transformers
-
-    from_pretrained: Callable[..., Any] = getattr(transformers, found.family.model_class).from_pretrained
-    # accelerate places weights as it reads them, and quantised ones may not move afterwards.
-    places = found.quantised is not None and "accelerate" in METHODS[found.quantised].packages
-    model, report = READER.or_broken(
-        found.source,
-        lambda: from_pretrained(
-            found.folder,
-            config=found.config,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-            **({"device_map": {"": device}} if places else {}),
-        ),
-    )
-    missing = sorted(report["missing_keys"])
-    if missing:  # transformers would leave these at random values
-        raise READER.broken(found.source, f"{len(missing)} weights are missing, {missing[0]} among them")
-    return (model if places else model.to(device)).eval()
-
-
 def _computed_in(model: PreTrainedModel) -> torch.dtype:
     """Return the dtype of activations, which the first quantised weight may not have."""
     said = model.config.dtype
     return said if isinstance(said, torch.dtype) else model.dtype
 
 
-def _eos_token_ids(source: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
-    eos: Any = model.generation_config.eos_token_id if model.generation_config is not None else None
-    if eos is None:
-        eos = tokenizer.eos_token_id
+def _eos_token_ids(found: Description) -> frozenset[int]:
+    from transformers import GenerationConfig
+
+    path = found.folder / "generation_config.json"
+    said: Any = READER.or_broken(
+        found.source,
+        lambda: (
+            GenerationConfig.from_pretrained(found.folder)
+            if path.is_file()
+            else GenerationConfig.from_model_config(found.config)
+        ),
+    )
+    eos = found.tokenizer.eos_token_id if said.eos_token_id is None else said.eos_token_id
     if eos is None:
         raise READER.broken(
-            source, "neither generation_config.json nor the tokenizer says how an answer ends"
+            found.source, "neither generation_config.json nor the tokenizer says how an answer ends"
         )
     return frozenset(eos if isinstance(eos, list) else [eos])
 
@@ -157,7 +150,8 @@ def _try_answer(vlm: Vlm, quantised: str) -> None:
     try:
         visual = visual_of(vlm, [Image.new("RGB", (width, height))], layout, plan)
         ids = prompt_ids(vlm, "How many?", [spell(vlm, layout, plan)])
-        generate(vlm, ids, [visual], GenerationParams(max_new_tokens=1))
+        if vlm.parts == "all":
+            generate(vlm, ids, [visual], GenerationParams(max_new_tokens=1))
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         where = f"on {vlm.device} in {short(vlm.dtype)}"

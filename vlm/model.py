@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from vlm.families import Family, Views
     from vlm.vocabulary import Vocabulary
 
+Parts = Literal["all", "vision"]
+
 
 class VlmError(Exception):
     """Say in one sentence why a model cannot be loaded or a prompt cannot be run.
@@ -28,7 +30,7 @@ class VlmError(Exception):
     unsupported_turns, invalid_schema, non_finite, wrong_image_size, wrong_plan, wrong_feature_layer,
     missing_spatial, wrong_spatial, unsupported_hook, no_head, already_patched, patched_elsewhere,
     unsupported_argument, unsupported_views, unsupported_image, unsupported_quantisation, unsupported_dtype,
-    missing_package, no_chat_template.
+    missing_package, no_chat_template, no_language_model, unsupported_language.
     `rows`: of several prompts given together, the indices of those it is about. `field` is the parameter at
     fault, `limit` the bound that was passed and `choices` what would do, where there are any. Only the
     sentences of prompt_too_long, invalid_generation, unsupported_turns, unsupported_views,
@@ -75,7 +77,8 @@ class Vlm:
     `revision` is the hub commit where known, else 16 hex digits of the SHA-256 of the weights. `shape` is
     that of the vision layers that run, for a single view. `chat_template` is the checkpoint's, or that of a
     family whose prompts have none. `family` knows how its pictures, prompts and language model differ from
-    those of others. `default_views`: where nobody asks for others.
+    those of others. `default_views`: where nobody asks for others. `parts`: of "vision", `model` has
+    no language model and no head, and only encodes and embeds.
     """
 
     id: str
@@ -90,11 +93,12 @@ class Vlm:
     dtype: torch.dtype
     family: Family
     default_views: Views = "auto"
+    parts: Parts = "all"
 
     @property
     def core(self) -> Any:
         """The model without its head: tower, reducer and language model."""
-        return self.model.model
+        return self.model.model if self.parts == "all" else self.model
 
     @property
     def tower(self) -> Any:

@@ -32,6 +32,10 @@ class Gemma3(CellFamily):
     kinds: ClassVar[tuple[Views, ...]] = ("single", "anyres")
     towers: ClassVar[tuple[str, ...]] = ("siglip_vision_model",)
     norm_name: ClassVar[str | None] = "post_layernorm"
+    language_refusal: ClassVar[str | None] = (
+        "its visual tokens are read in both directions, and engines that take prompt embeddings read every prompt in one direction; "
+        "let it answer in this process"
+    )
 
     @property
     def cell(self) -> Grid:

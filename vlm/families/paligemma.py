@@ -21,6 +21,10 @@ class PaliGemma(Llava):
     towers: ClassVar[tuple[str, ...]] = ("siglip_vision_model",)
     first_position: ClassVar[int] = 1
     adds_special: ClassVar[bool] = False
+    language_refusal: ClassVar[str | None] = (
+        "its prompt is read in both directions, and engines that take prompt embeddings read every prompt in one direction; "
+        "let it answer in this process"
+    )
     template: ClassVar[str | None] = (
         "{% if messages | length != 1 or messages[0]['role'] != 'user' %}"
         "{{ raise_exception('PaliGemma takes one turn') }}{% endif %}"

@@ -33,6 +33,10 @@ class QwenVL(CellFamily):
     kinds: ClassVar[tuple[Views, ...]] = ("single", "video")
     tower_name: ClassVar[str] = "visual"
     has_places: ClassVar[bool] = True
+    language_refusal: ClassVar[str | None] = (
+        "its visual tokens have positions in space, which prompt embeddings do not carry; "
+        "let it answer in this process"
+    )
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from vlm.families.layout import Layout, Spelled, Views, Visual
+
+LanguageInput = Literal["embeds", "none"]
+"""What a language engine elsewhere is sent: embeddings of the whole prompt, or nothing that would do."""
 
 
 class Reading:
@@ -17,6 +20,7 @@ class Reading:
 
     first_position: of a prompt. template: of a checkpoint that has none. has_places: positions are time, row
     and column; else they just count. adds_special: the tokenizer puts its first token in front of a prompt.
+    language_refusal: why no language engine elsewhere can read it, as the rest of a sentence.
     """
 
     config: Any
@@ -26,6 +30,12 @@ class Reading:
     template: ClassVar[str | None] = None
     has_places: ClassVar[bool] = False
     adds_special: ClassVar[bool] = True
+    language_refusal: ClassVar[str | None] = None
+
+    @property
+    def language_input(self) -> LanguageInput:
+        """Return what a language engine elsewhere is sent; it reads positions that count, each the ones before."""
+        return "embeds" if self.language_refusal is None else "none"
 
     @property
     def image_token_id(self) -> int:

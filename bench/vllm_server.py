@@ -1,0 +1,42 @@
+"""Start a vLLM server of the environment `.venv-vllm` as a process of its own, and stop it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.load.serving import ROOT, Serving, serving
+
+PYTHON = "VLLM_PYTHON"
+"""The variable that names the interpreter with vLLM; `make test-vllm` sets it."""
+ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+START_TIMEOUT_S = 600
+SWITCHES = ("--enforce-eager", "--enable-prompt-tokens-details", "--enable-per-request-metrics")
+
+
+def interpreter() -> str:
+    """Return the interpreter that has vLLM."""
+    return str(ROOT / os.environ.get(PYTHON, ".venv-vllm/bin/python"))
+
+
+@contextmanager
+def vllm_serving(
+    model: str | Path, *options: str, name: str = "model", env: Mapping[str, str] | None = None
+) -> Iterator[Serving]:
+    """Serve a model in float32 on a free loopback port for the length of the block, under this name.
+
+    The command is the module and not the script `vllm`, which fails for the build for CPUs.
+    """
+    command = [interpreter(), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
+    command += ["--served-model-name", name, "--dtype", "float32", "--generation-config", "vllm"]
+    command += ["--host", "127.0.0.1", "--port", "{port}", *SWITCHES, *options]
+    with serving(command, "/health", {**ENVIRONMENT, **(env or {})}, START_TIMEOUT_S) as server:
+        yield server

@@ -1,0 +1,68 @@
+"""`tosa-vqa language-model`: write what a vLLM server loads."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from service.cli.errors import exit_on_errors
+from service.cli.in_process import load_settings
+
+if TYPE_CHECKING:
+    from vlm.language_checkpoint import LanguageCheckpoint
+
+PORT = 8100
+SERVER = "python -m vllm.entrypoints.openai.api_server"
+
+
+@click.command("language-model")
+@click.argument("model")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
+@click.option("--json", "as_json", is_flag=True, help="Print the same as JSON.")
+def language_model(model: str, out: Path, as_json: bool) -> None:
+    """Write the language model of a checkpoint alone, for a vLLM server.
+
+    MODEL is an embedded name, a folder or a hub id. OUT gets a checkpoint of the language model, its
+    tokenizer, and tosa_probe.json: known answers, by which a service sees at its start that the server holds
+    the same weights.
+    """
+    from vlm.language_checkpoint import write_language_model
+
+    with exit_on_errors():
+        written = write_language_model(model, out, require_manifest=load_settings().require_manifest)
+    commands = {"server": server_command(written), "service": service_command(model, out)}
+    if as_json:
+        click.echo(json.dumps({**asdict(written), "folder": str(written.folder), **commands}, indent=2))
+        return
+    click.echo(
+        f"wrote {written.model_class}, {written.parameters / 1e6:,.1f} million parameters in {written.dtype}, "
+        f"to {out}\n\nServe it where vLLM is installed:\n  {commands['server']}\n\n"
+        f"and put this service in front of it:\n  {commands['service']}"
+    )
+
+
+def server_command(written: LanguageCheckpoint) -> str:
+    """Return the command that serves what was written."""
+    options = {
+        "--model": str(written.folder),
+        "--dtype": written.dtype,
+        "--max-model-len": str(written.max_tokens),
+        "--generation-config": "vllm",
+        "--host": "127.0.0.1",
+        "--port": str(PORT),
+    }
+    switches = ("--enable-prompt-embeds", "--enable-prompt-tokens-details", "--enable-per-request-metrics")
+    given = [part for option in options.items() for part in option]
+    return f"{SERVER} {shlex.join([*given, *switches])}"
+
+
+def service_command(model: str, folder: Path) -> str:
+    """Return the command that serves the rest of the model in front of it."""
+    address = f"http://127.0.0.1:{PORT}"
+    given = ["--model", model, "--language", "vllm", "--language-url", address, "--language-probe", str(folder)]
+    return f"tosa-vqa serve {shlex.join(given)}"

@@ -1,0 +1,89 @@
+"""The requests that a language engine makes, written out: what a vLLM server answers to them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import torch
+from torch import Tensor
+
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request and all that came back. events: the data of every event of a stream, as text."""
+
+    request: Mapping[str, Any]
+    status: int
+    events: tuple[str, ...]
+    body: str
+
+    @property
+    def chunks(self) -> list[dict[str, Any]]:
+        return [json.loads(event) for event in self.events if event != "[DONE]"]
+
+    @property
+    def token_ids(self) -> list[int]:
+        return [
+            id_
+            for chunk in self.chunks
+            for choice in chunk.get("choices", ())
+            for id_ in choice.get("token_ids") or ()
+        ]
+
+    @property
+    def finish_reason(self) -> str | None:
+        reasons = [choice["finish_reason"] for chunk in self.chunks for choice in chunk.get("choices", ())]
+        return next((reason for reason in reversed(reasons) if reason is not None), None)
+
+
+def packed(embeds: Tensor) -> str:
+    """Pack prompt embeddings [T, D] as the server reads them."""
+    file = io.BytesIO()
+    torch.save(embeds.contiguous().clone(), file)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def body_of(embeds: Tensor | None, **more: Any) -> dict[str, Any]:
+    """Return the body of a greedy request; what is None is left out."""
+    body = {
+        "model": MODEL,
+        "prompt_embeds": None if embeds is None else packed(embeds),
+        "max_tokens": 8,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "return_token_ids": True,
+        **more,
+    }
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def ask(url: str, body: Mapping[str, Any], path: str = "/v1/completions") -> Exchange:
+    """Make one request and read it to its end."""
+    with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
+        response = client.post(path, json=dict(body))
+    text = response.text
+    events = tuple(line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: "))
+    shown = {name: value for name, value in body.items() if name != "prompt_embeds"}
+    return Exchange(shown, response.status_code, events, "" if events else text)
+
+
+def running(url: str) -> Iterator[tuple[str, float]]:
+    """Yield the gauges of requests that run or wait."""
+    text = httpx.get(f"{url}/metrics", timeout=30, trust_env=False).text
+    for line in text.splitlines():
+        if line.startswith(("vllm:num_requests_running", "vllm:num_requests_waiting{")):
+            yield line.partition("{")[0], float(line.rpartition(" ")[2])
+
+
+def busy(url: str) -> float:
+    """Return how many requests run or wait."""
+    return sum(number for _, number in running(url))
