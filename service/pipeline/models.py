@@ -28,5 +28,8 @@ def load_models(settings: Settings) -> Models:
     Raises VlmError and EstimatorError.
     """
     required = settings.require_manifest
-    vlm = load_vlm(settings.model, settings.device, settings.torch_dtype, require_manifest=required)
+    parts = "all" if settings.language == "torch" else "vision"
+    vlm = load_vlm(
+        settings.model, settings.device, settings.torch_dtype, require_manifest=required, parts=parts
+    )
     return Models(vlm, load_estimation(settings), FrameCache(settings.frame_cache_bytes))

@@ -83,7 +83,7 @@ def _well(request: pytest.FixtureRequest) -> Iterator[None]:
             one.aborted = one.most_running = 0
 
 
-def ask(served: Live, question: Question, **changes: Any) -> dict[str, Any]:
+def ask(served: Live, question: Question, /, **changes: Any) -> dict[str, Any]:
     """Ask and return the answer, without what differs from one request to the next."""
     response = question.but(**changes).post(served.client, "json")
     assert response.status_code == 200, response.text

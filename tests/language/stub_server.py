@@ -86,6 +86,7 @@ class Stub:
             Starlette(routes=routes),
             port=self.port,
             log_level="error",
+            lifespan="off",
             access_log=False,
             timeout_graceful_shutdown=1,
         )

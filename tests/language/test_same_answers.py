@@ -162,7 +162,7 @@ def test_metrics_count_what_servers_say(apart: Live, stub: Stub, question: Quest
 
 
 def test_a_service_with_its_own_model_shows_nothing_of_servers(here: Live) -> None:
-    assert "language" not in here.client.get("/metrics").text
+    assert "tosa_vqa_language" not in here.client.get("/metrics").text
     assert "language_queue" not in json.dumps(here.client.get("/readyz").json())
 
 
