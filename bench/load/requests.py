@@ -17,11 +17,12 @@ Outcome = Literal["answered", "refused", "failed", "disconnected", "lost"]
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP request, a POST of a form if it has a body; its sample is counted under `label`."""
+    """One HTTP request, a POST if it has a body, of a form if not said; its sample counts under `label`."""
 
     path: str
     body: bytes = b""
     label: str = "all"
+    content_type: str = FORM_TYPE
 
     @property
     def method(self) -> str:
@@ -32,7 +33,7 @@ class Request:
         signed = {} if key is None else {"Authorization": f"Bearer {key}"}
         if not self.body:
             return signed
-        return {"Content-Type": FORM_TYPE, "Content-Length": str(len(self.body)), **signed}
+        return {"Content-Type": self.content_type, "Content-Length": str(len(self.body)), **signed}
 
 
 @dataclass(frozen=True)
