@@ -19,7 +19,8 @@ POLL_S = 0.05
 
 def metrics() -> str:
     """Every counter and histogram, with its labels."""
-    declared = Metrics(Settings.model_validate({"api_keys": "name=not-a-secret-at-all"})).declared
+    servers = {"language": "vllm", "language_urls": "http://127.0.0.1:8001"}
+    declared = Metrics(Settings.model_validate({"api_keys": "name=not-a-secret-at-all", **servers})).declared
     rows = [[f"`{one.name}`", one.kind, ", ".join(one.labels), one.description] for one in declared]
     return table(["metric", "kind", "labels", "what is counted"], rows, right=False)
 

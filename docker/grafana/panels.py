@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from queries import CHOSEN, HERE, gauge, hits, mean, quantile, rate, share
+from queries import CHOSEN, HERE, gauge, hits, mean, quantile, rate, share, vllm_mean
 
 
 @dataclass(frozen=True)
@@ -191,6 +191,55 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 width=12,
             ),
             Panel("Silence of the model thread", (gauge("heartbeat_age_seconds"),), "s", width=12),
+        ),
+    ),
+    (
+        "Language servers (empty where the language model is in the service)",
+        (
+            Panel(
+                "Answers of language servers",
+                ((rate("language_answers_total", "outcome"), "{{outcome}}"),),
+                "ops",
+                "As the service sees them; what failed may have been answered by another server.",
+                stacked=True,
+            ),
+            Panel(
+                "Prompt tokens that the servers remembered",
+                (
+                    (
+                        share(
+                            rate("language_prompt_tokens_total", where=f'{HERE}, result="hit"'),
+                            rate("language_prompt_tokens_total"),
+                        ),
+                        "share",
+                    ),
+                ),
+                "percentunit",
+            ),
+            Panel(
+                "Servers that answer, and prompts there",
+                (gauge("language_servers_up"), gauge("language_running")),
+            ),
+            Panel(
+                "Time in vLLM, by its own clock",
+                (
+                    (vllm_mean("request_queue_time_seconds"), "queue"),
+                    (vllm_mean("request_prefill_time_seconds"), "prefill"),
+                    (vllm_mean("request_decode_time_seconds"), "generate"),
+                ),
+                "s",
+                "Mean of one prompt, if Prometheus asks the servers too.",
+                stacked=True,
+                width=12,
+            ),
+            Panel(
+                "Prompts in vLLM",
+                (
+                    ("sum (vllm:num_requests_running)", "running"),
+                    ("sum (vllm:num_requests_waiting)", "waiting"),
+                ),
+                width=12,
+            ),
         ),
     ),
     (

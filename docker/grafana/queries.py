@@ -36,5 +36,11 @@ def gauge(name: str) -> tuple[str, str]:
     return f"tosa_vqa_{name}{{{HERE}}}", f"{name} {{{{instance}}}}"
 
 
+def vllm_mean(name: str) -> str:
+    """The mean of a histogram of vLLM's own metrics, over all servers that Prometheus asks."""
+    sums = (f"sum (rate(vllm:{name}_{part}[$__rate_interval]))" for part in ("sum", "count"))
+    return " / ".join(sums)
+
+
 def _by(labels: str) -> str:
     return f" by ({labels})" if labels else ""

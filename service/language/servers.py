@@ -21,7 +21,9 @@ log = logging.getLogger("tosa_vqa")
 
 ASK_UP_S = 10.0
 ASK_DOWN_S = 1.0
-"""Time between two questions of how a server is, while it answers and while it does not."""
+ASK_WRONG_S = 15.0
+"""Time between two questions of how a server is: while it answers, while it does not, and while it is not the
+server that was meant."""
 HEALTH_TIMEOUT_S = 5.0
 MAX_AHEAD = 4
 """Prompts that the server of a picture may have more than the least busy one, and still gets the next."""
@@ -129,9 +131,7 @@ class Servers:
             except Exception as error:
                 log.error("language server %s cannot be asked how it is", server.url, exc_info=error)
                 server.is_now(Fault("language_failed", type(error).__name__))
-            interval_s = ASK_UP_S if server.fault is None else ASK_DOWN_S
-            if not server.ask_now.is_set() or server.fault is not None:
-                await _set_within(server.ask_now, interval_s)
+            await _set_within(server.ask_now, _interval_s(server.fault))
 
     async def _ask(self, server: Server) -> Fault | None:
         """Ask whether a server is well and, if it was out, what it serves."""
@@ -139,6 +139,8 @@ class Servers:
         try:
             await self._get(server, "/health")
             if not was_up:
+                if server.fault is not None and server.fault.code == "language_down":
+                    server.fault = Fault("language_restarting", "it is being checked")
                 await self._read_model(server)
                 await self._verify(server)
         except Fault as fault:
@@ -169,6 +171,12 @@ class Servers:
         if response.status_code != 200:
             raise of_status(response.status_code, response.content, response.headers)
         return response
+
+
+def _interval_s(fault: Fault | None) -> float:
+    if fault is None:
+        return ASK_UP_S
+    return ASK_DOWN_S if (fault.kind.retry_after_s or ASK_WRONG_S) < ASK_WRONG_S else ASK_WRONG_S
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> None:

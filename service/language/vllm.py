@@ -37,6 +37,8 @@ KEEP_ALIVE_S = 4.0
 """Less than the 5 s after which vLLM closes an idle connection."""
 LAST_EVENTS_S = 1.0
 """Wait for the end of a response whose answer is there: it brings counts and times."""
+CHECK_TIMEOUT_S = 300.0
+"""For one known prompt: the first probabilities that a new server gives can take half a minute."""
 MAX_ERROR_BYTES = 1 << 16
 PATH = "/v1/completions"
 
@@ -230,7 +232,7 @@ class VllmLanguage:
         async def post(fields: dict[str, Any]) -> dict[str, Any]:
             body = json.dumps({"model": server.model, **fields}).encode()
             try:
-                response = await self._client.post(server.url + PATH, content=body)
+                response = await self._client.post(server.url + PATH, content=body, timeout=CHECK_TIMEOUT_S)
             except httpx2.HTTPError as error:
                 raise of_transport(error, has_begun=False) from None
             if response.status_code != 200:

@@ -207,11 +207,11 @@ class Metrics:
 
     def _declare_servers(self) -> None:
         self.language_answers = self._counter(
-            "language_answers", "Answers of language servers, and what failed there.", "outcome"
+            "language_answers", "With language servers: their answers, and what failed there.", "outcome"
         )
         self.language_prompt_tokens = self._counter(
             "language_prompt_tokens",
-            "Prompt tokens at language servers that say so; hit: remembered there.",
+            "With language servers that say so: prompt tokens; hit: remembered there.",
             "result",
         )
         for outcome in sorted(LANGUAGE_OUTCOMES.values):

@@ -49,6 +49,7 @@ def _asked_often() -> Iterator[None]:
     """Ask servers how they are so often that no test waits for it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(servers, "ASK_DOWN_S", 0.05)
+        patch.setattr(servers, "ASK_WRONG_S", 0.1)
         yield
 
 

@@ -36,6 +36,8 @@ GAUGES = (
     "frame_cache_bytes",
     "frame_cache_entries",
 )
+LANGUAGE_GAUGES = ("language_servers_up", "language_running")
+"""Only with language servers."""
 VALUES = {
     "code": CODES.values,
     "stage": STAGE_NAMES.values,
@@ -57,8 +59,9 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 def full_exposition() -> str:
     """Everything that can be shown: keys are set, all is watched, every counter has counted."""
-    telemetry = Telemetry(Settings.model_validate({"api_keys": "robot=a-long-secret-1"}))
-    for name in GAUGES:
+    servers = {"language": "vllm", "language_urls": "http://127.0.0.1:1"}
+    telemetry = Telemetry(Settings.model_validate({"api_keys": "robot=a-long-secret-1", **servers}))
+    for name in (*GAUGES, *LANGUAGE_GAUGES):
         telemetry.watch(name, name, lambda: 1)
     depth: dict[str, Any] = dict.fromkeys(("kind", "unit", "range", "scale", "preset", "valid_ratio"))
     estimator = {"id": "d", "revision": "0", "licence": None}
@@ -69,6 +72,7 @@ def full_exposition() -> str:
     telemetry.ended(answered(answers=(VqaResponse.model_construct(),)))  # cannot be written down
     telemetry.batch_ended("tosa", 1, 1, 0.1, "ok")
     telemetry.frames_looked_up(1, 1)
+    telemetry.language_ended("ok", 2, 1)
     return telemetry.exposition()[0].decode()
 
 
