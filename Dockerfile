@@ -45,10 +45,10 @@ RUN uv pip install --no-deps --require-hashes --requirement /locks/runtime.txt
 COPY --from=wheel /wheels /wheels
 RUN uv pip install --no-deps /wheels/*.whl
 
-# No compiler, nothing setuid, nobody but an unprivileged user; only /tmp and /results need to be writable.
+# No compiler, nothing setuid, nobody but an unprivileged user; only /tmp, /results and /language are ever written.
 FROM ${PYTHON_IMAGE} AS runtime
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin service \
-    && install --directory --owner 10001 --group 10001 /results \
+    && install --directory --owner 10001 --group 10001 /results /language \
     && find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 ENV PATH=/opt/tosa-vqa/bin:$PATH \
     HOME=/tmp HF_HOME=/tmp/huggingface HF_HUB_OFFLINE=1 \

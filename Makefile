@@ -10,7 +10,7 @@ PYTEST := -m pytest --numprocesses $(WORKERS) --dist loadfile
 # uv installs no bytecode: without it, every process that a test starts compiles torch and transformers again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install lock demo demo-vllm serve test test-ray test-load test-vllm test-wheel test-long test-newest test-oldest check docs fix fuzz soak bench full-size load peers train eval
+.PHONY: install lock demo demo-vllm serve test test-ray test-load test-vllm test-wheel test-long test-newest test-oldest check docs fix fuzz soak bench full-size language load peers train eval
 
 install: .venv/.installed
 
@@ -126,6 +126,11 @@ bench: install
 # Needs 7 GB of memory, and 5 GB of disk for the time it runs.
 full-size: install
 	$(BIN)/python -m bench.full_size
+	$(BIN)/python -m bench.tables
+
+# About 15 minutes on two quiet cores; vLLM has an environment of its own.
+language: install .venv-vllm/.installed
+	$(BIN)/python -m bench.language
 	$(BIN)/python -m bench.tables
 
 # About 5 minutes on two quiet cores.

@@ -42,7 +42,7 @@ class Arm:
         files = {"image": shown.image}
         if self.fields["method"] == "tosa":
             files["depth"] = shown.depth
-        fields = {"question": shown.questions[question], **self.fields, "max_tokens": max_tokens}
+        fields = {"question": shown.questions[question], **self.fields, "max_new_tokens": max_tokens}
         fields |= {"stream": "true"} if stream else {}
         return Request("/vqa", form(fields, files), str(frame))
 

@@ -80,8 +80,10 @@ async def _first_token_ms(target: Target, request: Request) -> float:
 
 
 def _summary(arm: Arm, samples: Sequence[Sample]) -> Part:
-    answered = [one for one in samples if one.is_answer]
-    bodies = [(int(one.label), one.answer()) for one in answered]
+    failed = next((one for one in samples if not one.is_answer), None)
+    if failed is not None:
+        raise ValueError(f"{arm.name} was not answered: {failed.status} {failed.lost} {failed.answer()}")
+    bodies = [(int(one.label), one.answer()) for one in samples]
     seconds = max(one.ended_s for one in samples) - min(one.sent_s for one in samples)
     tokens = sum(arm.tokens(body) for _, body in bodies)
     right = sum(arm.answer(body) == view(frame).answers[0] for frame, body in bodies)

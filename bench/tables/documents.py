@@ -16,6 +16,7 @@ from bench.tables import (
     comparison,
     full_size,
     http,
+    language,
     large,
     measured,
     observe,
@@ -71,6 +72,8 @@ TABLES: dict[str, Callable[..., str]] = {
     "overhead": overhead.overhead,
     "full_size": full_size.full_size,
     "full_size_bars": full_size.bars,
+    "language_throughput": language.throughput,
+    "language_bars": language.bars,
 }
 
 

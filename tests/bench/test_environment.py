@@ -19,6 +19,7 @@ RESULTS = ROOT / "bench" / "results"
 WRITERS = {
     "bench/decode.py",
     "bench/full_size/__main__.py",
+    "bench/language/__main__.py",
     "bench/load/__main__.py",
     "bench/merge_cost.py",
     "bench/overhead/__main__.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ IGNORE = (ROOT / ".dockerignore").read_text(encoding="utf-8")
 STAGES = stages(DOCKERFILE)
 TARGETS = ("cpu", "cuda", "ray", "load")
 SERVICES: dict[str, dict[str, Any]] = recipes.compose()["services"]
+SERVICES_OF_OURS = [name for name in SERVICES if name.split("-")[0] == "service"]
 CUDA_ONLY = re.compile(r"torch|torchvision|triton|cuda-.+|nvidia-.+")
 
 
@@ -137,7 +139,7 @@ def test_one_port_is_published_and_on_this_machine_only() -> None:
 def test_there_is_time_to_drain() -> None:
     settings = Settings()
     drain_s = settings.drain_pause_s + settings.drain_timeout_s
-    for name in ("service", "service-gpu", "service-ray"):
+    for name in SERVICES_OF_OURS:
         assert recipes.seconds(SERVICES[name]["stop_grace_period"]) >= drain_s + 5
     proxy = CONFIGURATION.read_text(encoding="utf-8")
     hard_stop_s = recipes.seconds(re.findall(r"hard-stop-after (\S+)", proxy)[0])
@@ -161,7 +163,7 @@ def test_the_proxy_waits_longer_than_the_service_answers() -> None:
     assert largest == Settings().max_body_bytes + 2**20
 
 
-@pytest.mark.parametrize("name", ["service", "service-gpu", "service-ray"])
+@pytest.mark.parametrize("name", SERVICES_OF_OURS)
 def test_the_settings_in_the_compose_file_are_settings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = SERVICES[name]["environment"]
     fields = {f"TOSA_VQA_{field.upper()}" for field in Settings.model_fields}
@@ -188,6 +190,23 @@ def test_one_kind_of_service_is_started_by_default_and_all_have_one_name() -> No
     default = (recipes.COMPOSE.parent / ".env").read_text(encoding="utf-8")
     assert "\nCOMPOSE_PROFILES=cpu\n" in default
     kinds = {name: each for name, each in SERVICES.items() if name.startswith("service")}
-    assert [each["profiles"] for each in kinds.values()] == [["cpu"], ["gpu"], ["ray"]]
+    assert [each["profiles"] for each in kinds.values()] == [["cpu"], ["gpu"], ["ray"], ["vllm"]]
     assert all(each["networks"]["inside"]["aliases"] == ["service"] for each in kinds.values())
     assert 'PROXY_UPSTREAM "service:8000"' in CONFIGURATION.read_text(encoding="utf-8")
+
+
+def test_the_service_in_front_of_vllm_finds_it_and_its_weights() -> None:
+    service, language, weights = (SERVICES[name] for name in ("service-vllm", "language", "language-weights"))
+    assert service["environment"]["TOSA_VQA_LANGUAGE_URLS"] == "http://language:8000"
+    folder = service["environment"]["TOSA_VQA_LANGUAGE_PROBE"]
+    assert f"--model={folder}" in language["command"] and f"--out {folder}" in weights["command"][-1]
+    mounts = [each["volumes"][0].split(":") for each in (service, language, weights)]
+    assert [mount[1] for mount in mounts] == [str(Path(folder).parent)] * 3
+    assert [mount[2:] for mount in mounts] == [["ro"], ["ro"], []], "one container writes the weights"
+    assert language["depends_on"] == {"language-weights": {"condition": "service_completed_successfully"}}
+    made = next(
+        rest for word, rest in recipes.lineage("cpu", STAGES)[-1].steps if "install --directory" in rest
+    )
+    assert f"--owner 10001 --group 10001 /results {Path(folder).parent}" in made
+    needed = {"--enable-prompt-embeds", "--enable-prompt-tokens-details", "--enable-per-request-metrics"}
+    assert needed < set(language["command"])

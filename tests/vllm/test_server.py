@@ -75,7 +75,9 @@ def logprobs_of(server: Serving, body: dict[str, object]) -> list[TokenLogprob]:
             for token, value, top in zip(
                 said["tokens"], said["token_logprobs"], said["top_logprobs"], strict=True
             ):
-                likely = sorted(((_id(name), other) for name, other in top.items()), key=lambda each: -each[1])
+                likely = sorted(
+                    ((_id(name), other) for name, other in top.items()), key=lambda each: -each[1]
+                )
                 found.append(TokenLogprob(_id(token), value, tuple(likely)))
     return found
 

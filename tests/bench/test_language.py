@@ -1,0 +1,91 @@
+"""The benchmark of language engines: its requests are answered, its bars are judged by the numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from bench.language.arms import ALONE, ANYRES, ARMS, LONG_ARMS, NONE, SINGLE, TOSA, Arm
+from bench.language.measure import prefix_cache, repeated, throughput
+from bench.load.serving import Serving
+from bench.tables import language as tables
+from tests.service.conftest import checkpoint as checkpoint
+from tests.service.live import Live, live
+
+OURS = [arm for arm in ARMS if arm.server == "torch"]
+
+
+@pytest.fixture(scope="module")
+def served(checkpoint: Path) -> Iterator[Live]:
+    with live(checkpoint) as served:
+        yield served
+
+
+def serving(served: Live) -> Serving:
+    return Serving(str(served.client.base_url).rstrip("/"), psutil.Process(), 0.0)
+
+
+@pytest.mark.parametrize("arm", OURS, ids=lambda arm: arm.name)
+def test_every_request_to_our_service_is_answered(served: Live, arm: Arm) -> None:
+    measured = asyncio.run(throughput(arm, serving(served), range(3), 2, (2, 3)))
+    assert measured["answered"] == 3 and 3 <= measured["tokens_per_s"] * measured["seconds"] <= 8
+    again = asyncio.run(repeated(arm, serving(served), range(2), 2))
+    assert again["answered"] == 4
+
+
+def test_a_refusal_ends_the_benchmark(served: Live) -> None:
+    wrong = Arm("torch", {"method": "no such method", "views": "single"})
+    with pytest.raises(ValueError, match="no such method was not answered: 422"):
+        asyncio.run(throughput(wrong, serving(served), range(1), 1, (1,)))
+
+
+def test_vllm_alone_is_asked_as_its_clients_ask() -> None:
+    request = ALONE.request(0)
+    assert request.headers()["Content-Type"] == "application/json"
+    (message,) = json.loads(request.body)["messages"]
+    assert [part["type"] for part in message["content"]] == ["image_url", "text"]
+    assert ALONE.answer({"choices": [{"message": {"content": " yes"}}]}) == "yes"
+
+
+def test_the_counters_of_vllm_are_added_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = (
+        'vllm:prefix_cache_queries_total{engine="0"} 40.0\nvllm:prefix_cache_queries_total{engine="1"} 2.0\n'
+    )
+    (tmp_path / "metrics").write_text(f"# HELP\n{text}vllm:prefix_cache_hits_total 32.0\n")
+    assert prefix_cache(Serving(tmp_path.as_uri(), psutil.Process(), 0.0)) == (42, 32)
+
+
+def run(part: str, arm: Arm, clients: int, ms: float = 100, tokens: float = 10) -> dict[str, Any]:
+    numbers = {"ms_an_answer": ms, "tokens_per_s": tokens, "right": 9, "sent": 10}
+    return {"part": part, "arm": arm.name, "clients": clients, "round": 0, **numbers}
+
+
+def result(tosa_ms: float) -> dict[str, Any]:
+    tosa = Arm("vllm", ANYRES | TOSA)
+    runs = [run("throughput", arm, clients) for arm in ARMS if arm != tosa for clients in (16, 64)]
+    runs += [run("throughput", tosa, clients, tosa_ms) for clients in (16, 64)]
+    runs += [
+        run("long answers", arm, 16, tokens=tokens) for arm, tokens in zip(LONG_ARMS, (10, 15), strict=True)
+    ]
+    runs += [run("repeated frames", ALONE, 1, 23), run("repeated frames", tosa, 1, 24)]
+    return {"runs": runs, "second_question": {Arm("vllm", SINGLE | NONE).name: {"ratio": 0.4}}}
+
+
+@pytest.mark.parametrize(("ms", "verdict"), [(58, "held"), (59, "missed")])
+def test_bars_are_judged_by_the_numbers(monkeypatch: pytest.MonkeyPatch, ms: float, verdict: str) -> None:
+    monkeypatch.setattr(tables, "_result", lambda: result(ms))
+    verdicts = [line.split("|")[-2].strip() for line in tables.bars().splitlines()[2:]]
+    assert verdicts == ["held", "held", verdict, verdict, "held", "missed", "held"]
+
+
+def test_pages_can_be_written_before_anything_was_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert tables.bars() == tables.throughput() == tables.NOT_MEASURED
