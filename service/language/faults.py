@@ -76,7 +76,7 @@ class Stale(Fault):
 def of_transport(error: httpx2.HTTPError, has_begun: bool) -> Fault:
     """Name an error of the connection. has_begun: the server had accepted the prompt."""
     detail = type(error).__name__
-    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+    if isinstance(error, httpx2.ConnectError):
         return Fault("language_down", detail)
     if isinstance(error, httpx2.TimeoutException):
         return Fault("language_slow", detail)

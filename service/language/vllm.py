@@ -32,7 +32,7 @@ from vlm.language import embed
 
 log = logging.getLogger("tosa_vqa")
 
-CONNECT_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 10.0
 KEEP_ALIVE_S = 4.0
 """Less than the 5 s after which vLLM closes an idle connection."""
 LAST_EVENTS_S = 1.0

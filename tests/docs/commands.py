@@ -29,6 +29,9 @@ PROGRAMS = (
     *("python", "tosa-vqa", "make", "pip", "uv", "docker", "locust", "jq", "ray", "serve"),
     "lmms-eval",
 )
+# What vLLM 0.32 was tried with.
+VLLM = ("model", "port", "generation-config")
+VLLM_SWITCHES = ("enable-prompt-embeds", "enable-per-request-metrics", "enable-prompt-tokens-details")
 CALL = r"""set -euf; PATH=
 source() { :; }
 say() {
@@ -92,6 +95,8 @@ def check(call: Call) -> None:
             parsed(same_answers.main, words)
         case ("python", "-m", "vlmeval.run", *words):
             flags(VLMEVALKIT, words)
+        case ("python", "-m", "vllm.entrypoints.openai.api_server", *words):
+            flags(VLLM, words, *VLLM_SWITCHES)
         case ("python", "-m", "pytest", "-m", marker, *paths):
             assert f'"{marker}: ' in (ROOT / "pyproject.toml").read_text()
             assert all((ROOT / path).exists() for path in paths)

@@ -195,7 +195,7 @@ def test_counts_and_times_come_with_the_last_event() -> None:
     ("error", "has_begun", "code"),
     [
         (httpx2.ConnectError("x"), False, "language_down"),
-        (httpx2.ConnectTimeout("x"), False, "language_down"),
+        (httpx2.ConnectTimeout("x"), False, "language_slow"),
         (httpx2.ReadTimeout("x"), True, "language_slow"),
         (httpx2.ReadTimeout("x"), False, "language_slow"),
         (httpx2.ReadError("x"), True, "language_cut"),
