@@ -20,6 +20,7 @@ WRITERS = {
     "bench/decode.py",
     "bench/full_size/__main__.py",
     "bench/language/__main__.py",
+    "bench/language/equality.py",
     "bench/load/__main__.py",
     "bench/merge_cost.py",
     "bench/overhead/__main__.py",
