@@ -64,5 +64,14 @@ def server_command(written: LanguageCheckpoint) -> str:
 def service_command(model: str, folder: Path) -> str:
     """Return the command that serves the rest of the model in front of it."""
     address = f"http://127.0.0.1:{PORT}"
-    given = ["--model", model, "--language", "vllm", "--language-url", address, "--language-probe", str(folder)]
+    given = [
+        "--model",
+        model,
+        "--language",
+        "vllm",
+        "--language-url",
+        address,
+        "--language-probe",
+        str(folder),
+    ]
     return f"tosa-vqa serve {shlex.join(given)}"
