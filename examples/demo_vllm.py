@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -67,7 +68,8 @@ def ask_all(url: str) -> dict[str, list[dict[str, Any]]]:
 def print_answers(found: dict[str, list[dict[str, Any]]]) -> None:
     """Print what each method took, by its stages: the language stages are vLLM's."""
     stages = list(dict.fromkeys(name for answers in found.values() for name in answers[0]["timings_ms"]))
-    table = Table(title="Mean time of every stage, in ms")
+    stages = [name for name in stages if name not in ("receive", "estimate_depth")]
+    table = Table(title="Mean time of every stage, in ms", box=SIMPLE_HEAD)
     for column in ("method", "right", "tokens", *stages):
         table.add_column(column)
     for method, answers in found.items():
