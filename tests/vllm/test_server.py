@@ -110,10 +110,12 @@ def test_closing_the_connection_aborts(server: Serving, alone: Vlm) -> None:
     begun = threading.Barrier(8)
 
     def leave(_: int) -> None:
-        with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
-            with client.stream("POST", "/v1/completions", json=body) as response:
-                next(response.iter_lines())
-                begun.wait(60)
+        with (
+            httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client,
+            client.stream("POST", "/v1/completions", json=body) as response,
+        ):
+            next(response.iter_lines())
+            begun.wait(60)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(leave, range(8)))
@@ -127,14 +129,16 @@ def test_prompts_of_one_frame_share_what_was_read(server: Serving, alone: Vlm) -
     for embeds in (first, second):
         usage = ask(server.url, body_of(embeds)).chunks[-1]["usage"]
     assert usage["prompt_tokens"] == len(second)
-    assert shared - 128 <= usage["prompt_tokens_details"]["cached_tokens"] <= shared
+    assert shared - 32 <= usage["prompt_tokens_details"]["cached_tokens"] <= shared
 
 
 def test_a_seed_gives_the_same_answer_again(server: Serving, alone: Vlm) -> None:
     embeds = asked(alone, SPECS[1])[0].embeds(alone)
-    more = {"temperature": 1.5, "top_p": 0.9, "ignore_eos": True, "max_tokens": 12}
-    one, again, other = (ask(server.url, body_of(embeds, seed=seed, **more)).token_ids for seed in (1, 1, 2))
-    assert one == again != other
+    more = {"temperature": 2.0, "ignore_eos": True, "max_tokens": 12}
+    once, again = (
+        [ask(server.url, body_of(embeds, seed=seed, **more)).token_ids for seed in range(4)] for _ in "12"
+    )
+    assert once == again and once[0] != once[1]
 
 
 def test_the_server_says_how_long_prompts_may_be(server: Serving) -> None:
