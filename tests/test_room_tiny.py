@@ -48,7 +48,9 @@ def test_it_is_what_it_says(vlm: Vlm) -> None:
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    return {name: each for path in sorted(folder.glob("*.safetensors")) for name, each in load_file(path).items()}
+    return {
+        name: each for path in sorted(folder.glob("*.safetensors")) for name, each in load_file(path).items()
+    }
 
 
 def test_new_names_left_every_weight_as_it_was() -> None:

@@ -24,7 +24,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(written: Path) -> Iterator[Serving]:
-    with vllm_serving(written, "--enable-prompt-embeds", "--max-model-len", "1024") as serving:
+    options = ("--enable-prompt-embeds", "--max-model-len", "1024", "--block-size", "32")
+    with vllm_serving(written, *options) as serving:
         yield serving
 
 

@@ -75,7 +75,9 @@ def logprobs_of(server: Serving, body: dict[str, object]) -> list[TokenLogprob]:
             for token, value, top in zip(
                 said["tokens"], said["token_logprobs"], said["top_logprobs"], strict=True
             ):
-                likely = sorted(((_id(name), other) for name, other in top.items()), key=lambda each: -each[1])
+                likely = sorted(
+                    ((_id(name), other) for name, other in top.items()), key=lambda each: -each[1]
+                )
                 found.append(TokenLogprob(_id(token), value, tuple(likely)))
     return found
 
@@ -125,14 +127,16 @@ def test_prompts_of_one_frame_share_what_was_read(server: Serving, alone: Vlm) -
     for embeds in (first, second):
         usage = ask(server.url, body_of(embeds)).chunks[-1]["usage"]
     assert usage["prompt_tokens"] == len(second)
-    assert shared - 128 <= usage["prompt_tokens_details"]["cached_tokens"] <= shared
+    assert shared - 32 <= usage["prompt_tokens_details"]["cached_tokens"] <= shared
 
 
 def test_a_seed_gives_the_same_answer_again(server: Serving, alone: Vlm) -> None:
     embeds = asked(alone, SPECS[1])[0].embeds(alone)
-    more = {"temperature": 1.5, "top_p": 0.9, "ignore_eos": True, "max_tokens": 12}
-    one, again, other = (ask(server.url, body_of(embeds, seed=seed, **more)).token_ids for seed in (1, 1, 2))
-    assert one == again != other
+    more = {"temperature": 2.0, "ignore_eos": True, "max_tokens": 12}
+    once, again = (
+        [ask(server.url, body_of(embeds, seed=seed, **more)).token_ids for seed in range(4)] for _ in "12"
+    )
+    assert once == again and once[0] != once[1]
 
 
 def test_the_server_says_how_long_prompts_may_be(server: Serving) -> None:

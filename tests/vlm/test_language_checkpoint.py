@@ -97,7 +97,9 @@ def test_the_command_says_how_to_serve_it(tmp_path: Path) -> None:
     assert "tosa-vqa serve --model room-tiny --language vllm --language-url" in result.stdout
     again = run(app, ["language-model", "room-tiny", "--out", str(tmp_path / "a b")])
     assert again.exit_code == 2 and "not empty" in again.stderr
-    as_json = json.loads(run(app, ["language-model", "room-tiny", "--out", str(tmp_path / "c"), "--json"]).stdout)
+    as_json = json.loads(
+        run(app, ["language-model", "room-tiny", "--out", str(tmp_path / "c"), "--json"]).stdout
+    )
     assert (as_json["model_class"], as_json["max_tokens"]) == ("Qwen2ForCausalLM", 4096)
 
 

@@ -40,9 +40,7 @@ def test_every_family_says_whether_an_engine_elsewhere_can_read_for_it() -> None
 
 
 @pytest.mark.parametrize("name", EMBEDS)
-def test_it_sees_and_embeds_as_the_whole_model(
-    member: Callable[..., Any], tmp_path: Path, name: str
-) -> None:
+def test_it_sees_and_embeds_as_the_whole_model(member: Callable[..., Any], tmp_path: Path, name: str) -> None:
     whole: Vlm = member(name).vlm
     assert without_layers(write_family(tmp_path, name)) > 0
     alone = load_vlm(tmp_path, parts="vision")
@@ -52,7 +50,11 @@ def test_it_sees_and_embeds_as_the_whole_model(
     with torch.inference_mode():
         assert torch.equal(embed(whole, ids, visuals), embed(alone, own_ids, own_visuals))
     assert (whole.eos_token_ids, whole.max_tokens) == (alone.eos_token_ids, alone.max_tokens)
-    assert (whole.shape, whole.dtype, len(whole.tokenizer)) == (alone.shape, alone.dtype, len(alone.tokenizer))
+    assert (whole.shape, whole.dtype, len(whole.tokenizer)) == (
+        alone.shape,
+        alone.dtype,
+        len(alone.tokenizer),
+    )
 
 
 @pytest.mark.parametrize("name", EMBEDS)
@@ -88,7 +90,9 @@ def test_what_prompt_embeddings_do_not_say_is_refused_before_weights(tmp_path: P
 def test_a_missing_tower_is_still_seen(tmp_path: Path) -> None:
     path = write_family(tmp_path, "llava") / "model.safetensors"
     weights = load_file(path)
-    save_file({name: each for name, each in weights.items() if "projector" not in name}, path, {"format": "pt"})
+    save_file(
+        {name: each for name, each in weights.items() if "projector" not in name}, path, {"format": "pt"}
+    )
     with pytest.raises(VlmError, match="weights are missing") as error:
         load_vlm(tmp_path, parts="vision")
     assert error.value.code == "broken_checkpoint"

@@ -33,8 +33,8 @@ class Gemma3(CellFamily):
     towers: ClassVar[tuple[str, ...]] = ("siglip_vision_model",)
     norm_name: ClassVar[str | None] = "post_layernorm"
     language_refusal: ClassVar[str | None] = (
-        "its visual tokens are read in both directions, and engines that take prompt embeddings read every prompt in one direction; "
-        "let it answer in this process"
+        "its visual tokens are read in both directions, and engines that take prompt embeddings read every "
+        "prompt in one; let it answer in this process"
     )
 
     @property

@@ -22,8 +22,8 @@ class PaliGemma(Llava):
     first_position: ClassVar[int] = 1
     adds_special: ClassVar[bool] = False
     language_refusal: ClassVar[str | None] = (
-        "its prompt is read in both directions, and engines that take prompt embeddings read every prompt in one direction; "
-        "let it answer in this process"
+        "its prompt is read in both directions, and engines that take prompt embeddings read every prompt "
+        "in one; let it answer in this process"
     )
     template: ClassVar[str | None] = (
         "{% if messages | length != 1 or messages[0]['role'] != 'user' %}"

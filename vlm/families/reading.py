@@ -34,7 +34,7 @@ class Reading:
 
     @property
     def language_input(self) -> LanguageInput:
-        """Return what a language engine elsewhere is sent; it reads positions that count, each the ones before."""
+        """Return what a language engine elsewhere is sent."""
         return "embeds" if self.language_refusal is None else "none"
 
     @property

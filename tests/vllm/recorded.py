@@ -1,0 +1,106 @@
+"""Exchanges with a real vLLM server, which the stub of the ordinary suite is held to.
+
+`VLLM_RECORD=1 make test-vllm` writes them anew, into tests/language/recorded/.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import torch
+from torch import Tensor
+
+from tests.vllm.client import Exchange, ask, body_of
+from vlm import Vlm
+from vlm.language import embed
+from vlm.probe import probe_prompts
+
+FOLDER = Path(__file__).parents[1] / "language" / "recorded"
+CHANGING = ("id", "created", "system_fingerprint")
+MEASURED = "metrics"
+LOGPROBS = {"logprobs": 2, "return_tokens_as_token_ids": True}
+
+
+def prompt_of(vlm: Vlm) -> Tensor:
+    """Return the embeddings [12, D] of the prompt of all exchanges."""
+    with torch.inference_mode():
+        return embed(vlm, probe_prompts(vlm)[0])[0].clone()
+
+
+def _completion(**more: Any) -> Callable[[str, Tensor], Exchange]:
+    return lambda url, embeds: ask(url, body_of(embeds, **more))
+
+
+def _of(change: Callable[[Tensor], Tensor], **more: Any) -> Callable[[str, Tensor], Exchange]:
+    return lambda url, embeds: ask(url, body_of(change(embeds), **more))
+
+
+def _get(path: str) -> Callable[[str, Tensor], Exchange]:
+    def get(url: str, _: Tensor) -> Exchange:
+        response = httpx.get(url + path, timeout=60, trust_env=False)
+        return Exchange({"path": path}, response.status_code, (), response.text)
+
+    return get
+
+
+EXCHANGES: Mapping[str, Callable[[str, Tensor], Exchange]] = {
+    "stopped_by_its_own_end": _completion(),
+    "stopped_by_a_token": _completion(ignore_eos=True, stop_token_ids=[5]),
+    "length": _completion(ignore_eos=True, max_tokens=3),
+    "logprobs": _completion(ignore_eos=True, max_tokens=3, **LOGPROBS),
+    "logprobs_of_the_chosen": _completion(ignore_eos=True, max_tokens=2, **(LOGPROBS | {"logprobs": 0})),
+    "choice": _completion(structured_outputs={"choice": ["yes", "no"]}),
+    "json_that_no_token_spells": _completion(structured_outputs={"json": {"type": "object"}}),
+    "nan": _of(lambda same: same * float("nan"), max_tokens=2, **LOGPROBS),
+    "empty_prompt": _of(lambda same: same[:0]),
+    "too_long": _of(lambda same: same.repeat(400, 1)),
+    "no_room": _completion(max_tokens=1020),
+    "too_many_tokens": _completion(max_tokens=5000),
+    "other_width": _of(lambda same: same[:, :7]),
+    "other_model": _completion(model="nobody"),
+    "too_many_logprobs": _completion(logprobs=21),
+    "models": _get("/v1/models"),
+    "health": _get("/health"),
+}
+
+
+def path_of(name: str) -> Path:
+    return FOLDER / f"{name}.json"
+
+
+def written(exchange: Exchange) -> dict[str, Any]:
+    """Return an exchange as it is kept: events with the prefix they come with."""
+    return {
+        "request": dict(exchange.request),
+        "status": exchange.status,
+        "events": [f"data: {event}" for event in exchange.events],
+        "body": exchange.body,
+    }
+
+
+def alike(kept: Mapping[str, Any]) -> Any:
+    """Return an exchange less what differs from one run to the next: names, times, the last digits."""
+    events = [event.removeprefix("data: ") for event in kept["events"]]
+    return {
+        "request": kept["request"],
+        "status": kept["status"],
+        "events": [event if event == "[DONE]" else _without(json.loads(event)) for event in events],
+        "body": _without(json.loads(kept["body"])) if kept["body"] else None,
+    }
+
+
+def _without(raw: Any) -> Any:
+    if isinstance(raw, dict):
+        kept = {name: _without(each) for name, each in raw.items() if name not in CHANGING}
+        if MEASURED in kept and kept[MEASURED] is not None:
+            kept[MEASURED] = sorted(kept[MEASURED])
+        kept.pop("root", None)
+        kept.pop("permission", None)
+        return kept
+    if isinstance(raw, list):
+        return [_without(each) for each in raw]
+    return round(raw, 3) if isinstance(raw, float) else raw
