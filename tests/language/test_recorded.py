@@ -31,7 +31,7 @@ ENDS = {
     "nan": "numerical_error",
     "empty_prompt": "language_refused",
     "too_long": "language_refused",
-    "no_room": "language_refused",
+    "no_room": "length",
     "too_many_tokens": "language_refused",
     "other_width": "language_refused",
     "other_model": "language_wrong_model",
