@@ -122,6 +122,7 @@ def make_job(
     context.tighten_deadline(vqa_request.fields.timeout_s)
     costs = Costs()
     context.costs.append(costs)
+    state.engine.check_language()  # before any work
     prepared = prepare(state.models(), vqa_request, state.settings, timer, context.key, costs, context.check)
     context.method = prepared.plan.method
     state.engine.check_language(prepared)

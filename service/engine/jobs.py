@@ -54,10 +54,11 @@ class Sent:
 
 @dataclass(eq=False)
 class Job:
-    """Hold one question for the model thread, which alone touches it until `answer` is done.
+    """Hold one question for the thread that works on it, which alone touches it until `answer` is done.
 
-    stop: texts that end an answer, which is truncated before the first of them. on_piece: called in the model
-    thread with every piece of an answer as soon as it is final.
+    That is the model thread, and behind it the thread of the language servers, if there are some. stop: texts
+    that end an answer, which is truncated before the first of them. on_piece: called in that thread with
+    every piece of an answer as soon as it is final.
     """
 
     prepared: Prepared

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-import httpx2
-
-from service.language.faults import Fault, of_status, of_transport
+from service.language.client import LanguageClient
+from service.language.faults import Fault
 
 log = logging.getLogger("tosa_vqa")
 
@@ -75,7 +75,7 @@ class Servers:
     def __init__(
         self,
         urls: Sequence[str],
-        client: httpx2.AsyncClient,
+        client: LanguageClient,
         model: str | None,
         verify: Callable[[Server], Awaitable[None]],
     ) -> None:
@@ -137,7 +137,7 @@ class Servers:
         """Ask whether a server is well and, if it was out, what it serves."""
         was_up, asked_s = server.fault is None, perf_counter()
         try:
-            await self._get(server, "/health")
+            await self._client.get(server.url + "/health", HEALTH_TIMEOUT_S)
             if not was_up:
                 if server.fault is not None and server.fault.code == "language_down":
                     server.fault = Fault("language_restarting", "it is being checked")
@@ -151,7 +151,7 @@ class Servers:
     async def _read_model(self, server: Server) -> None:
         """Read the name of the model and its limit. Raises Fault."""
         try:
-            listed = (await self._get(server, "/v1/models")).json()["data"]
+            listed = json.loads(await self._client.get(server.url + "/v1/models", HEALTH_TIMEOUT_S))["data"]
             known: dict[str, Any] = {str(one["id"]): one for one in listed}
         except (ValueError, KeyError, TypeError):
             raise Fault("language_garbled", "/v1/models of another form") from None
@@ -162,15 +162,6 @@ class Servers:
             )
         most = known[name].get("max_model_len")
         server.model, server.max_tokens = name, most if isinstance(most, int) and most > 1 else None
-
-    async def _get(self, server: Server, path: str) -> httpx2.Response:
-        try:
-            response = await self._client.get(server.url + path, timeout=HEALTH_TIMEOUT_S)
-        except httpx2.HTTPError as error:
-            raise of_transport(error, has_begun=False) from None
-        if response.status_code != 200:
-            raise of_status(response.status_code, response.content, response.headers)
-        return response
 
 
 def _interval_s(fault: Fault | None) -> float:

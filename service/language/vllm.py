@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from service.errors import ServiceError
-from service.language.faults import Fault, Stale, of_status, of_transport
+from service.language.client import LanguageClient
+from service.language.faults import Fault, Stale, of_transport
 from service.language.probe import WeightsCheck
 from service.language.protocol import LanguageObserver, Listener, Reading
 from service.language.servers import Server, Servers
@@ -32,14 +33,10 @@ from vlm.language import embed
 
 log = logging.getLogger("tosa_vqa")
 
-CONNECT_TIMEOUT_S = 10.0
-KEEP_ALIVE_S = 4.0
-"""Less than the 5 s after which vLLM closes an idle connection."""
 LAST_EVENTS_S = 1.0
 """Wait for the end of a response whose answer is there: it brings counts and times."""
 CHECK_TIMEOUT_S = 300.0
 """For one known prompt: the first probabilities that a new server gives can take half a minute."""
-MAX_ERROR_BYTES = 1 << 16
 PATH = "/v1/completions"
 
 
@@ -55,7 +52,7 @@ class VllmLanguage:
     def __init__(self, vlm: Vlm, settings: Settings, observer: LanguageObserver) -> None:
         self._vlm, self._observer = vlm, observer
         self._eos, self._size = vlm.eos_token_ids, vlm.text_config.vocab_size
-        self._client = _client(settings)
+        self._client = LanguageClient(settings)
         self._verify_weights = WeightsCheck(vlm, settings.language_probe, _text)
         urls = settings.language_addresses
         self._servers = Servers(urls, self._client, settings.language_model, self._verify)
@@ -132,7 +129,7 @@ class VllmLanguage:
             for task in open_tasks:
                 task.cancel()
             self._loop.run_until_complete(asyncio.gather(*open_tasks, return_exceptions=True))
-            self._loop.run_until_complete(self._client.aclose())
+            self._loop.run_until_complete(self._client.close())
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
@@ -204,12 +201,8 @@ class VllmLanguage:
         self._observer.language_ended("ok", tokens, received.cached_tokens)
 
     async def _follow(self, server: Server, body: bytes, received: Received, listener: Listener) -> None:
-        has_begun = False
         try:
-            async with self._client.stream("POST", server.url + PATH, content=body) as response:
-                if response.status_code != 200:
-                    raise of_status(response.status_code, await _beginning(response), response.headers)
-                has_begun = True
+            async with self._client.stream(server.url + PATH, body) as response:
                 listener.accepted()
                 arriving = events(response.aiter_raw())
                 if await _is_stopped(server, arriving, received, listener):
@@ -220,7 +213,7 @@ class VllmLanguage:
                             received.steps(event)
         except httpx2.HTTPError as error:
             if received.row.finish_reason is None:
-                raise of_transport(error, has_begun) from None
+                raise of_transport(error, has_begun=True) from None
         listener.read()
         if received.waited_s is not None:
             listener.waited(received.waited_s)
@@ -230,15 +223,9 @@ class VllmLanguage:
         """Check the weights of a server. Raises Fault."""
 
         async def post(fields: dict[str, Any]) -> dict[str, Any]:
-            body = json.dumps({"model": server.model, **fields}).encode()
+            asked = {"model": server.model, **fields}
             try:
-                response = await self._client.post(server.url + PATH, content=body, timeout=CHECK_TIMEOUT_S)
-            except httpx2.HTTPError as error:
-                raise of_transport(error, has_begun=False) from None
-            if response.status_code != 200:
-                raise of_status(response.status_code, response.content, response.headers)
-            try:
-                return response.json()
+                return json.loads(await self._client.post(server.url + PATH, asked, CHECK_TIMEOUT_S))
             except ValueError:
                 raise Fault("language_garbled", "an answer that is no JSON") from None
 
@@ -265,32 +252,6 @@ async def _is_stopped(
         if received.end():
             return False
     raise Fault("language_incomplete", "the response ended before the answer")
-
-
-async def _beginning(response: httpx2.Response) -> bytes:
-    """Read the beginning of the body of an error."""
-    body = b""
-    async for piece in response.aiter_raw():
-        body += piece
-        if len(body) > MAX_ERROR_BYTES:
-            break
-    return body[:MAX_ERROR_BYTES]
-
-
-def _client(settings: Settings) -> httpx2.AsyncClient:
-    """Make a client that follows no redirects, ignores proxies of the environment and keeps connections."""
-    headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-    if settings.language_api_key is not None:
-        headers["Authorization"] = f"Bearer {settings.language_api_key.get_secret_value()}"
-    return httpx2.AsyncClient(
-        headers=headers,
-        timeout=httpx2.Timeout(settings.language_timeout_s, connect=CONNECT_TIMEOUT_S),
-        limits=httpx2.Limits(
-            max_connections=None, max_keepalive_connections=256, keepalive_expiry=KEEP_ALIVE_S
-        ),
-        follow_redirects=False,
-        trust_env=False,
-    )
 
 
 def _text(embeds: Tensor) -> str:

@@ -51,7 +51,7 @@ class Behaviour:
 
 
 class Stub:
-    """One server. requests: the bodies it got, whole. asked: the paths, in order."""
+    """One server. requests: the bodies it got, whole. asked: the paths, in order. written: events."""
 
     def __init__(self, vlm: Vlm) -> None:
         self.vlm, self.behaviour = vlm, Behaviour()
@@ -60,6 +60,7 @@ class Stub:
         self.headers: list[dict[str, str]] = []
         self.running = self.most_running = self.aborted = 0
         self.seen_prefixes: set[bytes] = set()
+        self.written: list[dict[str, Any]] = []
         self.go = threading.Event()
         self.port = free_port()
         self._lock = threading.Lock()
@@ -195,12 +196,14 @@ class Stub:
                 if reason is None and len(tokens) < behaviour.together:
                     continue
                 new = [*tokens, *(asked["stop_token_ids"][:1] if reason == "stop" else [])]
-                yield _data(_event(asked, new, row, sent, reason))
+                self.written.append(_event(asked, new, row, sent, reason))
+                yield _data(self.written[-1])
                 sent = len(row.token_ids)
             is_whole = True
             if behaviour.lingers:
                 await asyncio.sleep(PATIENCE_S)
-            yield _data(self._usage(asked, row, behaviour))
+            self.written.append(self._usage(asked, row, behaviour))
+            yield _data(self.written[-1])
             yield b"data: [DONE]\n\n"
         finally:
             self.running -= 1

@@ -211,6 +211,9 @@ def test_a_server_that_is_not_there_makes_the_service_unready_and_costs_no_encod
         check(response, 503, "language_down")
         assert int(response.headers["Retry-After"]) >= 1
         assert batches(served) == before > 0
+        assert response.json()["error"]["message"] == CODES["language_down"].sentence
+        refused = question.but(images=(b"no image",)).post(served.client, "json")
+        check(refused, 503, "language_down")  # nothing was decoded
         assert served.client.get("/livez").status_code == 200
         stub.start()
         wait_for(lambda: served.client.get("/readyz").status_code == 200)
