@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import LlavaOnevisionConfig
 
 from vlm.checkpoint_files.formats import INDEX, WEIGHT_FILES
 
 TOWER, LEVEL = "vision_tower.", "vision_model."
 
 
-def lay_out(folder: Path, config: LlavaOnevisionConfig, image_token: str, video_token: str) -> None:
+def lay_out(folder: Path, config: Any, image_token: str, video_token: str) -> None:
     """Give a saved checkpoint the names and files of the published ones; its weights stay the same."""
     for shard in sorted(folder.glob(WEIGHT_FILES)):
         _rename_weights(shard)

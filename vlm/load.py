@@ -118,7 +118,7 @@ def _eos_token_ids(found: Description) -> frozenset[int]:
             else GenerationConfig.from_model_config(found.config)
         ),
     )
-    eos = found.tokenizer.eos_token_id if said.eos_token_id is None else said.eos_token_id
+    eos: Any = found.tokenizer.eos_token_id if said.eos_token_id is None else said.eos_token_id
     if eos is None:
         raise READER.broken(
             found.source, "neither generation_config.json nor the tokenizer says how an answer ends"

@@ -39,9 +39,10 @@ def language_model(model: str, out: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**asdict(written), "folder": str(written.folder), **commands}, indent=2))
         return
+    size = f"{written.parameters / 1e6:,.1f} million parameters in {written.dtype}"
     click.echo(
-        f"wrote {written.model_class}, {written.parameters / 1e6:,.1f} million parameters in {written.dtype}, "
-        f"to {out}\n\nServe it where vLLM is installed:\n  {commands['server']}\n\n"
+        f"wrote {written.model_class}, {size}, to {out}\n\n"
+        f"Serve it where vLLM is installed:\n  {commands['server']}\n\n"
         f"and put this service in front of it:\n  {commands['service']}"
     )
 

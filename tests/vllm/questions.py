@@ -45,7 +45,7 @@ def asked(vlm: Vlm, spec: MergeSpec) -> list[Asked]:
 
 def _seen(vlm: Vlm, frame: Path, spec: MergeSpec) -> Tokens:
     rgb = np.asarray(Image.open(frame / "rgb.png").convert("RGB"))
-    depth = np.asarray(Image.open(frame / "depth.png"), dtype=np.float32) / 1000
+    depth = (np.asarray(Image.open(frame / "depth.png")) / 1000).astype(np.float32)
     with torch.inference_mode():
         pixels, spatial = frame_inputs(vlm, rgb, depth)
         return encode(vlm.tower, pixels, make_plan(spec, vlm.shape), spatial)

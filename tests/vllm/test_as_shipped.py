@@ -1,4 +1,4 @@
-"""vLLM loads the embedded checkpoint as it is: with its own tower it answers as our views of its processor do."""
+"""vLLM loads the embedded checkpoint as it is; its own tower answers as we do with the same views."""
 
 from __future__ import annotations
 

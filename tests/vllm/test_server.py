@@ -110,10 +110,12 @@ def test_closing_the_connection_aborts(server: Serving, alone: Vlm) -> None:
     begun = threading.Barrier(8)
 
     def leave(_: int) -> None:
-        with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
-            with client.stream("POST", "/v1/completions", json=body) as response:
-                next(response.iter_lines())
-                begun.wait(60)
+        with (
+            httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client,
+            client.stream("POST", "/v1/completions", json=body) as response,
+        ):
+            next(response.iter_lines())
+            begun.wait(60)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(leave, range(8)))

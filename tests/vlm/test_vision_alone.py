@@ -61,7 +61,8 @@ def test_it_sees_and_embeds_as_the_whole_model(member: Callable[..., Any], tmp_p
 def test_it_holds_nothing_of_the_language_model_but_its_table(member: Callable[..., Any], name: str) -> None:
     whole: Vlm = member(name).vlm
     alone = load_vlm(member(name).folder, parts="vision")
-    table = alone.model.get_input_embeddings().weight.numel()
+    embedding: Any = alone.model.get_input_embeddings()
+    table = embedding.weight.numel()
     text = sum(each.numel() for each in alone.family.decoder(alone.core).parameters())
     assert text - table <= alone.text_config.hidden_size  # the norm behind the last layer
     seeing = sum(each.numel() for each in whole.core.parameters()) - sum(
