@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tosa import EncoderShape
 from vlm.checkpoint_files import CheckpointReader
 from vlm.families import VIEWS, Family, Views, family_class
+from vlm.families.agreement import Disagreement
 from vlm.model import ImageSettings, VlmError
 from vlm.quantised import quantisation, require_packages
 from vlm.refused import require_family
@@ -61,6 +62,7 @@ def describe(source: str, folder: Path) -> Description:
     _require_one(source, folder, PROCESSORS, "no image processor", "the model that it was made from")
     shape = _shape(source, family)
     settings = READER.or_broken(source, lambda: family.settings)
+    _require_agreement(source, family)
     tokenizer = _load_tokenizer(source, folder)
     family.tokenizer = tokenizer
     return Description(
@@ -87,6 +89,18 @@ def load_shape(id_or_path: str | Path) -> EncoderShape:
 
 def _shape(source: str, family: Family) -> EncoderShape:
     return READER.or_broken(source, lambda: family.shape(family.whole(TRIED_SIZE)))
+
+
+def _require_agreement(source: str, family: Family) -> None:
+    """Refuse a checkpoint whose image processor makes other views than its config says."""
+
+    def compare() -> None:
+        try:
+            family.require_agreement()
+        except Disagreement as error:
+            raise READER.broken(source, str(error)) from None
+
+    READER.or_broken(source, compare)
 
 
 def _read_config(source: str, folder: Path) -> tuple[dict[str, Any], PreTrainedConfig]:

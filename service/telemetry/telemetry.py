@@ -43,6 +43,10 @@ class Telemetry:
         """Count hits and misses of the frame cache."""
         self._try("metrics", lambda: self._metrics.frames_looked_up(hits, misses), None)
 
+    def loaded(self, dtype: str) -> None:
+        """Show the dtype of the model that was loaded."""
+        self._try("metrics", lambda: self._metrics.loaded(dtype), None)
+
     def watch(self, name: str, description: str, read: Callable[[], float]) -> None:
         """Expose a number as gauge tosa_vqa_<name>; `read` is called at each scrape and must not block."""
         self._metrics.watch(name, description, read)

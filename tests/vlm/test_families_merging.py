@@ -20,10 +20,14 @@ from vlm import (
     GenerationParams,
     Vlm,
     decoding,
+    encode_views,
     layouts,
     plan_views,
+    reduce_views,
     saves,
     spell,
+    view_pixels,
+    visual_of,
 )
 from vlm.families import Visual
 from vlm.language import next_logits
@@ -108,12 +112,28 @@ def mixed(vlm: Vlm) -> list[Prompt]:
     ]
 
 
-@pytest.mark.parametrize("name", CASES)
+def with_videos(vlm: Vlm) -> list[Prompt]:
+    """Make prompts about videos of other lengths, sizes and plans, and about an image."""
+    return [
+        read(vlm, pictures([SIZE] * 3), MergeSpec("tome", keep_ratio=0.25), "video"),
+        read(vlm, pictures([(96, 128)] * 8), MergeSpec("cubist", keep_ratio=0.5), "video"),
+        read(vlm, pictures([(128, 96)] * 2), views="video"),
+        read(vlm, [picture(SIZE, 1)], MergeSpec("tosa", keep_ratio=0.25)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [*((name, mixed) for name in CASES), *((name, with_videos) for name in CASES if "video" in kinds(name))],
+)
 def test_together_prompts_give_the_answers_of_each_alone(
-    member: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, name: str
+    member: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    make: Callable[[Vlm], list[Prompt]],
 ) -> None:
     vlm = member(name).vlm
-    prompts = mixed(vlm)
+    prompts = make(vlm)
     alone = [answers(vlm, [each])[0] for each in prompts]
     likely = torch.cat([logprobs(vlm, [each]) for each in prompts])
     assert answers(vlm, prompts) == alone
@@ -137,8 +157,6 @@ def test_together_prompts_give_the_answers_of_each_alone(
 
 @pytest.mark.parametrize("name", CASES)
 def test_encoded_together_pictures_give_what_each_gives_alone(member: Callable[..., Any], name: str) -> None:
-    from vlm import encode_views, reduce_views, view_pixels
-
     vlm = member(name).vlm
     images = pictures([SIZE, SIZE])
     laid = layouts(vlm, [SIZE, SIZE])
@@ -150,6 +168,23 @@ def test_encoded_together_pictures_give_what_each_gives_alone(member: Callable[.
             (alone,) = reduce_views(vlm, [layout], plan, encode_views(vlm, layout, own, plan))
             torch.testing.assert_close(found.features, alone.features, rtol=1e-4, atol=1e-4)
             assert sum(spell(vlm, layout, plan).counts) == len(found.features)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "video" in kinds(name)])
+def test_encoded_together_videos_give_what_each_gives_alone(member: Callable[..., Any], name: str) -> None:
+    vlm = member(name).vlm
+    lengths = (3, 4)  # of one grid in all families
+    videos = [pictures([(96, 128)] * length) for length in lengths]
+    laid = [layouts(vlm, [(96, 128)] * length, "video")[0] for length in lengths]
+    plan = plan_views(vlm, MergeSpec("tome", keep_ratio=0.25), laid[0])
+    assert plan == plan_views(vlm, MergeSpec("tome", keep_ratio=0.25), laid[1])
+    pixels = [view_pixels(vlm, frames, layout) for frames, layout in zip(videos, laid, strict=True)]
+    with torch.inference_mode():
+        together = reduce_views(vlm, laid, plan, encode_views(vlm, laid[0], torch.cat(pixels), plan))
+    for layout, frames, found in zip(laid, videos, together, strict=True):
+        alone = visual_of(vlm, frames, layout, plan)
+        torch.testing.assert_close(found.features, alone.features, rtol=1e-4, atol=1e-4)
+        assert sum(spell(vlm, layout, plan).counts) == len(found.features)
 
 
 def disagreements(vlm: Vlm, repetitions: int) -> int:

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from tosa import MergePlan, Tokens
+from vlm.families.agreement import require_pinpoints
 from vlm.families.anyres import anyres_layout, count_packed, pack
 from vlm.families.family import Family, kept_grid, split_views, without_prefix
 from vlm.families.layout import Layout, Size, Views, Visual
@@ -25,6 +26,10 @@ class LlavaNext(Family):
     def require_supported(self) -> None:
         super().require_supported()
         self.require_no_kept_prefix()
+
+    def require_agreement(self) -> None:
+        require_pinpoints(self.processor.image_grid_pinpoints, self.config.image_grid_pinpoints)
+        super().require_agreement()
 
     def layout(self, size: Size, views: Views, num_images: int) -> Layout:
         if views == "single":

@@ -7,6 +7,7 @@ from 27 x 27 to 14 x 14 tokens.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
@@ -16,11 +17,12 @@ from PIL import Image
 from torch import Tensor
 
 from tosa import MergePlan, Tokens, recover
+from vlm.families.agreement import require_pinpoints, require_side
 from vlm.families.anyres import anyres_layout, count_packed, pack
 from vlm.families.family import Family, kept_grid, split_views, without_prefix
 from vlm.families.layout import Grid, Layout, Size, View, Views, Visual, padded_box
-from vlm.families.settings import read_settings
-from vlm.model import ImageSettings
+from vlm.families.settings import processor_json, read_settings
+from vlm.model import ImageSettings, VlmError
 from vlm.preprocess import square_views
 
 
@@ -30,6 +32,23 @@ class LlavaOnevision(Family):
     model_class: ClassVar[str] = "LlavaOnevisionForConditionalGeneration"
     kinds: ClassVar[tuple[Views, ...]] = ("single", "anyres", "video")
     towers: ClassVar[tuple[str, ...]] = ("siglip_vision_model",)
+
+    def require_supported(self) -> None:
+        super().require_supported()
+        said = self.config.vision_aspect_ratio
+        if not re.fullmatch(r"anyres_max_[1-9]\d*", str(said)):
+            message = (
+                f'its vision_aspect_ratio is "{said}"; LLaVA-OneVision runs with anyres_max_ and a number'
+            )
+            raise VlmError("unsupported_model", message)
+
+    def require_agreement(self) -> None:
+        """Compare what the files say, without the seconds that an image processor takes to import."""
+        assert self.folder is not None, "a family without a folder has no image settings"
+        image, video = (processor_json(self.folder, kind) for kind in ("image", "video"))
+        usual = type(self.config)().image_grid_pinpoints
+        require_pinpoints(image.get("image_grid_pinpoints", usual), self.config.image_grid_pinpoints)
+        require_side(video.get("size") or {}, self.view_px)
 
     @cached_property
     def settings(self) -> ImageSettings:

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from vlm.checkpoint_files import three
+from vlm.families.agreement import require_made_views, require_side
 from vlm.families.layout import VIEWS, Grid, Layout, Size, Views
 from vlm.families.settings import written_settings
 from vlm.model import ImageSettings, VlmError
@@ -55,6 +56,16 @@ class Pictures:
         assert self.folder is not None, "a family without a folder has no video processor"
         return AutoVideoProcessor.from_pretrained(self.folder, trust_remote_code=False)
 
+    def require_agreement(self) -> None:
+        """Raise Disagreement where the image processor makes other views than the config says."""
+        square = self.processor.crop_size if _crops(self.processor) else self.processor.size
+        require_side(dict(square), self.view_px)
+        require_made_views(self)
+
+    def pixel_shape(self, layout: Layout) -> tuple[int, ...]:
+        """Return the shape of what `pixels` makes of the pictures of a layout."""
+        return len(layout.views), 3, *layout.pixels
+
     def layouts(self, sizes: Sequence[Size], views: Views = "auto") -> tuple[Layout, ...]:
         """Lay out the pictures of one prompt by their (height, width); a video is one layout of all of them.
 
@@ -67,7 +78,7 @@ class Pictures:
             raise VlmError("unsupported_views", message, field="views", choices=known)
         for size in sizes:
             if max(size) > MOST_ASPECT * min(size) and not self.squeezes(views):
-                raise _too_narrow(size)
+                raise _too_narrow(size, self.squeezes("single"))
         if views == "video":
             _require_one_size(sizes)
             return (self.video_layout(sizes),) if sizes else ()
@@ -109,7 +120,8 @@ class Pictures:
 
     @cached_property
     def video_settings(self) -> ImageSettings:
-        """Return how the square view of a frame of a video is made."""
+        """Return how the square view of a frame of a video is made. Raises Disagreement."""
+        require_side(dict(self.video_processor.size or {}), self.view_px)
         return self._settings_of(self.video_processor)
 
     def _settings_of(self, processor: Any) -> ImageSettings:
@@ -132,10 +144,14 @@ class Pictures:
         return values if values.ndim == 4 else values.flatten(0, 1)
 
 
-def _too_narrow(size: Size) -> VlmError:
+def _crops(processor: Any) -> bool:
+    return bool(getattr(processor, "do_center_crop", False) and getattr(processor, "crop_size", None))
+
+
+def _too_narrow(size: Size, has_square: bool) -> VlmError:
     message = (
         f"an image of {size[1]} x {size[0]} px is more than {MOST_ASPECT} times as long as wide, which these "
-        "views cannot show: crop it, or ask for views single where the model has them."
+        f"views cannot show: crop it{', or ask for views single' if has_square else ''}."
     )
     return VlmError("unsupported_image", message, field="image", limit=MOST_ASPECT)
 
