@@ -31,7 +31,7 @@ class KnownModel:
         return 2 * self.parameters
 
 
-# Not found for InternVL3-1B-hf: the card of InternVL3-1B says Apache-2.0, and that of InternVL3-14B-hf "qwen".
+# No card of InternVL3-1B-hf was found: that of InternVL3-1B says Apache-2.0, of InternVL3-14B-hf "qwen".
 INTERNVL = "not confirmed; InternVL3-1B: Apache-2.0"
 APACHE, GEMMA, NVIDIA = "Apache-2.0", "Gemma terms of use", "NVIDIA Open Model License"
 ONEVISION, LLAVA, NEXT, ONE_GRID = (2929, 730), (576, 576), (2340, 577), (256, 256)
