@@ -164,6 +164,7 @@ def prepare(
     frames, files = [], []
     images: list[Image.Image] = []  # of the frame that comes next
     depths: list[DepthMap] = []
+    is_turned = False
     for at, data in enumerate(request.images):
         check()
         image = decode_image(data, settings.max_image_px, request.image_name(at), headers[at])
@@ -176,13 +177,14 @@ def prepare(
             files.append(of_report(note_alignment(depth[1], depth[0], image)))
             depths.append(depth[0])
         images.append(image)
-        if sizes[at] != (image.height, image.width):  # its EXIF orientation turned it
-            sizes[at] = image.height, image.width
-            planned = plan_request(vlm, fields, request.wants_depth, sizes)
-            prompt = _prompt(vlm, request, planned)
-        own = planned[len(frames)]
-        if len(images) < own.layout.num_frames:
+        is_turned |= sizes[at] != (image.height, image.width)  # by its EXIF orientation
+        sizes[at] = image.height, image.width
+        if len(images) < planned[len(frames)].layout.num_frames:
             continue
+        if is_turned:
+            planned = plan_request(vlm, fields, request.wants_depth, sizes)
+            prompt, is_turned = _prompt(vlm, request, planned), False
+        own = planned[len(frames)]
         spatial = spatial_for(own, source, depths)
         timer.mark("depth" if source == "client" else "preprocess")
         frames.append(to_frame(models, images, own, options, spatial))

@@ -165,3 +165,19 @@ def test_a_cached_picture_is_that_of_its_views(serve: Callable[[str], Live]) -> 
     )
     assert (first["cached"], other["cached"], again["cached"]) == (False, False, True)
     assert again["answer"] == first["answer"] and again["views"] == first["views"] != other["views"]
+
+
+def test_frames_of_a_video_that_their_files_turn_are_seen_upright(serve: Callable[[str], Live]) -> None:
+    client = serve("qwen3_vl").client
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    lying, standing = (
+        Question(frames, ()).but(method="none", views="video").post(client, "json").json()
+        for frames in (
+            tuple(png(WIDE, at, exif=turned) for at in range(3)),
+            tuple(png((WIDE[1], WIDE[0]), at) for at in range(3)),
+        )
+    )
+    assert "views" in lying, lying
+    assert lying["views"] == standing["views"]
+    assert lying["usage"]["prompt_tokens"] == standing["usage"]["prompt_tokens"]

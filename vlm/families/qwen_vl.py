@@ -22,7 +22,7 @@ from vlm.families.agreement import require_equal, require_made_views
 from vlm.families.cells import CellFamily
 from vlm.families.family import split_views
 from vlm.families.layout import Grid, Layout, Size, View, Views, Visual
-from vlm.families.video import as_video
+from vlm.families.video import OPTIONS, as_video
 from vlm.model import ImageSettings
 
 MOST_SHAPES = 1024  # shapes to keep: pictures have as many grids as sizes
@@ -108,8 +108,7 @@ class QwenVL(CellFamily):
 
     def pixels(self, images: Sequence[Image.Image], layout: Layout) -> Tensor:
         if layout.kind == "video":
-            options = {"do_sample_frames": False, "return_tensors": "pt"}
-            values = self.video_processor(as_video(images), **options)["pixel_values_videos"]
+            values = self.video_processor(as_video(images), **OPTIONS)["pixel_values_videos"]
         else:
             values = self.processor(images=[images[0]], return_tensors="pt")["pixel_values"]
         return values.unflatten(0, (len(layout.views), math.prod(layout.grid)))
