@@ -82,7 +82,8 @@ def encode_views(
     """Run the tower over views of one grid, those of several pictures together if they share a plan.
 
     layout: of each picture, or of the only one. pixels: [views, ...]. spatial: [views, P, S] on the grid of
-    patches, for methods that need it. track_source: follow every patch to its token, also where no step needs to know.
+    patches, for methods that need it. track_source: follow every patch to its token, also where no step needs
+    to know.
     """
     every = (layout,) if isinstance(layout, Layout) else layout
     adapter, levels = vlm.family.adapter(vlm.core, every[0]), vlm.family.level_layers(vlm.core)

@@ -14,6 +14,7 @@ from bench.tables import (
     code,
     commands,
     comparison,
+    families,
     full_size,
     http,
     large,
@@ -71,6 +72,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "overhead": overhead.overhead,
     "full_size": full_size.full_size,
     "full_size_bars": full_size.bars,
+    "families": families.cells_of_families,
 }
 
 
