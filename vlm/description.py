@@ -65,6 +65,7 @@ def describe(source: str, folder: Path) -> Description:
     _require_agreement(source, family)
     tokenizer = _load_tokenizer(source, folder)
     family.tokenizer = tokenizer
+    _require_image_token(source, family)
     return Description(
         source=source,
         folder=folder,
@@ -88,7 +89,7 @@ def load_shape(id_or_path: str | Path) -> EncoderShape:
 
 
 def _shape(source: str, family: Family) -> EncoderShape:
-    return READER.or_broken(source, lambda: family.shape(family.whole(TRIED_SIZE)))
+    return _prefixed(source, lambda: READER.or_broken(source, lambda: family.shape(family.whole(TRIED_SIZE))))
 
 
 def _require_agreement(source: str, family: Family) -> None:
@@ -101,6 +102,12 @@ def _require_agreement(source: str, family: Family) -> None:
             raise READER.broken(source, str(error)) from None
 
     READER.or_broken(source, compare)
+
+
+def _require_image_token(source: str, family: Family) -> None:
+    if family.tokenizer.convert_ids_to_tokens(family.image_token_id) is None:
+        reason = f"config.json says image token {family.image_token_id}, which its tokenizer does not have"
+        raise READER.broken(source, f"{reason}: take both from one model")
 
 
 def _read_config(source: str, folder: Path) -> tuple[dict[str, Any], PreTrainedConfig]:

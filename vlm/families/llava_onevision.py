@@ -54,7 +54,10 @@ class LlavaOnevision(Family):
     def settings(self) -> ImageSettings:
         """Read how the square view is made, without the seconds that an image processor takes to import."""
         assert self.folder is not None, "a family without a folder has no image settings"
-        return read_settings(self.folder, self.view_px)
+        try:
+            return read_settings(self.folder, self.view_px)
+        except KeyError:  # what is not written, the image processor knows
+            return self._settings_of(self.processor)
 
     def layout(self, size: Size, views: Views, num_images: int) -> Layout:
         if views == "single":
