@@ -59,8 +59,13 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 @cache
 def _words() -> list[str]:
+    return words_of(2500)
+
+
+def words_of(scenes: int) -> list[str]:
+    """Return the words of the questions and answers of the first scenes for training, sorted."""
     words: set[str] = set()
-    for seed in TRAIN[:2500]:
+    for seed in TRAIN[:scenes]:
         scene = make_scene(seed)
         for question in questions(scene, render(scene, 96), seed, 16):
             text = f"{question.question} {question.answer}".lower()

@@ -1,6 +1,6 @@
 """What holds for every merging method: the rules, and what is true of some of them only."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,6 +41,14 @@ from tosa import (
 
 Rule = Callable[[Case], None]
 
+LIKE_ANOTHER = ("none", "tofu", "saint", "expedite", "random")
+"""Methods whose graphs hold nothing that no other method's graph holds."""
+
+
+def long_unless(name: str) -> Sequence[pytest.MarkDecorator]:
+    """Leave the slow rules of graphs to `make test-long` where another method stands for this one."""
+    return () if name in METHODS and name not in LIKE_ANOTHER else (pytest.mark.long,)
+
 
 @pytest.mark.parametrize("num_prefix", [0, 1, 2, 5])
 @pytest.mark.parametrize("rule", PREFIX_RULES)
@@ -56,9 +64,7 @@ def test_rules(rule: Rule, name: str) -> None:
 
 
 @pytest.mark.parametrize("rule", GRAPH_RULES)
-@pytest.mark.parametrize(
-    "name", [*METHODS, *(pytest.param(name, marks=pytest.mark.long) for name in CASES if name not in METHODS)]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=long_unless(name)) for name in CASES])
 def test_rules_of_graphs(rule: Rule, name: str) -> None:
     rule(CASES[name])
 

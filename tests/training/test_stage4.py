@@ -40,7 +40,10 @@ def test_known_words_keep_their_rows_and_new_ones_get_one(
     assert rest and all(torch.equal(moved[name], before[name]) for name in rest)
 
 
-@pytest.mark.parametrize(("spec", "recipe"), [(MergeSpec(), LOW), (MergeSpec("tosa", keep_ratio=0.5), HIGH)])
+@pytest.mark.parametrize(
+    ("spec", "recipe"),
+    [(MergeSpec(), LOW), pytest.param(MergeSpec("tosa", keep_ratio=0.5), HIGH, marks=pytest.mark.long)],
+)
 def test_every_part_learns(tokenizer: PreTrainedTokenizerFast, spec: MergeSpec, recipe: Recipe) -> None:
     model, heads = build_model(build_config(tokenizer), seed=0), DenseHeads()
     batch = RoomBatches(replace(recipe, scenes=1, per_scene=4), tokenizer, range(1))[0]

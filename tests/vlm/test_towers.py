@@ -46,6 +46,7 @@ from vlm import ViTAdapter, VlmError, adapt, encode, feature_map, tosa_encode
 MERGING = [name for name, method in METHODS.items() if method.merges]
 PAIRS = [(name, method) for name in TOWERS for method in MERGING]
 QWEN = [name for name in TOWERS if name.startswith("qwen")]
+FEW = [pytest.param(name, marks=() if name in ("qwen2.5", "idefics3") else pytest.mark.long) for name in TOWERS]
 TEXT: dict[str, Any] = {
     "hidden_size": 24,
     "intermediate_size": 32,
@@ -271,7 +272,7 @@ def test_nothing_is_left_on_the_model(name: str) -> None:
     assert torch.equal(pixels, kept)
 
 
-@pytest.mark.parametrize("name", TOWERS)
+@pytest.mark.parametrize("name", FEW)
 def test_threads_with_different_plans_equal_serial(name: str) -> None:
     pixels, adapter = pixels_for(name), adapter_for(name)
     specs = [(method, keep) for method in MERGING for keep in (0.5, 0.75)]
@@ -391,7 +392,7 @@ def test_half_precision_runs_as_in_the_library(name: str) -> None:
     assert (ours.float() - theirs).norm() < 0.03 * theirs.norm()
 
 
-@pytest.mark.parametrize("name", ["qwen2.5", "internvl"])
+@pytest.mark.parametrize("name", ["internvl", pytest.param("qwen2.5", marks=pytest.mark.long)])
 def test_merging_in_cells_is_one_graph(name: str) -> None:
     torch.compiler.reset()  # else the sizes of the tower before become symbols, and take minutes
     adapter, pixels, scene = adapter_for(name), pixels_for(name), scene_for(name)
