@@ -18,7 +18,7 @@ from vlm.families.agreement import Disagreement
 from vlm.model import ImageSettings, VlmError
 from vlm.quantised import quantisation, require_packages
 from vlm.refused import require_family
-from vlm.templates import NoTemplate, chat_template
+from vlm.templates import NoTemplate, chat_template, shows_videos
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerFast
@@ -66,6 +66,8 @@ def describe(source: str, folder: Path) -> Description:
     tokenizer = _load_tokenizer(source, folder)
     family.tokenizer = tokenizer
     _require_image_token(source, family)
+    template = _chat_template(source, folder, tokenizer, family)
+    family.has_videos = shows_videos(tokenizer, template, family.placeholders.get("video"))
     return Description(
         source=source,
         folder=folder,
@@ -75,7 +77,7 @@ def describe(source: str, folder: Path) -> Description:
         shape=shape,
         settings=settings,
         tokenizer=tokenizer,
-        chat_template=_chat_template(source, folder, tokenizer, family),
+        chat_template=template,
         default_views=_default_views(source, config),
         quantised=quantised,
     )

@@ -22,9 +22,13 @@ MOST_ASPECT = 100
 
 
 class Pictures:
-    """Describe the views of a checkpoint. kinds: those that can be asked for, beside "auto"."""
+    """Describe the views of a checkpoint. kinds: those that can be asked for, beside "auto".
+
+    has_videos: whether its chat template shows videos, where its kinds have them.
+    """
 
     kinds: ClassVar[tuple[Views, ...]] = ("single",)
+    has_videos: bool = True
 
     def __init__(self, config: Any, folder: Path | None = None, tokenizer: Any = None) -> None:
         self.config, self.folder, self.tokenizer = config, folder, tokenizer
@@ -72,9 +76,11 @@ class Pictures:
         "auto" is what the checkpoint's own processor does. Raises VlmError (unsupported_views), and
         unsupported_image for a picture or video that these views cannot be made of.
         """
-        if views != "auto" and views not in self.kinds:
-            known = tuple(each for each in VIEWS if each == "auto" or each in self.kinds)
-            message = f"{self.config.model_type} has no views {views}; it has {', '.join(known)}."
+        if views != "auto" and views not in self.offered:
+            known = tuple(each for each in VIEWS if each == "auto" or each in self.offered)
+            what = "the chat template of this model shows no videos" if views in self.kinds else None
+            what = what or f"{self.config.model_type} has no views {views}"
+            message = f"{what}; it has {', '.join(known)}."
             raise VlmError("unsupported_views", message, field="views", choices=known)
         for size in sizes:
             if max(size) > MOST_ASPECT * min(size) and not self.squeezes(views):
@@ -83,6 +89,11 @@ class Pictures:
             _require_one_size(sizes)
             return (self.video_layout(sizes),) if sizes else ()
         return tuple(self.layout(size, views, len(sizes)) for size in sizes)
+
+    @property
+    def offered(self) -> tuple[Views, ...]:
+        """Return the views of this checkpoint, beside "auto"."""
+        return tuple(each for each in self.kinds if each != "video" or self.has_videos)
 
     def squeezes(self, views: Views) -> bool:
         """Say whether a picture of any proportions becomes a view of the tower's own."""
