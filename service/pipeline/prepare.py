@@ -25,7 +25,7 @@ from service.pipeline.depth_summary import of_report, of_sent
 from service.pipeline.frames import EncodeOptions, Frame, attach_spatial, estimate_depth, joined, to_frame
 from service.pipeline.images import decode_image, image_header
 from service.pipeline.models import Models
-from service.pipeline.planning import Planned, plan_request
+from service.pipeline.planning import Planned, plan_request, with_one_video
 from service.pipeline.response_models import DepthUsed
 from service.request.schemas import Output, VqaRequest
 from service.settings import Settings
@@ -236,7 +236,8 @@ def _prompt(vlm: Vlm, request: VqaRequest, planned: Sequence[Planned]) -> Tensor
     if request.turns is None:
         ids = prompt_ids(vlm, request.fields.question, spelled)
     else:
-        ids = chat_ids(vlm, request.turns, spelled)
+        is_video = any(own.layout.kind == "video" for own in planned)
+        ids = chat_ids(vlm, with_one_video(request.turns) if is_video else request.turns, spelled)
     require_room(vlm, [ids])
     return ids.cpu()
 
