@@ -67,7 +67,8 @@ def describe(source: str, folder: Path) -> Description:
     family.tokenizer = tokenizer
     _require_image_token(source, family)
     template = _chat_template(source, folder, tokenizer, family)
-    family.has_videos = shows_videos(tokenizer, template, family.placeholders.get("video"))
+    if not shows_videos(tokenizer, template, family.placeholders.get("video")):
+        family.no_videos = "the chat template of this model shows no videos"
     return Description(
         source=source,
         folder=folder,

@@ -58,7 +58,7 @@ def require_side(size: Mapping[str, int], view_px: Size) -> None:
 def require_made_views(family: Pictures) -> None:
     """Make every kind of views once; raise Disagreement if they are not those of the layout."""
     height, width = TRIED_SIZE
-    for views in ("auto", *family.kinds):
+    for views in ("auto", *family.offered):
         images = [Image.new("RGB", (width, height))] * (FRAMES if views == "video" else 1)
         (layout,) = family.layouts([TRIED_SIZE] * len(images), views)
         made, expected = tuple(family.pixels(images, layout).shape), family.pixel_shape(layout)

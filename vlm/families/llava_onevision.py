@@ -45,6 +45,7 @@ class LlavaOnevision(Family):
     def require_agreement(self) -> None:
         """Compare what the files say, without the seconds that an image processor takes to import."""
         assert self.folder is not None, "a family without a folder has no image settings"
+        self.look_for_videos()
         image, video = (processor_json(self.folder, kind) for kind in ("image", "video"))
         usual = type(self.config)().image_grid_pinpoints
         require_pinpoints(image.get("image_grid_pinpoints", usual), self.config.image_grid_pinpoints)

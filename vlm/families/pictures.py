@@ -13,7 +13,7 @@ from torch import Tensor
 from vlm.checkpoint_files import three
 from vlm.families.agreement import require_made_views, require_side
 from vlm.families.layout import VIEWS, Grid, Layout, Size, Views
-from vlm.families.settings import written_settings
+from vlm.families.settings import has_video_processor, written_settings
 from vlm.model import ImageSettings, VlmError
 from vlm.preprocess import square_views
 
@@ -24,11 +24,11 @@ MOST_ASPECT = 100
 class Pictures:
     """Describe the views of a checkpoint. kinds: those that can be asked for, beside "auto".
 
-    has_videos: whether its chat template shows videos, where its kinds have them.
+    no_videos: why this checkpoint has none, where its kinds have them.
     """
 
     kinds: ClassVar[tuple[Views, ...]] = ("single",)
-    has_videos: bool = True
+    no_videos: str = ""
 
     def __init__(self, config: Any, folder: Path | None = None, tokenizer: Any = None) -> None:
         self.config, self.folder, self.tokenizer = config, folder, tokenizer
@@ -62,9 +62,15 @@ class Pictures:
 
     def require_agreement(self) -> None:
         """Raise Disagreement where the image processor makes other views than the config says."""
+        self.look_for_videos()
         square = self.processor.crop_size if _crops(self.processor) else self.processor.size
-        require_side(dict(square), self.view_px)
+        require_side(dict(square or {}), self.view_px)
         require_made_views(self)
+
+    def look_for_videos(self) -> None:
+        """Note that there is no video processor."""
+        if self.folder is not None and "video" in self.kinds and not has_video_processor(self.folder):
+            self.no_videos = "this checkpoint has no video processor"
 
     def pixel_shape(self, layout: Layout) -> tuple[int, ...]:
         """Return the shape of what `pixels` makes of the pictures of a layout."""
@@ -78,8 +84,7 @@ class Pictures:
         """
         if views != "auto" and views not in self.offered:
             known = tuple(each for each in VIEWS if each == "auto" or each in self.offered)
-            what = "the chat template of this model shows no videos" if views in self.kinds else None
-            what = what or f"{self.config.model_type} has no views {views}"
+            what = self.no_videos if views in self.kinds else f"{self.config.model_type} has no views {views}"
             message = f"{what}; it has {', '.join(known)}."
             raise VlmError("unsupported_views", message, field="views", choices=known)
         for size in sizes:
@@ -93,7 +98,7 @@ class Pictures:
     @property
     def offered(self) -> tuple[Views, ...]:
         """Return the views of this checkpoint, beside "auto"."""
-        return tuple(each for each in self.kinds if each != "video" or self.has_videos)
+        return tuple(each for each in self.kinds if each != "video" or not self.no_videos)
 
     def squeezes(self, views: Views) -> bool:
         """Say whether a picture of any proportions becomes a view of the tower's own."""

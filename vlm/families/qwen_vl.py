@@ -55,7 +55,8 @@ class QwenVL(CellFamily):
             "merge_size": self.vision.spatial_merge_size,
             "temporal_patch_size": self.vision.temporal_patch_size,
         }
-        for processor in (self.processor, self.video_processor):
+        self.look_for_videos()
+        for processor in (self.processor, *(() if self.no_videos else (self.video_processor,))):
             for name, said in pairs.items():
                 require_equal(name, getattr(processor, name), said)
         require_made_views(self)

@@ -39,6 +39,12 @@ def written_settings(folder: Path) -> str:
     return json.dumps(texts)
 
 
+def has_video_processor(folder: Path) -> bool:
+    """Say whether transformers finds a video processor, which it also makes of preprocessor_config.json."""
+    alone = ("video_preprocessor_config.json", "preprocessor_config.json")
+    return bool(processor_json(folder, "video")) or any((folder / name).is_file() for name in alone)
+
+
 def processor_json(folder: Path, kind: Literal["image", "video"] = "image") -> dict[str, Any]:
     """Return what the checkpoint says of its image or video processor; {} if nothing is said of videos."""
     name = "preprocessor_config.json" if kind == "image" else "video_preprocessor_config.json"
