@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -121,7 +121,7 @@ def test_a_picture_too_narrow_for_views_is_refused(serve: Callable[[str], Live])
     assert "2000 x 6 px" in error["message"]
 
 
-def converse(client: Any, *turns: list[tuple[int, int] | str], **fields: Any) -> Any:
+def converse(client: Any, *turns: Sequence[tuple[int, int] | str], **fields: Any) -> Any:
     """Send a conversation whose user turns hold images of these sizes, and texts."""
     messages: list[dict[str, Any]] = []
     for turn in turns:
