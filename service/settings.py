@@ -174,7 +174,8 @@ class Settings(BaseSettings):
         try:
             torch.device(value)
         except RuntimeError:
-            raise ValueError("device must be one that torch knows, such as cpu or cuda") from None
+            message = "device must be one that torch knows, such as cpu or cuda; a model runs on one device"
+            raise ValueError(message) from None
         return value
 
     @field_validator("cors_origins")

@@ -257,8 +257,9 @@ def _too_small(spec: MergeSpec, shape: EncoderShape, least: int, layers: int) ->
     candidates = (number / 1e4 for number in count(int((least - 1) / patches * 1e4)))
     smallest = next(keep for keep in candidates if _target(keep, patches) >= least)
     target = _target(spec.keep_ratio, patches)
+    steps = "1 layer" if layers == 1 else f"{layers} layers"
     message = (
         f"keep_ratio {spec.keep_ratio} leaves {target} of {patches} {what}, but {spec.method} in "
-        f"{layers} layers leaves {least} or more: the smallest possible keep_ratio is {smallest}."
+        f"{steps} leaves {least} or more: the smallest possible keep_ratio is {smallest}."
     )
     return PlanError("keep_ratio_too_small", "keep_ratio", message, limit=smallest)

@@ -121,7 +121,7 @@ def _weight_bytes(found: Description, parameters: int, dtype: torch.dtype | None
 def _views(family: Family) -> Iterator[ViewsCheck]:
     """Yield what the picture becomes for all views that can be asked for; equal ones together."""
     named: dict[Layout, list[str]] = {}
-    for views in ("auto", *family.kinds):
+    for views in ("auto", *family.offered):
         sizes = [PICTURE] * (FRAMES if views == "video" else 1)
         (layout,) = family.layouts(sizes, views)
         named.setdefault(layout, []).append(views)

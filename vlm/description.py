@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tosa import EncoderShape
 from vlm.checkpoint_files import CheckpointReader
 from vlm.families import VIEWS, Family, Views, family_class
+from vlm.families.agreement import Disagreement
 from vlm.model import ImageSettings, VlmError
 from vlm.quantised import quantisation, require_packages
 from vlm.refused import require_family
-from vlm.templates import NoTemplate, chat_template
+from vlm.templates import NoTemplate, chat_template, shows_videos
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerFast
@@ -61,8 +62,13 @@ def describe(source: str, folder: Path) -> Description:
     _require_one(source, folder, PROCESSORS, "no image processor", "the model that it was made from")
     shape = _shape(source, family)
     settings = READER.or_broken(source, lambda: family.settings)
+    _require_agreement(source, family)
     tokenizer = _load_tokenizer(source, folder)
     family.tokenizer = tokenizer
+    _require_image_token(source, family)
+    template = _chat_template(source, folder, tokenizer, family)
+    if not shows_videos(tokenizer, template, family.placeholders.get("video")):
+        family.no_videos = "the chat template of this model shows no videos"
     return Description(
         source=source,
         folder=folder,
@@ -72,7 +78,7 @@ def describe(source: str, folder: Path) -> Description:
         shape=shape,
         settings=settings,
         tokenizer=tokenizer,
-        chat_template=_chat_template(source, folder, tokenizer, family),
+        chat_template=template,
         default_views=_default_views(source, config),
         quantised=quantised,
     )
@@ -86,7 +92,25 @@ def load_shape(id_or_path: str | Path) -> EncoderShape:
 
 
 def _shape(source: str, family: Family) -> EncoderShape:
-    return READER.or_broken(source, lambda: family.shape(family.whole(TRIED_SIZE)))
+    return _prefixed(source, lambda: READER.or_broken(source, lambda: family.shape(family.whole(TRIED_SIZE))))
+
+
+def _require_agreement(source: str, family: Family) -> None:
+    """Refuse a checkpoint whose image processor makes other views than its config says."""
+
+    def compare() -> None:
+        try:
+            family.require_agreement()
+        except Disagreement as error:
+            raise READER.broken(source, str(error)) from None
+
+    READER.or_broken(source, compare)
+
+
+def _require_image_token(source: str, family: Family) -> None:
+    if family.tokenizer.convert_ids_to_tokens(family.image_token_id) is None:
+        reason = f"config.json says image token {family.image_token_id}, which its tokenizer does not have"
+        raise READER.broken(source, f"{reason}: take both from one model")
 
 
 def _read_config(source: str, folder: Path) -> tuple[dict[str, Any], PreTrainedConfig]:

@@ -1,8 +1,9 @@
 """Public checkpoints that the families are written for.
 
-None was downloaded to make this table. Parameters and licences were written from memory and not looked up:
-read the model's card before use. Visual tokens follow from the sizes in their configs, by test with
-checkpoints of the same geometry and random weights.
+None was downloaded to make this table. Licences are those that the model cards name, and parameters follow
+from the bytes of the published weights, as public copies of the cards and lists of files of 2024 to 2026
+say them; a comment says where a copy was not found. Read the model's card before use. Visual tokens follow
+from the sizes in their configs, by test with checkpoints of the same geometry and random weights.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class KnownModel:
         return 2 * self.parameters
 
 
+# No card of InternVL3-1B-hf was found: that of InternVL3-1B says Apache-2.0, of InternVL3-14B-hf "qwen".
+INTERNVL = "not confirmed; InternVL3-1B: Apache-2.0"
 APACHE, GEMMA, NVIDIA = "Apache-2.0", "Gemma terms of use", "NVIDIA Open Model License"
 ONEVISION, LLAVA, NEXT, ONE_GRID = (2929, 730), (576, 576), (2340, 577), (256, 256)
 QWEN2_5, QWEN3 = (391, 391), (300, 300)
@@ -40,7 +43,7 @@ KNOWN = (
     KnownModel("llava-hf/llava-v1.6-mistral-7b-hf", "llava_next", APACHE, 7.6, NEXT),
     KnownModel("google/paligemma2-3b-mix-224", "paligemma", GEMMA, 3.0, ONE_GRID, "base of pi0: PaliGemma"),
     KnownModel("google/gemma-3-4b-it", "gemma3", GEMMA, 4.3, ONE_GRID),
-    KnownModel("OpenGVLab/InternVL3-1B-hf", "internvl", "MIT; Qwen2.5: Apache-2.0", 0.9, (3328, 256)),
+    KnownModel("OpenGVLab/InternVL3-1B-hf", "internvl", INTERNVL, 0.9, (3328, 256)),
     KnownModel("HuggingFaceM4/Idefics3-8B-Llama3", "idefics3", APACHE, 8.5, (2197, 169)),
     KnownModel(
         "HuggingFaceTB/SmolVLM2-500M-Video-Instruct", "smolvlm", APACHE, 0.5, (832, 64), "base of SmolVLA"

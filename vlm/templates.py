@@ -34,6 +34,21 @@ def chat_template(folder: Path, tokenizer: Any, own: str | None = None) -> str:
     )
 
 
+def shows_videos(tokenizer: Any, template: str, placeholder: str | None) -> bool:
+    """Say whether a template writes the placeholder of a video where a turn has one."""
+    content = [{"type": "video"}, {"type": "text", "text": "What happens?"}]
+    try:
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}],
+            chat_template=template,
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+    except Exception:  # a template is a program of the checkpoint
+        return False
+    return placeholder is not None and str(text).count(placeholder) == 1
+
+
 def _of_processor(folder: Path) -> str | None:
     for name in ("processor_config.json", "chat_template.json"):
         path = folder / name

@@ -71,7 +71,7 @@ def saves(vlm: Vlm, layout: Layout, plan: MergePlan) -> tuple[Saving, ...]:
 
 def encode_views(
     vlm: Vlm,
-    layout: Layout,
+    layout: Layout | Sequence[Layout],
     pixels: Tensor,
     plan: MergePlan,
     spatial: Tensor | None = None,
@@ -81,13 +81,15 @@ def encode_views(
 ) -> Encoded:
     """Run the tower over views of one grid, those of several pictures together if they share a plan.
 
-    layout: of any of these pictures. pixels: [views, ...]. spatial: [views, P, S] on the grid of patches, for
-    methods that need it. track_source: follow every patch to its token, also where no step needs to know.
+    layout: of each picture, or of the only one. pixels: [views, ...]. spatial: [views, P, S] on the grid of
+    patches, for methods that need it. track_source: follow every patch to its token, also where no step needs
+    to know.
     """
-    adapter, levels = vlm.family.adapter(vlm.core, layout), vlm.family.level_layers(vlm.core)
+    every = (layout,) if isinstance(layout, Layout) else layout
+    adapter, levels = vlm.family.adapter(vlm.core, every[0]), vlm.family.level_layers(vlm.core)
     if levels:
         return Encoded(*encode_levels(adapter, pixels, plan, levels, spatial, between_layers=between_layers))
-    track_source = track_source or vlm.family.recovers(layout, plan)
+    track_source = track_source or any(vlm.family.recovers(each, plan) for each in every)
     tokens = encode(adapter, pixels, plan, spatial, track_source=track_source, between_layers=between_layers)
     return Encoded(tokens)
 

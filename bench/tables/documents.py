@@ -14,6 +14,7 @@ from bench.tables import (
     code,
     commands,
     comparison,
+    families,
     full_size,
     http,
     language,
@@ -74,6 +75,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "full_size_bars": full_size.bars,
     "language_throughput": language.throughput,
     "language_bars": language.bars,
+    "families": families.cells_of_families,
 }
 
 

@@ -19,6 +19,7 @@ from service.pipeline.models import Models, load_models
 from service.settings import Settings
 from service.telemetry import Telemetry
 from vlm import VlmError
+from vlm.dtypes import short
 
 log = logging.getLogger("tosa_vqa")
 
@@ -70,6 +71,7 @@ class ServiceState:
             self.end_process(UNUSABLE)
             return
         self._models = models
+        self.telemetry.loaded(short(models.vlm.dtype))
         self.on_ready()
         if self._status == "loading":
             self._status = "ready"

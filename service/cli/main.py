@@ -126,8 +126,9 @@ def ask(
     with exit_on_errors():
         settings = load_settings(model=model, depth_model=depth_model, device=device)
         request = read_request(fields, images, depth_files, settings)
-        timer = StageTimer()
-        models, prepared = prepare_here(load_models_here(settings), request, settings, timer)
+        loaded = load_models_here(settings)
+        timer = StageTimer()  # loading is no stage of an answer
+        models, prepared = prepare_here(loaded, request, settings, timer)
         answer = respond(models.vlm, prepared, answer_here(models, prepared, timer), timer, "cli")
     if as_json:
         click.echo(answer.model_dump_json(indent=2, exclude_unset=True))
@@ -172,7 +173,9 @@ def overlay(
         source = tokens.source[0].cpu().numpy()
         drawn = strip_of(pixels, trace, grid) if strip else draw_groups(pixels, source, grid)
         drawn.save(out, "PNG")
-    click.echo(f"{tokens.source.shape[1]} patches in {tokens.x.shape[1]} tokens: {out}")
+    unit = "patches" if tokens.cell == (1, 1) else f"cells of {tokens.cell[0]} x {tokens.cell[1]} patches"
+    left = tokens.size.shape[1] - tokens.num_prefix
+    click.echo(f"{tokens.source.shape[1]} {unit} in {left} tokens: {out}")
 
 
 @with_options(*INSPECT_OPTIONS)

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 NOTES = """tokens: visual tokens of a picture of 640 x 480 px as the model's own processor shows it; single:
 as one squeezed view. Both are without merging and follow from the sizes in the configs; bfloat16 is 2 bytes
-for each parameter. Licences and parameters were not looked up: read the card before use.
-Nothing was downloaded for this list. {others} can be loaded too. All methods run with all families:
-tosa-vqa check MODEL says what each saves."""
+for each parameter. Licences and parameters are from public copies of the model cards and lists of files:
+read the card before use. Nothing was downloaded for this list. {others} can be loaded too. All methods run
+with all families: tosa-vqa check MODEL says what each saves."""
 
 
 @click.command()

@@ -120,13 +120,13 @@ def frame_visuals(
     vlm: Vlm, frames: Sequence[Frame], between_layers: Callable[[], None] | None = None
 ) -> list[Visual]:
     """Return what the language model reads of frames that are not encoded and share a plan."""
-    planned = frames[0].planned
+    plan, layouts = frames[0].planned.plan, [frame.planned.layout for frame in frames]
     pixels, spatial = joined(vlm, frames)
     # An answer does not need the way back to the patches.
     encoded = encode_views(
-        vlm, planned.layout, pixels, planned.plan, spatial, track_source=False, between_layers=between_layers
+        vlm, layouts, pixels, plan, spatial, track_source=False, between_layers=between_layers
     )
-    return reduce_views(vlm, [frame.planned.layout for frame in frames], planned.plan, encoded)
+    return reduce_views(vlm, layouts, plan, encoded)
 
 
 def joined(vlm: Vlm, frames: Sequence[Frame]) -> tuple[Tensor, Tensor | None]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from service.request.schemas import VqaFields
 from tosa import MergePlan, MergeSpec
-from vlm import Layout, Spelled, Vlm, layouts, plan_views, saves, spell
+from vlm import Layout, Spelled, Turn, Vlm, VlmError, layouts, plan_views, saves, spell
 
 Size = tuple[int, int]
 
@@ -38,6 +38,22 @@ def plan_request(vlm: Vlm, fields: VqaFields, has_depth: bool, sizes: Sequence[S
     """
     spec = fields.merge_spec(has_depth)
     return tuple(_planned(vlm, spec, layout) for layout in layouts(vlm, sizes, fields.views))
+
+
+def with_one_video(turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """Put one video in the place of the first of its frames, which all stand in one turn.
+
+    Raises VlmError (unsupported_views) for frames in several turns.
+    """
+    if sum(None in turn.content for turn in turns) > 1:
+        message = "the frames of a video stand in one message, and these stand in several."
+        raise VlmError("unsupported_views", message, field="views")
+    return tuple(Turn(turn.role, _with_one(turn.content)) for turn in turns)
+
+
+def _with_one(content: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    first = content.index(None) if None in content else len(content)
+    return (*content[: first + 1], *(part for part in content[first + 1 :] if part is not None))
 
 
 def _planned(vlm: Vlm, spec: MergeSpec, layout: Layout) -> Planned:

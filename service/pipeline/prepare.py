@@ -25,7 +25,7 @@ from service.pipeline.depth_summary import of_report, of_sent
 from service.pipeline.frames import EncodeOptions, Frame, attach_spatial, estimate_depth, joined, to_frame
 from service.pipeline.images import decode_image, image_header
 from service.pipeline.models import Models
-from service.pipeline.planning import Planned, plan_request
+from service.pipeline.planning import Planned, plan_request, with_one_video
 from service.pipeline.response_models import DepthUsed
 from service.request.schemas import Output, VqaRequest
 from service.settings import Settings
@@ -173,6 +173,7 @@ def prepare(
     frames, files = [], []
     images: list[Image.Image] = []  # of the frame that comes next
     depths: list[DepthMap] = []
+    is_turned = False
     for at, data in enumerate(request.images):
         check()
         image = decode_image(data, settings.max_image_px, request.image_name(at), headers[at])
@@ -185,13 +186,14 @@ def prepare(
             files.append(of_report(note_alignment(depth[1], depth[0], image)))
             depths.append(depth[0])
         images.append(image)
-        if sizes[at] != (image.height, image.width):  # its EXIF orientation turned it
-            sizes[at] = image.height, image.width
-            planned = plan_request(vlm, fields, request.wants_depth, sizes)
-            prompt = _prompt(vlm, request, planned)
-        own = planned[len(frames)]
-        if len(images) < own.layout.num_frames:
+        is_turned |= sizes[at] != (image.height, image.width)  # by its EXIF orientation
+        sizes[at] = image.height, image.width
+        if len(images) < planned[len(frames)].layout.num_frames:
             continue
+        if is_turned:
+            planned = plan_request(vlm, fields, request.wants_depth, sizes)
+            prompt, is_turned = _prompt(vlm, request, planned), False
+        own = planned[len(frames)]
         spatial = spatial_for(own, source, depths)
         timer.mark("depth" if source == "client" else "preprocess")
         frames.append(to_frame(models, images, own, options, spatial))
@@ -244,7 +246,8 @@ def _prompt(vlm: Vlm, request: VqaRequest, planned: Sequence[Planned]) -> Tensor
     if request.turns is None:
         ids = prompt_ids(vlm, request.fields.question, spelled)
     else:
-        ids = chat_ids(vlm, request.turns, spelled)
+        is_video = any(own.layout.kind == "video" for own in planned)
+        ids = chat_ids(vlm, with_one_video(request.turns) if is_video else request.turns, spelled)
     require_room(vlm, [ids])
     return ids.cpu()
 

@@ -72,11 +72,17 @@ class Metrics:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
         self.registry.register(self._watched)
-        Info(f"{PREFIX}build", "What runs here.", registry=self.registry).info(_build(settings))
+        self._labels = _build(settings)
+        self._build = Info(f"{PREFIX}build", "What runs here.", registry=self.registry)
+        self._build.info(self._labels)
 
     def watch(self, name: str, description: str, read: Callable[[], float]) -> None:
         """Show a number that is read at each scrape, as gauge tosa_vqa_<name>."""
         self._watched.add(name, description, read)
+
+    def loaded(self, dtype: str) -> None:
+        """Show the dtype that runs, where the settings leave it to the checkpoint."""
+        self._build.info(self._labels | {"dtype": dtype})
 
     def exposition(self) -> tuple[bytes, str]:
         """Return all metrics in the text format of Prometheus, and its content type."""

@@ -52,6 +52,10 @@ class Telemetry:
             "metrics", lambda: self._metrics.language_ended(outcome, prompt_tokens, cached_tokens), None
         )
 
+    def loaded(self, dtype: str) -> None:
+        """Show the dtype of the model that was loaded."""
+        self._try("metrics", lambda: self._metrics.loaded(dtype), None)
+
     def watch(self, name: str, description: str, read: Callable[[], float]) -> None:
         """Expose a number as gauge tosa_vqa_<name>; `read` is called at each scrape and must not block."""
         self._metrics.watch(name, description, read)

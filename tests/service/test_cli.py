@@ -14,13 +14,20 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+import service.timing
+from service.cli import main
+from service.cli.in_process import load_models_here
 from service.cli.main import app
 from service.cli.options import DEPTH_OPTIONS, MERGE_OPTIONS, VIEWS_OPTION
+from service.pipeline.models import Models
 from service.pipeline.response_models import VqaResponse
 from service.request.coercion import option
 from service.request.schemas import VqaFields
+from service.settings import Settings
+from service.timing import StageTimer
 from tests.depth.files import decode_depth
 from tests.service.files import DEPTH, IMAGE
+from tests.vlm.families import write_family
 from tosa import METHODS, MergeSpec, make_plan
 from vlm.families import FAMILIES
 from vlm.load import load_shape
@@ -156,6 +163,40 @@ def test_overlay_writes_a_picture(frame: Path, checkpoint: Path) -> None:
     with Image.open(frame / "out.png") as drawn:
         assert drawn.size == (64, 48)
     assert "No such file" in refused(*words, "--out", frame / "no" / "out.png")
+
+
+@pytest.mark.parametrize(
+    ("family", "counted"),
+    [("llava_next", "64 patches in 16 tokens"), ("smolvlm", "4 cells of 4 x 4 patches in 1 tokens")],
+)
+def test_overlay_counts_what_merges(frame: Path, tmp_path: Path, family: str, counted: str) -> None:
+    folder = write_family(tmp_path / family, family)
+    words = ("overlay", "--image", frame / "rgb.png", "--method", "tome", "--keep-ratio", 0.25)
+    result = run(*words, "--model", folder, "--out", frame / "out.png")
+    assert result.exit_code == 0, result.output
+    assert counted in result.stdout
+
+
+def test_ask_begins_to_time_when_the_model_is_loaded(
+    frame: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+
+    def load(settings: Settings) -> Models:
+        happened.append("load")
+        return load_models_here(settings)
+
+    class Timer(StageTimer):
+        def __init__(self) -> None:
+            happened.append("time")
+            super().__init__()
+
+    monkeypatch.setattr(main, "load_models_here", load)
+    monkeypatch.setattr(service.timing, "StageTimer", Timer)
+    words = ("ask", "--image", frame / "rgb.png", "--question", "how many ?", "--max-new-tokens", 2)
+    result = run(*words, "--model", checkpoint)
+    assert result.exit_code == 0, result.output
+    assert happened == ["load", "time"]
 
 
 def test_overlay_writes_a_film_strip(frame: Path, checkpoint: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
 
 from service.pipeline.response_models import MergeDone, VqaResponse
 from service.settings import Settings
@@ -51,6 +52,20 @@ def test_an_answer_is_counted_by_method(telemetry: Telemetry) -> None:
     assert value(telemetry, "time_to_first_token_seconds_sum", method="tosa") == pytest.approx(0.08)
     assert value(telemetry, "time_per_token_seconds_sum", method="tosa") == pytest.approx(0.01)
     assert value(telemetry, "refused_total", code="other") is None
+
+
+def test_the_dtype_that_runs_is_shown_once_the_model_is_loaded(telemetry: Telemetry) -> None:
+    assert build_dtypes(telemetry) == ["auto"]
+    telemetry.loaded("bfloat16")
+    assert build_dtypes(telemetry) == ["bfloat16"]
+
+
+def build_dtypes(telemetry: Telemetry) -> list[str]:
+    return [dict(labels)["dtype"] for name, labels in samples(telemetry) if name == "tosa_vqa_build_info"]
+
+
+def test_a_service_shows_the_dtype_of_its_checkpoint(client: TestClient) -> None:
+    assert 'dtype="float32"' in client.get("/metrics").text
 
 
 def test_stages_that_ran_are_observed_and_others_are_not(telemetry: Telemetry) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -120,6 +121,53 @@ def test_a_picture_too_narrow_for_views_is_refused(serve: Callable[[str], Live])
     assert "2000 x 6 px" in error["message"]
 
 
+def converse(client: Any, *turns: Sequence[tuple[int, int] | str], **fields: Any) -> Any:
+    """Send a conversation whose user turns hold images of these sizes, and texts."""
+    messages: list[dict[str, Any]] = []
+    for turn in turns:
+        messages += [{"role": "assistant", "content": "2"}] if messages else []
+        messages.append({"role": "user", "content": [part_of(part, at) for at, part in enumerate(turn)]})
+    return client.post("/v1/chat/completions", json={"messages": messages, "max_tokens": 3, **fields})
+
+
+def part_of(part: tuple[int, int] | str, seed: int) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    data = base64.b64encode(png(part, seed)).decode()
+    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+
+
+@pytest.mark.parametrize("family", ["llava_onevision", "internvl", "qwen3_vl"])
+def test_a_conversation_about_a_video_reads_what_a_question_reads(
+    serve: Callable[[str], Live], family: str
+) -> None:
+    client = serve(family).client
+    chat = converse(client, [WIDE, WIDE, WIDE, "how many cubes ?"], views="video").json()
+    assert "usage" in chat, chat
+    frames = tuple(png(WIDE, at) for at in range(3))
+    asked = (
+        Question(frames, ())
+        .but(views="video", question="how many cubes ?", max_new_tokens=3)
+        .post(client, "json")
+    )
+    assert chat["views"] == asked.json()["views"]
+    assert chat["usage"]["prompt_tokens"] == asked.json()["usage"]["prompt_tokens"]
+    assert chat["choices"][0]["message"]["content"] == asked.json()["answer"]
+
+
+def test_a_video_may_be_in_any_one_turn(serve: Callable[[str], Live]) -> None:
+    client = serve("qwen3_vl").client
+    for turns in (
+        (["hello"], [WIDE, "what", WIDE, "happens ?"]),
+        ([WIDE, WIDE, "what happens ?"], ["and then ?"]),
+    ):
+        assert len(converse(client, *turns, views="video").json()["views"]) == 1
+    refused = converse(client, [WIDE, "what ?"], [WIDE, "and now ?"], views="video")
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"], error["param"]) == (422, "unsupported_views", "views")
+    assert "one message" in error["message"]
+
+
 def test_the_words_are_those_of_the_library() -> None:
     assert VIEWS == LIBRARY_VIEWS
 
@@ -165,3 +213,19 @@ def test_a_cached_picture_is_that_of_its_views(serve: Callable[[str], Live]) -> 
     )
     assert (first["cached"], other["cached"], again["cached"]) == (False, False, True)
     assert again["answer"] == first["answer"] and again["views"] == first["views"] != other["views"]
+
+
+def test_frames_of_a_video_that_their_files_turn_are_seen_upright(serve: Callable[[str], Live]) -> None:
+    client = serve("qwen3_vl").client
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    lying, standing = (
+        Question(frames, ()).but(method="none", views="video").post(client, "json").json()
+        for frames in (
+            tuple(png(WIDE, at, exif=turned) for at in range(3)),
+            tuple(png((WIDE[1], WIDE[0]), at) for at in range(3)),
+        )
+    )
+    assert "views" in lying, lying
+    assert lying["views"] == standing["views"]
+    assert lying["usage"]["prompt_tokens"] == standing["usage"]["prompt_tokens"]

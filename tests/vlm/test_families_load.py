@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.vlm.families import CASES, write_family
+from tests.vlm.families import CASES, kinds, write_family
 from tests.vlm.family_pictures import QUESTION, picture, read
-from vlm import Turn, VlmError, chat_ids, layouts, load_shape, load_vlm
+from vlm import Turn, Vlm, VlmError, chat_ids, layouts, load_shape, load_vlm
+from vlm.check import check
 from vlm.families import FAMILIES
 
 
@@ -90,7 +91,43 @@ def test_a_tokenizer_without_a_token_for_videos_still_serves_images(tmp_path: Pa
     edit(folder, video_token_index=10**6, video_token_id=10**6)
     vlm = load_vlm(folder)
     assert set(vlm.family.placeholders) == {"image"}
+    require_no_videos(vlm)
     assert len(read(vlm, [picture((96, 128))])[1][0].features) > 100
+
+
+def test_a_template_without_videos_leaves_those_views_out(tmp_path: Path) -> None:
+    folder = write_family(tmp_path, "qwen3_vl")
+    path = folder / "chat_template.jinja"
+    path.write_text(path.read_text().replace("<|vision_start|><|video_pad|><|vision_end|>", ""))
+    vlm = load_vlm(folder)
+    require_no_videos(vlm)
+    assert {views for each in check(folder).views for views in each.views} == {"auto", "single"}
+    assert len(read(vlm, [picture((96, 128))])[1]) == 1
+
+
+def test_the_template_of_room_tiny_shows_no_videos() -> None:
+    require_no_videos(load_vlm("room-tiny"))
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "video" in kinds(name)])
+def test_without_a_video_processor_images_are_still_read(tmp_path: Path, name: str) -> None:
+    folder = write_family(tmp_path, name)
+    path = folder / "processor_config.json"
+    raw = json.loads(path.read_text())
+    del raw["video_processor"]
+    path.write_text(json.dumps(raw))
+    vlm = load_vlm(folder)
+    require_no_videos(vlm, "no video processor")
+    assert all("video" not in each.views for each in check(folder).views)
+    assert len(read(vlm, [picture((96, 128))])[1]) == 1
+
+
+def require_no_videos(vlm: Vlm, reason: str = "chat template") -> None:
+    with pytest.raises(VlmError) as error:
+        layouts(vlm, [(96, 128)] * 2, "video")
+    assert (error.value.code, error.value.field) == ("unsupported_views", "views")
+    assert "video" not in (error.value.choices or ())
+    assert reason in str(error.value)
 
 
 def test_paligemma_takes_one_question(member: Callable[..., Any]) -> None:

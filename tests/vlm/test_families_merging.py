@@ -12,20 +12,25 @@ import torch
 from torch import Tensor
 
 from tests.vlm.families import CASES, kinds
-from tests.vlm.family_pictures import picture, pictures, read, smallest
-from tosa import METHODS, MergeSpec
+from tests.vlm.family_pictures import codes, picture, pictures, read, smallest
+from tosa import METHODS, MergeSpec, recover
 from vlm import (
     Decoding,
     GeneratedSequence,
     GenerationParams,
     Vlm,
     decoding,
+    encode_views,
     layouts,
     plan_views,
+    reduce_views,
     saves,
     spell,
+    view_pixels,
+    visual_of,
 )
 from vlm.families import Visual
+from vlm.families.anyres import pack
 from vlm.language import next_logits
 
 MERGING = ("tome", "tosa", "cubist")
@@ -108,12 +113,28 @@ def mixed(vlm: Vlm) -> list[Prompt]:
     ]
 
 
-@pytest.mark.parametrize("name", CASES)
+def with_videos(vlm: Vlm) -> list[Prompt]:
+    """Make prompts about videos of other lengths, sizes and plans, and about an image."""
+    return [
+        read(vlm, pictures([SIZE] * 3), MergeSpec("tome", keep_ratio=0.25), "video"),
+        read(vlm, pictures([(96, 128)] * 8), MergeSpec("cubist", keep_ratio=0.5), "video"),
+        read(vlm, pictures([(128, 96)] * 2), views="video"),
+        read(vlm, [picture(SIZE, 1)], MergeSpec("tosa", keep_ratio=0.25)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [*((name, mixed) for name in CASES), *((name, with_videos) for name in CASES if "video" in kinds(name))],
+)
 def test_together_prompts_give_the_answers_of_each_alone(
-    member: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, name: str
+    member: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    make: Callable[[Vlm], list[Prompt]],
 ) -> None:
     vlm = member(name).vlm
-    prompts = mixed(vlm)
+    prompts = make(vlm)
     alone = [answers(vlm, [each])[0] for each in prompts]
     likely = torch.cat([logprobs(vlm, [each]) for each in prompts])
     assert answers(vlm, prompts) == alone
@@ -137,8 +158,6 @@ def test_together_prompts_give_the_answers_of_each_alone(
 
 @pytest.mark.parametrize("name", CASES)
 def test_encoded_together_pictures_give_what_each_gives_alone(member: Callable[..., Any], name: str) -> None:
-    from vlm import encode_views, reduce_views, view_pixels
-
     vlm = member(name).vlm
     images = pictures([SIZE, SIZE])
     laid = layouts(vlm, [SIZE, SIZE])
@@ -150,6 +169,82 @@ def test_encoded_together_pictures_give_what_each_gives_alone(member: Callable[.
             (alone,) = reduce_views(vlm, [layout], plan, encode_views(vlm, layout, own, plan))
             torch.testing.assert_close(found.features, alone.features, rtol=1e-4, atol=1e-4)
             assert sum(spell(vlm, layout, plan).counts) == len(found.features)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "video" in kinds(name)])
+def test_encoded_together_videos_give_what_each_gives_alone(member: Callable[..., Any], name: str) -> None:
+    vlm = member(name).vlm
+    lengths = (3, 4)  # of one grid in all families
+    videos = [pictures([(96, 128)] * length) for length in lengths]
+    laid = [layouts(vlm, [(96, 128)] * length, "video")[0] for length in lengths]
+    plan = plan_views(vlm, MergeSpec("tome", keep_ratio=0.25), laid[0])
+    assert plan == plan_views(vlm, MergeSpec("tome", keep_ratio=0.25), laid[1])
+    pixels = [view_pixels(vlm, frames, layout) for frames, layout in zip(videos, laid, strict=True)]
+    with torch.inference_mode():
+        together = reduce_views(vlm, laid, plan, encode_views(vlm, laid, torch.cat(pixels), plan))
+    for layout, frames, found in zip(laid, videos, together, strict=True):
+        alone = visual_of(vlm, frames, layout, plan)
+        torch.testing.assert_close(found.features, alone.features, rtol=1e-4, atol=1e-4)
+        assert sum(spell(vlm, layout, plan).counts) == len(found.features)
+
+
+@pytest.mark.parametrize("method", MERGING)
+@pytest.mark.parametrize("first", [0, 1])
+def test_encoded_together_an_image_and_a_video_are_each_as_alone(
+    member: Callable[..., Any], method: str, first: int
+) -> None:
+    """One of them goes back to all patches, and the other does not."""
+    vlm = member("llava_onevision").vlm
+    laid = [*layouts(vlm, [SIZE], "single"), *layouts(vlm, [SIZE] * 3, "video")]
+    groups = [[picture(SIZE)], pictures([SIZE] * 3)]
+    if first:
+        laid, groups = laid[::-1], groups[::-1]
+    plan = plan_views(vlm, MergeSpec(method, keep_ratio=0.6), laid[0])
+    assert {vlm.family.recovers(layout, plan) for layout in laid} == {True, False}
+    pixels = [view_pixels(vlm, images, layout) for images, layout in zip(groups, laid, strict=True)]
+    own = [codes(layout, plan) for layout in laid]
+    spatial = torch.cat([each for each in own if each is not None]) if plan.needs_spatial else None
+    with torch.inference_mode():
+        together = reduce_views(vlm, laid, plan, encode_views(vlm, laid, torch.cat(pixels), plan, spatial))
+    for layout, images, code, found in zip(laid, groups, own, together, strict=True):
+        alone = visual_of(vlm, images, layout, plan, code)
+        torch.testing.assert_close(found.features, alone.features, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(480, 640), (100, 900), (900, 100), (1080, 1920)], ids=str)
+@pytest.mark.parametrize("name", ["llava_onevision", "llava_next"])
+def test_merged_tiles_are_never_more_tokens_than_unmerged_ones(
+    member: Callable[..., Any], name: str, size: tuple[int, int]
+) -> None:
+    vlm = member(name).vlm
+    (layout,) = layouts(vlm, [size], "anyres")
+    (most,) = vlm.family.counts(layout, plan_views(vlm, MergeSpec(), layout))
+    recovered = 0
+    for method, keep in product(("tome", "cubist"), (0.25, 0.5, 0.7, 0.8, 0.9)):
+        plan = plan_views(vlm, MergeSpec(method, keep_ratio=keep), layout)
+        (count,) = vlm.family.counts(layout, plan)
+        assert count <= most
+        is_whole = vlm.family.recovers(layout, plan)
+        recovered += is_whole
+        assert saves(vlm, layout, plan) == (("vit",) if count == most else ("vit", "lm"))
+        assert count == most if is_whole else True
+        if is_whole:
+            visual = visual_of(vlm, [picture(size)], layout, plan)
+            assert len(visual.features) == count
+    assert recovered > 0
+
+
+def test_tiles_that_go_back_to_all_patches_are_packed_as_those(member: Callable[..., Any]) -> None:
+    vlm = member("llava_next").vlm
+    (layout,) = layouts(vlm, [(100, 900)], "anyres")
+    plan = plan_views(vlm, MergeSpec("tome", keep_ratio=0.9), layout)
+    pixels = view_pixels(vlm, [picture((100, 900))], layout)
+    with torch.inference_mode():
+        encoded = encode_views(vlm, layout, pixels, plan)
+        (visual,) = reduce_views(vlm, [layout], plan, encoded)
+        patches = vlm.core.multi_modal_projector(recover(encoded.tokens))
+    expected = pack(patches, layout, layout.grid, vlm.core.image_newline, None)
+    torch.testing.assert_close(visual.features, expected)
 
 
 def disagreements(vlm: Vlm, repetitions: int) -> int:

@@ -120,6 +120,23 @@ def test_a_picture_that_is_a_line_is_seen_whole_or_refused(member: Callable[...,
     assert read(vlm, [picture((1, 90))])[1]
 
 
+@pytest.mark.parametrize("size", [(1, 60), (3, 60), (60, 3), (3, 3)], ids=str)
+@pytest.mark.parametrize("name", [name for name in CASES if "video" in kinds(name)])
+def test_the_colours_of_a_video_of_any_height_are_those_of_its_frames(
+    member: Callable[..., Any], name: str, size: tuple[int, int]
+) -> None:
+    vlm = member(name).vlm
+    shown = []
+    for each in (size, (60, 60)):  # of one colour, whatever the size: red, unlike green and blue
+        frames = [Image.new("RGB", (each[1], each[0]), (255, 9, 90))] * 4
+        (layout,) = layouts(vlm, [each] * 4, "video")
+        pixels = vlm.family.pixels(frames, layout)
+        assert pixels.shape == vlm.family.pixel_shape(layout)
+        shown.append({round(value, 5) for value in pixels.flatten().tolist()})
+    assert shown[0] == shown[1]
+    assert len(shown[0]) == 3
+
+
 def test_a_video_needs_as_many_frames_as_its_model(member: Callable[..., Any]) -> None:
     with pytest.raises(VlmError) as error:
         layouts(member("qwen3_vl").vlm, [(96, 128)], "video")

@@ -171,6 +171,13 @@ def with_files_beside(at: Path) -> None:
     (at / "convert.py").write_text("raise SystemExit")
 
 
+def without_colours(at: Path) -> None:
+    raw = said(at / "processor_config.json")
+    for name in ("image_mean", "image_std", "resample"):
+        del raw["image_processor"][name]
+    (at / "processor_config.json").write_text(json.dumps(raw))
+
+
 LLAVA_4 = (
     ("model.language_model", "language_model.model"),
     ("model.vision_tower", "vision_tower"),
@@ -201,6 +208,7 @@ LOADED: dict[str, tuple[str, Edit]] = {
     "weights named as in transformers 4, Qwen": ("qwen2_5_vl", renamed(*QWEN_4)),
     "no generation_config.json": ("idefics3", without_generation_config),
     "other files beside": ("llava", with_files_beside),
+    "an image processor with defaults": ("llava_onevision", without_colours),
 }
 
 
@@ -443,6 +451,18 @@ REFUSED: dict[str, tuple[str, Edit, str, tuple[str, ...]]] = {
         no_processor,
         "broken_checkpoint",
         ("preprocessor_config.json or processor_config.json", "copy"),
+    ),
+    "another tokenizer": (
+        "qwen3_vl",
+        config(image_token_id=10**6),
+        "broken_checkpoint",
+        ("image token 1000000", "tokenizer", "one model"),
+    ),
+    "a layer that is not there": (
+        "llava",
+        config(vision_feature_layer=-9),
+        "unsupported_model",
+        ("feature layer -9", "3 layers"),
     ),
     "sentencepiece alone": (
         "llava",

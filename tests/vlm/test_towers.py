@@ -46,7 +46,9 @@ from vlm import ViTAdapter, VlmError, adapt, encode, feature_map, tosa_encode
 MERGING = [name for name, method in METHODS.items() if method.merges]
 PAIRS = [(name, method) for name in TOWERS for method in MERGING]
 QWEN = [name for name in TOWERS if name.startswith("qwen")]
-FEW = [pytest.param(name, marks=() if name in ("qwen2.5", "idefics3") else pytest.mark.long) for name in TOWERS]
+FEW = [
+    pytest.param(name, marks=() if name in ("qwen2.5", "idefics3") else pytest.mark.long) for name in TOWERS
+]
 TEXT: dict[str, Any] = {
     "hidden_size": 24,
     "intermediate_size": 32,

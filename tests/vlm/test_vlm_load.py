@@ -215,3 +215,10 @@ def test_remote_code_is_never_run(checkpoint: Checkpoint):
 @needs("no gpu")
 def test_a_device_that_is_not_there_is_refused(checkpoint: Checkpoint):
     assert code_of(checkpoint(), device="cuda") == "device_unavailable"
+
+
+@pytest.mark.parametrize("device", ["auto", "balanced", "cuda:0,cuda:1", "meta"])
+def test_a_device_that_is_none_or_several_is_refused(checkpoint: Checkpoint, device: str):
+    with pytest.raises(VlmError) as error:
+        load_vlm(checkpoint(), device=device)
+    assert (error.value.code, device in str(error.value)) == ("device_unavailable", True)

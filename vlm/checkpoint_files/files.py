@@ -203,10 +203,24 @@ def _names_code(raw: Any) -> bool:
 
 def available_device(device: str | torch.device, error: CodedError) -> torch.device:
     """Return the torch device of that name, or raise device_unavailable."""
-    device = torch.device(device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise error("device_unavailable", "device cuda was asked for, but torch finds no CUDA device")
-    return device
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise error(
+            "device_unavailable",
+            f"{device} is no device that torch knows, such as cpu, cuda or cuda:1; a model runs on one "
+            "device, and is not spread over several (device_map)",
+        ) from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        message = f"device {found} was asked for, but torch finds no CUDA device"
+        raise error("device_unavailable", message)
+    try:
+        torch.ones(1, device=found).item()
+    except Exception:  # another one for each kind of device
+        raise error(
+            "device_unavailable", f"device {found} was asked for, but torch cannot use it here"
+        ) from None
+    return found
 
 
 def three(value: float | list[float]) -> tuple[float, float, float]:

@@ -2,7 +2,8 @@
 
 The tiles of a picture share one plan. While the tokens keep a grid, the tiles are put together, the bars that
 fill the canvas are cut off, and every row ends in a newline. Merged tokens without a grid stay tile by tile,
-with a newline behind each tile, the bars among them.
+with a newline behind each tile, the bars among them. Where that is more than the picture has without merging,
+the tokens go back to all patches first.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from tosa import MergePlan
 from vlm.families.layout import Box, Grid, Layout, Size, View, tile_boxes
 
 MOST_OVER = 1.1  # a canvas of more tokens than the budget by this factor (of its side) is made smaller
@@ -68,6 +70,15 @@ def count_packed(layout: Layout, grid: Grid | None, tokens: int, budget: int | N
         return tokens + math.prod(layout.tiles) * (tokens + 1)
     rows, columns = packed_grid(layout, grid, budget)
     return tokens + rows * (columns + 1)
+
+
+def adds_tokens(layout: Layout, grid: Grid | None, plan: MergePlan, budget: int | None) -> bool:
+    """Say whether the merged tiles of a picture are more tokens than those without merging.
+
+    grid: that the merged tokens of a view still have.
+    """
+    merged = count_packed(layout, grid, plan.tokens_out, budget)
+    return merged > count_packed(layout, plan.shape.grid, plan.tokens_in, budget)
 
 
 def pack(features: Tensor, layout: Layout, grid: Grid | None, newline: Tensor, budget: int | None) -> Tensor:

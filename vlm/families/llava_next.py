@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tosa import MergePlan, Tokens
-from vlm.families.anyres import anyres_layout, count_packed, pack
+from tosa import MergePlan, Tokens, recover
+from vlm.families.agreement import require_pinpoints
+from vlm.families.anyres import adds_tokens, anyres_layout, count_packed, pack
 from vlm.families.family import Family, kept_grid, split_views, without_prefix
 from vlm.families.layout import Layout, Size, Views, Visual
 from vlm.preprocess import square_views
@@ -26,6 +27,10 @@ class LlavaNext(Family):
         super().require_supported()
         self.require_no_kept_prefix()
 
+    def require_agreement(self) -> None:
+        require_pinpoints(self.processor.image_grid_pinpoints, self.config.image_grid_pinpoints)
+        super().require_agreement()
+
     def layout(self, size: Size, views: Views, num_images: int) -> Layout:
         if views == "single":
             return self.whole(size)
@@ -34,9 +39,15 @@ class LlavaNext(Family):
     def pixels(self, images: Sequence[Image.Image], layout: Layout) -> Tensor:
         return square_views(self.settings, images) if layout.kind == "single" else self._processed(images[0])
 
+    def recovers(self, layout: Layout, plan: MergePlan) -> bool:
+        """Go back to all patches where tiles with their bars would be more tokens than those without."""
+        return layout.kind == "anyres" and adds_tokens(layout, kept_grid(plan), plan, None)
+
     def counts(self, layout: Layout, plan: MergePlan) -> tuple[int, ...]:
         if layout.kind == "single":
             return (plan.tokens_out + 1,)
+        if self.recovers(layout, plan):
+            return (count_packed(layout, plan.shape.grid, plan.tokens_in, None),)
         return (count_packed(layout, kept_grid(plan), plan.tokens_out, None),)
 
     def reduce(
@@ -47,14 +58,15 @@ class LlavaNext(Family):
         tokens: Tokens,
         levels: Sequence[Tensor] = (),
     ) -> list[Visual]:
-        projected = split_views(layouts, core.multi_modal_projector(without_prefix(tokens)))
-        return [
-            Visual(_packed(core.image_newline, layout, plan, features))
-            for layout, features in zip(layouts, projected, strict=True)
-        ]
-
-
-def _packed(newline: Tensor, layout: Layout, plan: MergePlan, features: Tensor) -> Tensor:
-    if layout.kind == "single":
-        return torch.cat((features[0], newline[None].to(features.dtype)))
-    return pack(features, layout, kept_grid(plan), newline, None)
+        projector, newline = core.multi_modal_projector, core.image_newline
+        merged = split_views(layouts, projector(without_prefix(tokens)))
+        rows = []
+        for at, (layout, features) in enumerate(zip(layouts, merged, strict=True)):
+            if layout.kind == "single":
+                rows.append(torch.cat((features[0], newline[None].to(features.dtype))))
+            elif self.recovers(layout, plan):
+                patches = split_views(layouts, recover(tokens))[at]
+                rows.append(pack(projector(patches), layout, plan.shape.grid, newline, None))
+            else:
+                rows.append(pack(features, layout, kept_grid(plan), newline, None))
+        return [Visual(row) for row in rows]

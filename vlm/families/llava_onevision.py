@@ -7,6 +7,7 @@ from 27 x 27 to 14 x 14 tokens.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
@@ -16,11 +17,12 @@ from PIL import Image
 from torch import Tensor
 
 from tosa import MergePlan, Tokens, recover
-from vlm.families.anyres import anyres_layout, count_packed, pack
+from vlm.families.agreement import require_pinpoints, require_side
+from vlm.families.anyres import adds_tokens, anyres_layout, count_packed, pack
 from vlm.families.family import Family, kept_grid, split_views, without_prefix
 from vlm.families.layout import Grid, Layout, Size, View, Views, Visual, padded_box
-from vlm.families.settings import read_settings
-from vlm.model import ImageSettings
+from vlm.families.settings import processor_json, read_settings
+from vlm.model import ImageSettings, VlmError
 from vlm.preprocess import square_views
 
 
@@ -31,11 +33,32 @@ class LlavaOnevision(Family):
     kinds: ClassVar[tuple[Views, ...]] = ("single", "anyres", "video")
     towers: ClassVar[tuple[str, ...]] = ("siglip_vision_model",)
 
+    def require_supported(self) -> None:
+        super().require_supported()
+        said = self.config.vision_aspect_ratio
+        if not re.fullmatch(r"anyres_max_[1-9]\d*", str(said)):
+            message = (
+                f'its vision_aspect_ratio is "{said}"; LLaVA-OneVision runs with anyres_max_ and a number'
+            )
+            raise VlmError("unsupported_model", message)
+
+    def require_agreement(self) -> None:
+        """Compare what the files say, without the seconds that an image processor takes to import."""
+        assert self.folder is not None, "a family without a folder has no image settings"
+        self.look_for_videos()
+        image, video = (processor_json(self.folder, kind) for kind in ("image", "video"))
+        usual = type(self.config)().image_grid_pinpoints
+        require_pinpoints(image.get("image_grid_pinpoints", usual), self.config.image_grid_pinpoints)
+        require_side(video.get("size") or {}, self.view_px)
+
     @cached_property
     def settings(self) -> ImageSettings:
         """Read how the square view is made, without the seconds that an image processor takes to import."""
         assert self.folder is not None, "a family without a folder has no image settings"
-        return read_settings(self.folder, self.view_px)
+        try:
+            return read_settings(self.folder, self.view_px)
+        except KeyError:  # what is not written, the image processor knows
+            return self._settings_of(self.processor)
 
     def layout(self, size: Size, views: Views, num_images: int) -> Layout:
         if views == "single":
@@ -66,14 +89,20 @@ class LlavaOnevision(Family):
         return square
 
     def recovers(self, layout: Layout, plan: MergePlan) -> bool:
-        """Pool frames as the model does where merging leaves more tokens than that."""
+        """Pool frames and tiles as the model does where merging leaves more tokens than that."""
+        if layout.kind == "anyres":
+            return adds_tokens(layout, kept_grid(plan), plan, self.budget)
         return layout.kind == "video" and math.prod(self._pooled) < plan.tokens_out < plan.tokens_in
 
     def counts(self, layout: Layout, plan: MergePlan) -> tuple[int, ...]:
         if layout.kind == "video":
             return (len(layout.views) * min(plan.tokens_out, math.prod(self._pooled)) + 1,)
         if layout.kind == "anyres":
-            return (count_packed(layout, kept_grid(plan), plan.tokens_out, self.budget),)
+            is_whole = self.recovers(layout, plan)
+            grid, tokens = (
+                (plan.shape.grid, plan.tokens_in) if is_whole else (kept_grid(plan), plan.tokens_out)
+            )
+            return (count_packed(layout, grid, tokens, self.budget),)
         return (plan.tokens_out + 1,)
 
     def reduce(
@@ -91,8 +120,11 @@ class LlavaOnevision(Family):
         rows = []
         for at, (layout, features) in enumerate(zip(layouts, merged, strict=True)):
             if layout.kind == "anyres":
-                newline, grid = core.image_newline, kept_grid(plan)
-                rows.append(pack(features, layout, grid, newline, self.budget))
+                grid = kept_grid(plan)
+                if self.recovers(layout, plan):
+                    assert patches is not None
+                    features, grid = patches[at], plan.shape.grid
+                rows.append(pack(features, layout, grid, core.image_newline, self.budget))
                 continue
             if layout.kind == "video" and plan.tokens_out > math.prod(self._pooled):
                 features = core.apply_pooling(features if patches is None else patches[at])

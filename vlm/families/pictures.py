@@ -11,8 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from vlm.checkpoint_files import three
+from vlm.families.agreement import require_made_views, require_side
 from vlm.families.layout import VIEWS, Grid, Layout, Size, Views
-from vlm.families.settings import written_settings
+from vlm.families.settings import has_video_processor, written_settings
 from vlm.model import ImageSettings, VlmError
 from vlm.preprocess import square_views
 
@@ -21,9 +22,13 @@ MOST_ASPECT = 100
 
 
 class Pictures:
-    """Describe the views of a checkpoint. kinds: those that can be asked for, beside "auto"."""
+    """Describe the views of a checkpoint. kinds: those that can be asked for, beside "auto".
+
+    no_videos: why this checkpoint has none, where its kinds have them.
+    """
 
     kinds: ClassVar[tuple[Views, ...]] = ("single",)
+    no_videos: str = ""
 
     def __init__(self, config: Any, folder: Path | None = None, tokenizer: Any = None) -> None:
         self.config, self.folder, self.tokenizer = config, folder, tokenizer
@@ -55,23 +60,45 @@ class Pictures:
         assert self.folder is not None, "a family without a folder has no video processor"
         return AutoVideoProcessor.from_pretrained(self.folder, trust_remote_code=False)
 
+    def require_agreement(self) -> None:
+        """Raise Disagreement where the image processor makes other views than the config says."""
+        self.look_for_videos()
+        square = self.processor.crop_size if _crops(self.processor) else self.processor.size
+        require_side(dict(square or {}), self.view_px)
+        require_made_views(self)
+
+    def look_for_videos(self) -> None:
+        """Note that there is no video processor."""
+        if self.folder is not None and "video" in self.kinds and not has_video_processor(self.folder):
+            self.no_videos = "this checkpoint has no video processor"
+
+    def pixel_shape(self, layout: Layout) -> tuple[int, ...]:
+        """Return the shape of what `pixels` makes of the pictures of a layout."""
+        return len(layout.views), 3, *layout.pixels
+
     def layouts(self, sizes: Sequence[Size], views: Views = "auto") -> tuple[Layout, ...]:
         """Lay out the pictures of one prompt by their (height, width); a video is one layout of all of them.
 
         "auto" is what the checkpoint's own processor does. Raises VlmError (unsupported_views), and
         unsupported_image for a picture or video that these views cannot be made of.
         """
-        if views != "auto" and views not in self.kinds:
-            known = tuple(each for each in VIEWS if each == "auto" or each in self.kinds)
-            message = f"{self.config.model_type} has no views {views}; it has {', '.join(known)}."
+        if views != "auto" and views not in self.offered:
+            known = tuple(each for each in VIEWS if each == "auto" or each in self.offered)
+            what = self.no_videos if views in self.kinds else f"{self.config.model_type} has no views {views}"
+            message = f"{what}; it has {', '.join(known)}."
             raise VlmError("unsupported_views", message, field="views", choices=known)
         for size in sizes:
             if max(size) > MOST_ASPECT * min(size) and not self.squeezes(views):
-                raise _too_narrow(size)
+                raise _too_narrow(size, self.squeezes("single"))
         if views == "video":
             _require_one_size(sizes)
             return (self.video_layout(sizes),) if sizes else ()
         return tuple(self.layout(size, views, len(sizes)) for size in sizes)
+
+    @property
+    def offered(self) -> tuple[Views, ...]:
+        """Return the views of this checkpoint, beside "auto"."""
+        return tuple(each for each in self.kinds if each != "video" or not self.no_videos)
 
     def squeezes(self, views: Views) -> bool:
         """Say whether a picture of any proportions becomes a view of the tower's own."""
@@ -109,7 +136,8 @@ class Pictures:
 
     @cached_property
     def video_settings(self) -> ImageSettings:
-        """Return how the square view of a frame of a video is made."""
+        """Return how the square view of a frame of a video is made. Raises Disagreement."""
+        require_side(dict(self.video_processor.size or {}), self.view_px)
         return self._settings_of(self.video_processor)
 
     def _settings_of(self, processor: Any) -> ImageSettings:
@@ -132,10 +160,14 @@ class Pictures:
         return values if values.ndim == 4 else values.flatten(0, 1)
 
 
-def _too_narrow(size: Size) -> VlmError:
+def _crops(processor: Any) -> bool:
+    return bool(getattr(processor, "do_center_crop", False) and getattr(processor, "crop_size", None))
+
+
+def _too_narrow(size: Size, has_square: bool) -> VlmError:
     message = (
         f"an image of {size[1]} x {size[0]} px is more than {MOST_ASPECT} times as long as wide, which these "
-        "views cannot show: crop it, or ask for views single where the model has them."
+        f"views cannot show: crop it{', or ask for views single' if has_square else ''}."
     )
     return VlmError("unsupported_image", message, field="image", limit=MOST_ASPECT)
 

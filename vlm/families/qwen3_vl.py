@@ -29,7 +29,7 @@ class Qwen3VL(QwenVL):
 
         together = self.vision.temporal_patch_size
         if num_frames < together:
-            message = f"a video needs {together} frames or more here; send {num_frames} as an image."
+            message = f"a video needs {together} frames or more here: ask for other views of one image."
             raise VlmError("unsupported_image", message, field="image", limit=together)
         processor, factor = self.video_processor, self._block_px
         least, most = processor.size["shortest_edge"], processor.size["longest_edge"]

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from tosa import EncoderShape, MergePlan, Tokens, cell_places, cells_of
 from vlm.adapters import adapt
+from vlm.families.agreement import require_equal, require_made_views
 from vlm.families.cells import CellFamily
 from vlm.families.family import split_views
 from vlm.families.layout import Grid, Layout, Size, View, Views, Visual
-from vlm.families.video import as_video
+from vlm.families.video import OPTIONS, as_video
 from vlm.model import ImageSettings
 
 MOST_SHAPES = 1024  # shapes to keep: pictures have as many grids as sizes
@@ -51,6 +52,22 @@ class QwenVL(CellFamily):
         return merge, merge
 
     # Views.
+
+    def require_agreement(self) -> None:
+        pairs = {
+            "patch_size": self.vision.patch_size,
+            "merge_size": self.vision.spatial_merge_size,
+            "temporal_patch_size": self.vision.temporal_patch_size,
+        }
+        self.look_for_videos()
+        for processor in (self.processor, *(() if self.no_videos else (self.video_processor,))):
+            for name, said in pairs.items():
+                require_equal(name, getattr(processor, name), said)
+        require_made_views(self)
+
+    def pixel_shape(self, layout: Layout) -> tuple[int, ...]:
+        values = 3 * self.vision.temporal_patch_size * self.vision.patch_size**2
+        return len(layout.views), math.prod(layout.grid), values
 
     @cached_property
     def settings(self) -> ImageSettings:
@@ -96,8 +113,7 @@ class QwenVL(CellFamily):
 
     def pixels(self, images: Sequence[Image.Image], layout: Layout) -> Tensor:
         if layout.kind == "video":
-            options = {"do_sample_frames": False, "return_tensors": "pt"}
-            values = self.video_processor(as_video(images), **options)["pixel_values_videos"]
+            values = self.video_processor(as_video(images), **OPTIONS)["pixel_values_videos"]
         else:
             values = self.processor(images=[images[0]], return_tensors="pt")["pixel_values"]
         return values.unflatten(0, (len(layout.views), math.prod(layout.grid)))
@@ -105,11 +121,13 @@ class QwenVL(CellFamily):
     # The tower.
 
     def shape(self, layout: Layout) -> EncoderShape:
-        if layout.grid not in self._shapes:
-            if len(self._shapes) == MOST_SHAPES:
+        shape = self._shapes.get(layout.grid)
+        if shape is None:
+            shape = adapt(self._without_weights, -1, layout.pixels).shape
+            if len(self._shapes) >= MOST_SHAPES:
                 self._shapes.clear()
-            self._shapes[layout.grid] = adapt(self._without_weights, -1, layout.pixels).shape
-        return self._shapes[layout.grid]
+            self._shapes[layout.grid] = shape
+        return shape
 
     @cached_property
     def _without_weights(self) -> Any:

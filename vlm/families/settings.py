@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vlm.checkpoint_files import three
 from vlm.families.layout import Size
@@ -18,7 +18,7 @@ FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocesso
 
 def read_settings(folder: Path, view_px: Size) -> ImageSettings:
     """Read the settings of a square view. Raises ValueError and KeyError for impossible or missing ones."""
-    raw = _image_processor(folder)
+    raw = processor_json(folder)
     size = raw.get("size", {})
     if not isinstance(size, dict) or any(side != view_px[0] for side in size.values()):
         raise ValueError(f"the image processor says size {size} for a tower of {view_px[0]} px")
@@ -39,12 +39,24 @@ def written_settings(folder: Path) -> str:
     return json.dumps(texts)
 
 
-def _image_processor(folder: Path) -> dict[str, Any]:
-    alone, nested = folder / "preprocessor_config.json", folder / "processor_config.json"
-    if nested.is_file() and not alone.is_file():
-        raw = json.loads(nested.read_text(encoding="utf-8")).get("image_processor")
-    else:
+def has_video_processor(folder: Path) -> bool:
+    """Say whether transformers finds a video processor, which it also makes of preprocessor_config.json."""
+    alone = ("video_preprocessor_config.json", "preprocessor_config.json")
+    return bool(processor_json(folder, "video")) or any((folder / name).is_file() for name in alone)
+
+
+def processor_json(folder: Path, kind: Literal["image", "video"] = "image") -> dict[str, Any]:
+    """Return what the checkpoint says of its image or video processor; {} if nothing is said of videos."""
+    name = "preprocessor_config.json" if kind == "image" else "video_preprocessor_config.json"
+    alone, nested = folder / name, folder / "processor_config.json"
+    if alone.is_file():
         raw = json.loads(alone.read_text(encoding="utf-8"))
+    elif nested.is_file():
+        raw = json.loads(nested.read_text(encoding="utf-8")).get(f"{kind}_processor")
+    else:
+        raw = None
+    if kind == "video" and raw is None:
+        return {}
     if not isinstance(raw, dict):
-        raise ValueError(f"{alone.name} is missing, or not a JSON object")
+        raise ValueError(f"{name} is missing, or not a JSON object")
     return raw

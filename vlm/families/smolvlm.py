@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vlm.families.idefics3 import Idefics3
 from vlm.families.layout import Layout, Size, Spelled, View, Views
-from vlm.families.video import FRAMES_PER_S, as_video, frame_times
+from vlm.families.video import FRAMES_PER_S, OPTIONS, as_video, frame_times
 from vlm.families.words import in_words
 
 
@@ -30,9 +30,7 @@ class SmolVlm(Idefics3):
     def pixels(self, images: Sequence[Image.Image], layout: Layout) -> Tensor:
         if layout.kind != "video":
             return super().pixels(images, layout)
-        return self.video_processor(as_video(images), do_sample_frames=False, return_tensors="pt")[
-            "pixel_values"
-        ][0]
+        return self.video_processor(as_video(images), **OPTIONS)["pixel_values"][0]
 
     @cached_property
     def placeholders(self) -> Mapping[str, str]:
