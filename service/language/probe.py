@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from vlm.probe import TOP, Probe, largest_difference, probe_prompts, read_probe, tolerance
 
 from service.language.faults import Fault
 from service.language.wire import Received
 from vlm import GeneratedSequence, GenerationParams, TokenLogprob, Vlm, VlmError
 from vlm.language import embed
+from vlm.probe import TOP, Probe, largest_difference, probe_prompts, read_probe, tolerance
 
 log = logging.getLogger("tosa_vqa")
 
