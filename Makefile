@@ -1,11 +1,11 @@
 # The same verbs here and in CI. Every verb installs what is missing first.
 PYTHON ?= python3
 BIN := .venv/bin
-# Processes that share the test files among them. On two cores a third one works while the others wait.
-WORKERS ?= 3
+# Processes that share the test files among them. On two cores the others work while some wait.
+WORKERS ?= 4
 # Where `make serve` listens, on 127.0.0.1.
 PORT ?= 8000
-PYTEST := -m pytest --numprocesses $(WORKERS) --dist loadfile
+PYTEST := -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # uv installs no bytecode: without it, every process that a test starts compiles torch and transformers again.
 unexport PYTHONDONTWRITEBYTECODE

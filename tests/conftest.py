@@ -54,7 +54,20 @@ def pytest_report_header() -> str:
     return f"deprecations: shown, these packages are not those of locks/dev.txt: {', '.join(MISMATCHES)}"
 
 
+# Minutes of one process each. Begun first, so that the processes end together.
+SLOW = (
+    "docs/test_commands",
+    "tosa/test_invariants",
+    "vlm/test_adapters",
+    "vlm/test_towers",
+    "service/test_server_life",
+    "service/test_browser",
+    "service/test_soak",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.with_suffix("").as_posix().endswith(SLOW), reverse=True)
     for item in items:
         for name in ("gpu", "docker", "long", "vllm"):
             if item.get_closest_marker(name) and not NEEDS[name].is_met():

@@ -22,6 +22,7 @@ from depth import DepthError
 from depth.errors import REASONS
 from depth.estimate import EstimatorError
 from service.errors import ServiceError
+from service.language.faults import Fault, Stale
 from tests.tosa.refusing_worker import tokens_kept
 from tosa import METHODS, PlanError, UnknownMethod
 from tosa.methods.options import BadOption
@@ -40,6 +41,8 @@ SAMPLES: dict[type[BaseException], list[BaseException]] = {
         ServiceError("bad_request", reason="value", field="seed", limit=2, choices=["x"], retry_after_s=3),
         ServiceError("bad_image", sentence="Not that one."),
     ],
+    Fault: [Fault("language_down", "no route", 3), Fault("language_cut")],
+    Stale: [Stale("language_down")],
 }
 
 

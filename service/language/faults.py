@@ -56,9 +56,12 @@ class Fault(Exception):
     """A server did not do what it was asked. detail: for the log; it may hold the server's own words."""
 
     def __init__(self, code: str, detail: str = "", retry_after_s: int | None = None) -> None:
-        super().__init__(f"{code}: {detail}" if detail else code)
+        super().__init__(code, detail, retry_after_s)
         self.code, self.kind, self._detail = code, KINDS[code], detail
         self._retry_after_s = self.kind.retry_after_s if retry_after_s is None else retry_after_s
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self._detail}" if self._detail else self.code
 
     def again(self) -> Fault:
         """Return the same fault, to be raised: each keeps where it was raised."""

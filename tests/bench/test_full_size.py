@@ -37,9 +37,8 @@ Part = tuple[str, dict[str, Any]]
 @pytest.fixture(
     scope="module",
     params=[
-        "llava-onevision-0.5b",
-        pytest.param("qwen3-vl-2b", marks=pytest.mark.long),
-        pytest.param("smolvlm2-500m", marks=pytest.mark.long),
+        pytest.param(name, marks=pytest.mark.long)
+        for name in ("llava-onevision-0.5b", "qwen3-vl-2b", "smolvlm2-500m")
     ],
 )
 def part(request: pytest.FixtureRequest) -> Part:

@@ -22,6 +22,8 @@ NOT_RUN = {
     ]
     for name in NAMES
 }
+RUN_BY_TEST_LONG = ("docs/library.md", "docs/recipes.md", "docs/evaluate.md", "docs/tour.md")
+"""Pages whose commands take long, and call what other tests call too."""
 CHECKED = [
     pytest.param(call, id=f"{name}: {' '.join(call.words)[:60]}")
     for name, marked in NOT_RUN.items()
@@ -39,7 +41,14 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         yield Reader(folder, address)
 
 
-@pytest.mark.parametrize("name", [name for name, run in RUN.items() if run])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long if name in RUN_BY_TEST_LONG else ())
+        for name, run in RUN.items()
+        if run
+    ],
+)
 def test_the_commands_of_a_page_run(name: str, reader: Reader) -> None:
     done = reader.run(RUN[name])
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]

@@ -37,9 +37,8 @@ def test_nothing_grows_and_nobody_hears_a_wrong_answer(served: Live, known: list
     assert report.seen.total() >= REQUESTS and len(report.seen) >= 6, report.seen
 
 
-@pytest.mark.parametrize(
-    "kind", ["memory", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("files", "threads"))]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["memory", "files", "threads"])
 def test_a_leak_is_found(
     served: Live, known: list[Known], monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

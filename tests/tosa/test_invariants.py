@@ -41,8 +41,8 @@ from tosa import (
 
 Rule = Callable[[Case], None]
 
-LIKE_ANOTHER = ("none", "tofu", "saint", "expedite", "random")
-"""Methods whose graphs hold nothing that no other method's graph holds."""
+LIKE_ANOTHER = ("none", "tome", "tofu", "pitome", "saint", "expedite", "pool", "random")
+"""Methods whose graphs hold little that those of tosa and cubist do not hold."""
 
 
 def long_unless(name: str) -> Sequence[pytest.MarkDecorator]:

@@ -336,9 +336,8 @@ def test_a_layer_of_somebody_else_is_refused() -> None:
     assert error.value.code == "unsupported_tower"
 
 
-@pytest.mark.parametrize(
-    "name", ["hf beit", *(pytest.param(name, marks=pytest.mark.long) for name in ("deit", "siglip"))]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["hf beit", "deit", "siglip"])
 @torch.inference_mode()
 def test_hooks_compile_into_the_one_graph(name: str) -> None:
     """Those of transformers too, which it leaves on a model that was asked for hidden states."""

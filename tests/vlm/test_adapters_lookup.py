@@ -470,7 +470,9 @@ def test_the_widths_count_the_multiplications_of_the_mlp(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "method"),
     [
-        *(("siglip", "tome"), ("sam, cut windows", "cubist"), ("hf beit", "tome")),
+        ("siglip", "tome"),
+        pytest.param("sam, cut windows", "cubist", marks=pytest.mark.long),
+        pytest.param("hf beit", "tome", marks=pytest.mark.long),
         pytest.param("dinov3", "tome", marks=pytest.mark.long),
         pytest.param("dinov3", "cubist", marks=pytest.mark.long),
         pytest.param("hf dinov3", "tome", marks=pytest.mark.long),
