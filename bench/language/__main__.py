@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,12 @@ REQUESTS = {16: 96, 64: 128}
 LONG_TOKENS = (8, 16, 24, 32, 48, 64)
 LONG_REQUESTS = 32
 BLOCK = 32
+PARTS = THROUGHPUT, REPEATED, SECOND, LONG = (
+    "throughput",
+    "repeated frames",
+    "second question",
+    "long answers",
+)
 SHOWN = ("part", "arm", "clients", "round", "ms_an_answer", "tokens_per_s", "right")
 Run = dict[str, Any]
 
@@ -32,29 +39,36 @@ Run = dict[str, Any]
 def main() -> None:
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--rounds", type=int, default=3)
+    args.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="the others stay as they are")
     args.add_argument("--out", type=Path, default=RESULT)
     given = args.parse_args()
-    runs: list[Run] = []
+    kept = json.loads(given.out.read_text()) if set(given.parts) < set(PARTS) else {"runs": []}
+    runs: list[Run] = [run for run in kept["runs"] if run["part"] not in given.parts]
+    measured: dict[str, Any] = {"rounds": given.rounds, "block_size": BLOCK}
     frames = Frames()
-    with embedded(BLOCK) as servers:
-        environment = servers.ours["torch"].environment()
-        memory = {name: memory_mib(server) for name, server in servers.ours.items()}
-        memory["language server"] = memory_mib(servers.language)
+    if set(given.parts) - {LONG}:
+        with embedded(BLOCK) as servers:
+            measured |= _embedded(servers, frames, given.parts, given.rounds, runs)
+    if LONG in given.parts:
+        with long_answers() as ours:
+            measured["environment"] = ours["torch"].environment()
+            runs += _rounds(LONG, LONG_ARMS, ours, frames, given.rounds, LONG_REQUESTS, 16, LONG_TOKENS)
+    write_result(given.out, {**kept, **measured, "runs": runs})
+
+
+def _embedded(
+    servers: Embedded, frames: Frames, parts: Sequence[str], rounds: int, runs: list[Run]
+) -> dict[str, Any]:
+    """Measure the parts with room-tiny; add to the runs, and return the rest of the result."""
+    if THROUGHPUT in parts:
         for clients, number in REQUESTS.items():
-            runs += _rounds("throughput", ARMS, servers.ours, frames, given.rounds, number, clients)
+            runs += _rounds(THROUGHPUT, ARMS, servers.ours, frames, rounds, number, clients)
+    if REPEATED in parts:
         runs += [asyncio.run(_repeated(arm, servers.ours, frames)) for arm in ARMS]
-        second = asyncio.run(_second(servers, frames))
-    with long_answers() as ours:
-        runs += _rounds("long answers", LONG_ARMS, ours, frames, given.rounds, LONG_REQUESTS, 16, LONG_TOKENS)
-    result = {
-        "environment": environment,
-        "rounds": given.rounds,
-        "block_size": BLOCK,
-        "memory_mib": memory,
-        "second_question": second,
-        "runs": runs,
-    }
-    write_result(given.out, result)
+    second = {"second_question": asyncio.run(_second(servers, frames))} if SECOND in parts else {}
+    memory = {name: memory_mib(server) for name, server in servers.ours.items()}
+    memory["language server"] = memory_mib(servers.language)
+    return {"environment": servers.ours["torch"].environment(), "memory_mib": memory, **second}
 
 
 class Frames:
@@ -100,7 +114,7 @@ def _rounds(
 async def _repeated(arm: Arm, servers: Mapping[Server, Serving], frames: Frames) -> Run:
     measured = await repeated(arm, servers[arm.server], frames.take(4), 6)
     print("repeated", arm.name, measured["ms_an_answer"], flush=True)
-    return {"part": "repeated frames", "arm": arm.name, "clients": 1, "round": 0, **measured}
+    return {"part": REPEATED, "arm": arm.name, "clients": 1, "round": 0, **measured}
 
 
 async def _second(servers: Embedded, frames: Frames) -> dict[str, Part]:

@@ -33,10 +33,10 @@ async def throughput(
 
 
 async def repeated(arm: Arm, server: Serving, frames: range, questions: int) -> Part:
-    """Ask `questions` about each frame one after the other, when every frame is known."""
+    """Ask `questions` about each frame, one frame after the other, when every frame is known."""
     with closing(Target.of(server.url, timeout_s=300)) as target:
         await closed_loop(target, [arm.request(frame, questions) for frame in frames], 1)
-        requests = [arm.request(frame, at) for at in range(questions) for frame in frames]
+        requests = [arm.request(frame, at) for frame in frames for at in range(questions)]
         return _summary(arm, await closed_loop(target, requests, 1))
 
 

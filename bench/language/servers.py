@@ -60,7 +60,7 @@ def long_answers() -> Iterator[dict[Server, Serving]]:
         write_checkpoint(folder / "whole", LONG)
         language = write_language_model(folder / "whole", folder / "language").folder
         options = ("--enable-prompt-embeds", "--max-model-len", "2048", "--dtype", "bfloat16")
-        behind = running.enter_context(vllm_serving(language, *options))
+        behind = running.enter_context(vllm_serving(language, *options, env={"OMP_NUM_THREADS": THREADS}))
         yield _both(running, str(folder / "whole"), behind.url)
 
 

@@ -1,13 +1,12 @@
 """Ready means able to answer: a model thread that hangs or dies is noticed, and a drain is announced.
 
-Long silence is not waited for: the model thread's clock is put forward.
+Long silence is not waited for: the last heartbeat of the model thread is put back.
 """
 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from starlette.testclient import TestClient
 import service.engine.vision_stage
 from service.api.state import STALLED
 from service.app import create_app
-from service.engine.model_thread import TICK_S
+from service.engine.model_thread import TICK_S, ModelThread
 from service.settings import Settings
 from tests.loopback import PATIENCE_S, wait_for
 from tests.service.conftest import LIMITS, Question, until_ready
@@ -49,48 +48,45 @@ def mortal(checkpoint: Path, ended: Ended) -> Iterator[TestClient]:
         yield client
 
 
-@pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Let seconds pass for the model thread and for those who count its silence."""
-    passed = [0.0]
-
-    def put_forward(seconds: float) -> None:
-        passed[0] += seconds
-
-    monkeypatch.setattr("service.engine.model_thread.perf_counter", lambda: time.perf_counter() + passed[0])
-    return put_forward
+def let_pass(thread: ModelThread, seconds: float) -> None:
+    """Let seconds pass since the last heartbeat of one model thread; others in this process go on."""
+    thread._last_heartbeat -= seconds
 
 
-def test_an_idle_service_stays_ready(mortal: TestClient, later: Callable[[float], None]) -> None:
+def thread_of(client: TestClient) -> ModelThread:
+    return client.app.state.service.engine.model_thread  # type: ignore[attr-defined]
+
+
+def test_an_idle_service_stays_ready(mortal: TestClient) -> None:
     """It gives a sign of life now and then, several in the time after which it would not count as ready."""
     for _ in range(3):
-        later(6 * PATIENCE_S)
+        let_pass(thread_of(mortal), 6 * PATIENCE_S)
         wait_for(lambda: mortal.get("/readyz").status_code == 200)
     assert Settings().stall_timeout_s > 4 * TICK_S
 
 
 def test_a_model_thread_that_hangs_makes_the_service_unready_and_then_end(
-    mortal: TestClient, ended: Ended, later: Callable[[float], None]
+    mortal: TestClient, ended: Ended
 ) -> None:
     release, hangs = threading.Event(), threading.Event()
-    thread = mortal.app.state.service.engine.model_thread  # type: ignore[attr-defined]
+    thread = thread_of(mortal)
     thread.run(lambda: (hangs.set(), release.wait()))
     try:
         assert hangs.wait(PATIENCE_S) and mortal.get("/readyz").status_code == 200
-        later(6 * PATIENCE_S)
+        let_pass(thread, 6 * PATIENCE_S)
         message = check(mortal.get("/readyz"), 503, "not_ready")["message"]
         assert "has not been heard of" in message
         assert mortal.get("/livez").status_code == 200 and not ended.is_set()
-        later(6 * PATIENCE_S)
+        let_pass(thread, 6 * PATIENCE_S)
         assert ended.wait(PATIENCE_S) and ended.code == STALLED
     finally:
         release.set()
 
 
-def test_a_short_silence_passes(checkpoint: Path, later: Callable[[float], None]) -> None:
+def test_a_short_silence_passes(checkpoint: Path) -> None:
     with live(checkpoint, stall_exit_s=0) as served:
         with served.busy() as release:
-            later(6 * PATIENCE_S)
+            let_pass(served.state.engine.model_thread, 6 * PATIENCE_S)
             assert served.client.get("/readyz").status_code == 503 and not release.is_set()
         wait_for(lambda: served.client.get("/readyz").status_code == 200)
 
