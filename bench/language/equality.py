@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import count, cycle, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +95,9 @@ def main() -> None:
 
 
 def drawn(number: int) -> list[Asked]:
-    """Return so many questions, the settings in turn."""
-    each = len(view(0).questions)
-    return [Asked(at // each, at % each, SPECS[at % len(SPECS)]) for at in range(number)]
+    """Return so many questions, frame by frame, the settings in turn."""
+    pairs = ((frame, question) for frame in count() for question in range(len(view(frame).questions)))
+    return [Asked(*pair, spec) for pair, spec in zip(islice(pairs, number), cycle(SPECS), strict=False)]
 
 
 def answered_here(models: Models, settings: Settings, asked: Asked) -> Written:

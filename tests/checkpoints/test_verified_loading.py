@@ -228,6 +228,7 @@ def test_a_link_out_of_the_hubs_cache_is_refused(kind: Kind, hub: Path, tmp_path
     assert "config.json is a link out" in kind.refusal("owner/model")
 
 
+@pytest.mark.long
 def test_the_same_holds_where_asserts_are_gone(tmp_path: Path) -> None:
     """Only refusals can be seen there, so a script counts them."""
     script = f"""
