@@ -44,7 +44,7 @@ def main() -> None:
     given = args.parse_args()
     kept = json.loads(given.out.read_text()) if set(given.parts) < set(PARTS) else {"runs": []}
     runs: list[Run] = [run for run in kept["runs"] if run["part"] not in given.parts]
-    measured: dict[str, Any] = {"rounds": given.rounds, "block_size": BLOCK}
+    measured: dict[str, Any] = {"block_size": BLOCK}
     frames = Frames()
     if set(given.parts) - {LONG}:
         with embedded(BLOCK) as servers:

@@ -84,7 +84,7 @@ def main() -> None:
         language = write_language_model("room-tiny", Path(folder) / "language").folder
         with vllm_serving(language, "--enable-prompt-embeds", "--max-model-len", "2048") as server:
             env = QUEUE | {"TOSA_VQA_LANGUAGE": "vllm", "TOSA_VQA_LANGUAGE_URLS": server.url}
-            env |= {"TOSA_VQA_DTYPE": "float32"}
+            env |= {"TOSA_VQA_DTYPE": "float32", "TOSA_VQA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
             command = ours("--model", "room-tiny", "--depth-model", "none")
             with serving(command, env=env) as service:
                 found = {str(number): compared(service, asked, here, number) for number in AT_ONCE}

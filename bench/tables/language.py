@@ -40,7 +40,8 @@ def throughput() -> str:
             ms = _median(runs, arm, number, "ms_an_answer")
             row += [f"{ms:.0f}", f"{_median(runs, ALONE.name, number, 'ms_an_answer') / ms:.2f}"]
         rows.append([*row, _right(runs, arm)])
-    how = f"Medians of {result['rounds']} interleaved rounds, every frame new"
+    rounds = len({run["round"] for run in runs})
+    how = f"Medians of {rounds} interleaved rounds, every frame new"
     return f"{table([*heads, 'right'], rows)}\n\n{how}. {of_machine(result)}. {environment_line(result)}."
 
 

@@ -74,7 +74,9 @@ def result(tosa_ms: float) -> dict[str, Any]:
         run("long answers", arm, 16, tokens=tokens) for arm, tokens in zip(LONG_ARMS, (10, 15), strict=True)
     ]
     runs += [run("repeated frames", ALONE, 1, 23), run("repeated frames", tosa, 1, 24)]
-    return {"runs": runs, "second_question": {Arm("vllm", SINGLE | NONE).name: {"ratio": 0.4}}}
+    machine = {"processor": "a CPU", "threads": 1, "torch": "2"}
+    made = {"machine": machine, "date": "2026-11-29", "environment": {"python": "3.11"}}
+    return {**made, "runs": runs, "second_question": {Arm("vllm", SINGLE | NONE).name: {"ratio": 0.4}}}
 
 
 @pytest.mark.parametrize(("ms", "verdict"), [(58, "held"), (59, "missed")])
@@ -82,6 +84,15 @@ def test_bars_are_judged_by_the_numbers(monkeypatch: pytest.MonkeyPatch, ms: flo
     monkeypatch.setattr(tables, "_result", lambda: result(ms))
     verdicts = [line.split("|")[-2].strip() for line in tables.bars().splitlines()[2:]]
     assert verdicts == ["held", "held", verdict, verdict, "held", "missed", "held"]
+
+
+def test_a_table_shows_every_arm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_result", lambda: result(50))
+    monkeypatch.setattr(tables, "environment_line", lambda _: "here")
+    lines = tables.throughput().splitlines()
+    assert len([line for line in lines if line.startswith("|")]) == 2 + len(ARMS)
+    assert f"| {Arm('vllm', ANYRES | TOSA).name} | 50 | 2.00 | 50 | 2.00 | 90 % |" in lines
+    assert "Medians of 1 interleaved rounds" in lines[-1]
 
 
 def test_pages_can_be_written_before_anything_was_measured(
