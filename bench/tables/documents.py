@@ -75,6 +75,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "full_size_bars": full_size.bars,
     "language_throughput": language.throughput,
     "language_bars": language.bars,
+    "language_equality": language.equality,
     "families": families.cells_of_families,
 }
 

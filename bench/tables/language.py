@@ -11,6 +11,7 @@ from bench.tables.markdown import RESULTS, load, of_machine, table
 from evals.environment import environment_line
 
 NAME = "language"
+EQUALITY = "language_equality"
 NOT_MEASURED = "Not measured: `make language` does."
 AT_LEAST = (
     ("none behind vLLM against vLLM alone, same views", Arm("vllm", ANYRES | NONE), ALONE, 1.0),
@@ -74,6 +75,19 @@ def bars() -> str:
         )
         rows.append([row[0], f"at most {SECOND_AT_MOST:g}", *row[2:]])
     return table(["what", "wanted", "measured", "bar"], rows)
+
+
+def equality() -> str:
+    """How many answers are those of the language model in the process."""
+    if not (RESULTS / f"{EQUALITY}.json").exists():
+        return NOT_MEASURED
+    result = load(EQUALITY)
+    rows = [
+        [f"{number} at once", f"{one['equal']:,}", f"{one['near']}", f"{one['different']}"]
+        for number, one in result["at_once"].items()
+    ]
+    heads = [f"{result['questions']:,} questions", "equal", f"margin under {result['margin']:g}", "different"]
+    return f"{table(heads, rows)}\n\n{len(result['settings'])} settings in turn. {of_machine(result)}."
 
 
 def _compared(

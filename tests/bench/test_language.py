@@ -99,4 +99,10 @@ def test_pages_can_be_written_before_anything_was_measured(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
-    assert tables.bars() == tables.throughput() == tables.NOT_MEASURED
+    assert tables.bars() == tables.throughput() == tables.equality() == tables.NOT_MEASURED
+    one = {"equal": 7, "near": 2, "different": 1}
+    made = {"questions": 10, "margin": 1e-4, "settings": ["none"], "at_once": {"16": one}}
+    machine = {"processor": "a CPU", "threads": 1, "torch": "2"}
+    (tmp_path / "language_equality.json").touch()
+    monkeypatch.setattr(tables, "load", lambda _: {**made, "machine": machine, "date": "2026-11-30"})
+    assert "| 16 at once | 7 | 2 | 1 |" in tables.equality()
