@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +83,42 @@ def written(exchange: Exchange) -> dict[str, Any]:
 
 
 def alike(kept: Mapping[str, Any]) -> Any:
-    """Return an exchange less what differs from one run to the next: names, times, the last digits."""
+    """Return an exchange less what differs from one run to the next.
+
+    That is names, times, the last digits, and how many tokens come in one event.
+    """
     events = [event.removeprefix("data: ") for event in kept["events"]]
+    parsed = [event if event == "[DONE]" else _without(json.loads(event)) for event in events]
     return {
         "request": kept["request"],
         "status": kept["status"],
-        "events": [event if event == "[DONE]" else _without(json.loads(event)) for event in events],
+        "events": _joined(parsed),
         "body": _without(json.loads(kept["body"])) if kept["body"] else None,
     }
+
+
+def _joined(events: Sequence[Any]) -> list[Any]:
+    """Return events with the pieces of an answer, which follow each other, as one."""
+    whole: list[Any] = []
+    for event in events:
+        if whole and _has_choices(event) and _has_choices(whole[-1]):
+            whole[-1]["choices"] = [_added(whole[-1]["choices"][0], event["choices"][0])]
+        else:
+            whole.append(event)
+    return whole
+
+
+def _has_choices(event: Any) -> bool:
+    return isinstance(event, dict) and bool(event.get("choices"))
+
+
+def _added(before: Any, after: Any) -> Any:
+    """Return two pieces as one: lists and texts one after the other, else the last word."""
+    if before is None or after is None:
+        return before if after is None else after
+    if isinstance(after, dict):
+        return {name: _added(before.get(name), value) for name, value in after.items()}
+    return before + after if isinstance(after, list | str) else after
 
 
 def _without(raw: Any) -> Any:
