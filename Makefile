@@ -68,11 +68,11 @@ test-ray: .venv-ray/.installed
 test-load: .venv-load/.installed
 	.venv-load/bin/python -m pytest tests/bench
 
-# With a real vLLM server: about 5 minutes, most of which it takes to start.
+# With a real vLLM server: about 2 minutes on two quiet cores.
 test-vllm: install .venv-vllm/.installed
 	VLLM_PYTHON=.venv-vllm/bin/python $(BIN)/python -m pytest tests/vllm
 
-# What `make test` leaves out to stay short: about 3 minutes.
+# What `make test` leaves out to stay short.
 test-long: install
 	LONG_TESTS=1 $(BIN)/python $(PYTEST) -m long
 
@@ -128,9 +128,10 @@ full-size: install
 	$(BIN)/python -m bench.full_size
 	$(BIN)/python -m bench.tables
 
-# About 15 minutes on two quiet cores; vLLM has an environment of its own.
+# About half an hour on two quiet cores; vLLM has an environment of its own.
 language: install .venv-vllm/.installed
 	$(BIN)/python -m bench.language
+	$(BIN)/python -m bench.language.equality
 	$(BIN)/python -m bench.tables
 
 # About 5 minutes on two quiet cores.

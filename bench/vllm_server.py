@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import urllib.request
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench.load.serving import ROOT, Serving, serving
 
@@ -40,3 +44,15 @@ def vllm_serving(
     command += ["--host", "127.0.0.1", "--port", "{port}", *SWITCHES, *options]
     with serving(command, "/health", {**ENVIRONMENT, **(env or {})}, START_TIMEOUT_S) as server:
         yield server
+
+
+def metrics(url: str) -> defaultdict[str, float]:
+    """Return the samples of a server's metrics by name, those of all its labels added up; 0 for others."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"{url}/metrics", timeout=30) as reply:
+        text = reply.read().decode()
+    found: defaultdict[str, float] = defaultdict(float)
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found[sample.name] += sample.value
+    return found

@@ -68,7 +68,7 @@ def ask_all(url: str) -> dict[str, list[dict[str, Any]]]:
 def print_answers(found: dict[str, list[dict[str, Any]]]) -> None:
     """Print what each method took, by its stages: the language stages are vLLM's."""
     stages = list(dict.fromkeys(name for answers in found.values() for name in answers[0]["timings_ms"]))
-    stages = [name for name in stages if name not in ("receive", "estimate_depth")]
+    stages = [name for name in stages if name not in ("receive", "estimate")]
     table = Table(title="Mean time of every stage, in ms", box=SIMPLE_HEAD)
     for column in ("method", "right", "tokens", *stages):
         table.add_column(column)

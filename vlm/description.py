@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tosa import EncoderShape
 from vlm.checkpoint_files import CheckpointReader
 from vlm.families import VIEWS, Family, Views, family_class
-from vlm.families.agreement import Disagreement
+from vlm.families.agreement import TRIED_SIZE, Disagreement
 from vlm.model import ImageSettings, VlmError
 from vlm.quantised import quantisation, require_packages
 from vlm.refused import require_family
@@ -27,7 +27,6 @@ EMBEDDED = {"room-tiny": Path(__file__).parent / "checkpoints" / "room-tiny"}
 READER = CheckpointReader(EMBEDDED, ("*.json", "*.jinja", "*.txt"), VlmError)
 DEFAULT_VIEWS = "default_views"
 """What config.json may say of the views that a checkpoint was trained on: one of VIEWS."""
-TRIED_SIZE = (96, 128)  # height and width in px of the image in the prompt that loading tries
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 VOCABULARIES = ("tokenizer.json", "vocab.json")
 

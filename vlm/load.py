@@ -13,8 +13,9 @@ from PIL import Image
 
 from tosa import MergeSpec
 from vlm.checkpoint_files import available_device
-from vlm.description import EMBEDDED, READER, TRIED_SIZE, Description, describe, load_shape
+from vlm.description import EMBEDDED, READER, Description, describe, load_shape
 from vlm.dtypes import own_dtype, short
+from vlm.families.agreement import TRIED_SIZE
 from vlm.generate import generate
 from vlm.lora import WEIGHTS, base_of, is_adapter, merge_adapter, require_no_adapter
 from vlm.model import Parts, Vlm, VlmError

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from bench.load.corpus import view
-from bench.load.requests import Request, form
+from bench.load.corpus import question_form, view
+from bench.load.requests import Request
 
 Server = Literal["vllm alone", "torch", "vllm"]
 """vLLM with the whole checkpoint; our service by itself; our service with a vLLM server behind it."""
@@ -38,13 +38,8 @@ class Arm:
         """Return the request of one question about one frame of RoomQA's test split."""
         if self.server == "vllm alone":
             return _chat(frame, question, max_tokens)
-        shown = view(frame)
-        files = {"image": shown.image}
-        if self.fields["method"] == "tosa":
-            files["depth"] = shown.depth
-        fields = {"question": shown.questions[question], **self.fields, "max_new_tokens": max_tokens}
-        fields |= {"stream": "true"} if stream else {}
-        return Request("/vqa", form(fields, files), str(frame))
+        fields = {**self.fields, "max_new_tokens": max_tokens, **({"stream": "true"} if stream else {})}
+        return Request("/vqa", question_form(frame, fields, question), str(frame))
 
     def answer(self, body: Mapping[str, Any]) -> str:
         """Return the text of an answer."""

@@ -18,8 +18,6 @@ from itertools import count, cycle, islice, product
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bench.language.arms import Arm
 from bench.language.servers import QUEUE
 from bench.load.corpus import view
@@ -128,8 +126,8 @@ def compared(
 
 def margin(written: Written) -> float:
     """Return the smallest distance of the two largest logits among all tokens of an answer."""
-    pairs = [torch.tensor([value for _, value in token.top]) for token in written.logprobs or ()]
-    return min((float(pair[0] - pair[1]) for pair in pairs), default=0.0)
+    pairs = [[value for _, value in token.top] for token in written.logprobs or ()]
+    return min((first - second for first, second in pairs), default=0.0)
 
 
 async def _ask(service: Serving, asked: Sequence[Asked], at_once: int) -> list[Sample]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import statistics
-import urllib.request
 from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
@@ -15,6 +13,7 @@ from bench.load.generator import Target, closed_loop
 from bench.load.requests import Request, Sample
 from bench.load.serving import Serving
 from bench.load.summary import percentiles, summarise
+from bench.vllm_server import metrics
 
 Part = dict[str, Any]
 
@@ -61,14 +60,8 @@ async def second_question(arm: Arm, server: Serving, language: Serving, frames: 
 
 def prefix_cache(server: Serving) -> tuple[int, int]:
     """Return how many prompt tokens vLLM has looked for in its prefix cache, and how many it had."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"{server.url}/metrics", timeout=10) as reply:
-        text = reply.read().decode()
-    return _counter(text, "vllm:prefix_cache_queries_total"), _counter(text, "vllm:prefix_cache_hits_total")
-
-
-def _counter(text: str, name: str) -> int:
-    return round(sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.M)))
+    found = metrics(server.url)
+    return round(found["vllm:prefix_cache_queries_total"]), round(found["vllm:prefix_cache_hits_total"])
 
 
 async def _first_token_ms(target: Target, request: Request) -> float:
@@ -84,11 +77,11 @@ def _summary(arm: Arm, samples: Sequence[Sample]) -> Part:
     if failed is not None:
         raise ValueError(f"{arm.name} was not answered: {failed.status} {failed.lost} {failed.answer()}")
     bodies = [(int(one.label), one.answer()) for one in samples]
-    seconds = max(one.ended_s for one in samples) - min(one.sent_s for one in samples)
-    tokens = sum(arm.tokens(body) for _, body in bodies)
+    summary = summarise(samples)
+    seconds, tokens = summary["seconds"], sum(arm.tokens(body) for _, body in bodies)
     right = sum(arm.answer(body) == view(frame).answers[0] for frame, body in bodies)
     return {
-        **summarise(samples),
+        **summary,
         "ms_an_answer": round(1000 * seconds / len(samples), 2),
         "tokens_per_s": round(tokens / seconds, 1),
         "right": right,

@@ -55,10 +55,15 @@ def view(index: int) -> View:
 
 def body_of(index: int, mode: str, question: int = 0, more: Mapping[str, object] | None = None) -> bytes:
     """Encode one question about one frame as a form, with depth if the mode uses it."""
-    frame, fields = view(index), MODES[mode]
+    return question_form(index, {**MODES[mode], **(more or {})}, question)
+
+
+def question_form(index: int, fields: Mapping[str, Any], question: int = 0) -> bytes:
+    """Encode one question about one frame with these fields as a form, with depth if the method uses it."""
+    frame = view(index)
     files = {"image": frame.image, **({"depth": frame.depth} if fields["method"] == "tosa" else {})}
     text = frame.questions[question % len(frame.questions)]
-    return form({"question": text, **fields, **(more or {})}, files)
+    return form({"question": text, **fields}, files)
 
 
 def ask(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bench.tables.markdown import RESULTS, load, of_machine, setting, table
+from bench.tables.markdown import load_if_measured, of_machine, setting, table
 from evals.environment import environment_line
 
 NAME = "full_size"
@@ -85,7 +85,7 @@ def _refused(run: Run) -> list[str]:
 
 def _result() -> dict[str, Any]:
     """Read the result, which may not be there yet."""
-    return load(NAME) if (RESULTS / f"{NAME}.json").exists() else {"models": []}
+    return load_if_measured(NAME) or {"models": []}
 
 
 def _runs(result: Mapping[str, Any]) -> Iterator[Run]:

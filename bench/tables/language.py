@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.language.arms import ALONE, ANYRES, LONG_ARMS, NONE, TOSA, Arm
-from bench.tables.markdown import RESULTS, load, of_machine, table
+from bench.tables.markdown import load_if_measured, of_machine, table
 from evals.environment import environment_line
 
 NAME = "language"
@@ -79,9 +79,9 @@ def bars() -> str:
 
 def equality() -> str:
     """How many answers are those of the language model in the process."""
-    if not (RESULTS / f"{EQUALITY}.json").exists():
+    result = load_if_measured(EQUALITY)
+    if result is None:
         return NOT_MEASURED
-    result = load(EQUALITY)
     rows = [
         [f"{number} at once", f"{one['equal']:,}", f"{one['near']}", f"{one['different']}"]
         for number, one in result["at_once"].items()
@@ -117,5 +117,4 @@ def _right(runs: Sequence[Run], arm: str) -> str:
 
 
 def _result() -> dict[str, Any] | None:
-    """Read the result, which may not be there yet."""
-    return load(NAME) if (RESULTS / f"{NAME}.json").exists() else None
+    return load_if_measured(NAME)

@@ -16,6 +16,11 @@ def load(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
+def load_if_measured(name: str) -> dict[str, Any] | None:
+    """Read a result by its name, None where nothing was measured yet."""
+    return load(name) if (RESULTS / f"{name}.json").exists() else None
+
+
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: bool = True) -> str:
     """Write a table; all columns but the first are aligned right, unless `right` is false."""
     lines = [heads, ["---", *("---:" if right else "---" for _ in heads[1:])], *rows]

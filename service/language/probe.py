@@ -62,8 +62,8 @@ class WeightsCheck:
 
 def _known(vlm: Vlm, folder: Path | None) -> Probe | None:
     """Read known answers. Raises VlmError for those of another checkpoint."""
-    own = vlm.family.folder
-    found = read_probe(folder) if folder is not None else None if own is None else read_probe(own)
+    where = vlm.family.folder if folder is None else folder
+    found = None if where is None else read_probe(where)
     if folder is not None and found is None:
         message = f"language_probe: {folder} holds no answers that tosa-vqa language-model wrote"
         raise VlmError("broken_checkpoint", message)

@@ -107,7 +107,8 @@ def _event(data: bytes) -> dict[str, Any]:
 class Received:
     """Follow one answer as its events arrive, a row at a time as a `Decoding` gives it.
 
-    most: tokens that were asked for. size: rows of the vocabulary. usage: of the last event, with timings.
+    most: tokens that were asked for. size: rows of the vocabulary. has_ended: the last event has come, which
+    brings counts and times.
     """
 
     row: GeneratedSequence

@@ -22,6 +22,7 @@ from bench.full_size.checkpoints import (
 from bench.full_size.flops import prefill_flops
 from bench.full_size.measure import Asked, summarise
 from bench.tables import full_size as tables
+from bench.tables import markdown
 from tests.vlm.family_pictures import picture
 from tosa import MergeSpec, make_plan
 from vlm import load_vlm, visual_of
@@ -121,7 +122,7 @@ def test_a_bar_is_judged_by_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pages_can_be_written_before_anything_was_measured(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    monkeypatch.setattr(markdown, "RESULTS", tmp_path)
     assert tables.bars() == tables.full_size("qwen3-vl-2b") == tables.NOT_MEASURED
 
 

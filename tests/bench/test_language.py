@@ -15,6 +15,7 @@ from bench.language.arms import ALONE, ANYRES, ARMS, LONG_ARMS, NONE, SINGLE, TO
 from bench.language.measure import prefix_cache, repeated, throughput
 from bench.load.serving import Serving
 from bench.tables import language as tables
+from bench.tables import markdown
 from tests.service.conftest import checkpoint as checkpoint
 from tests.service.live import Live, live
 
@@ -57,7 +58,9 @@ def test_the_counters_of_vllm_are_added_up(monkeypatch: pytest.MonkeyPatch, tmp_
     text = (
         'vllm:prefix_cache_queries_total{engine="0"} 40.0\nvllm:prefix_cache_queries_total{engine="1"} 2.0\n'
     )
-    (tmp_path / "metrics").write_text(f"# HELP\n{text}vllm:prefix_cache_hits_total 32.0\n")
+    (tmp_path / "metrics").write_text(
+        f"# HELP vllm:prefix_cache_queries of tokens\n{text}vllm:prefix_cache_hits_total 32.0\n"
+    )
     assert prefix_cache(Serving(tmp_path.as_uri(), psutil.Process(), 0.0)) == (42, 32)
 
 
@@ -98,11 +101,11 @@ def test_a_table_shows_every_arm(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pages_can_be_written_before_anything_was_measured(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    monkeypatch.setattr(markdown, "RESULTS", tmp_path)
     assert tables.bars() == tables.throughput() == tables.equality() == tables.NOT_MEASURED
     one = {"equal": 7, "near": 2, "different": 1}
     made = {"questions": 10, "margin": 1e-4, "settings": ["none"], "at_once": {"16": one}}
     machine = {"processor": "a CPU", "threads": 1, "torch": "2"}
     (tmp_path / "language_equality.json").touch()
-    monkeypatch.setattr(tables, "load", lambda _: {**made, "machine": machine, "date": "2026-11-30"})
+    monkeypatch.setattr(markdown, "load", lambda _: {**made, "machine": machine, "date": "2026-11-30"})
     assert "| 16 at once | 7 | 2 | 1 |" in tables.equality()

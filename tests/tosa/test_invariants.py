@@ -45,7 +45,7 @@ LIKE_ANOTHER = ("none", "tome", "tofu", "pitome", "saint", "expedite", "pool", "
 """Methods whose graphs hold little that those of tosa and cubist do not hold."""
 
 
-def long_unless(name: str) -> Sequence[pytest.MarkDecorator]:
+def marks_of(name: str) -> Sequence[pytest.MarkDecorator]:
     """Leave the slow rules of graphs to `make test-long` where another method stands for this one."""
     return () if name in METHODS and name not in LIKE_ANOTHER else (pytest.mark.long,)
 
@@ -64,7 +64,7 @@ def test_rules(rule: Rule, name: str) -> None:
 
 
 @pytest.mark.parametrize("rule", GRAPH_RULES)
-@pytest.mark.parametrize("name", [pytest.param(name, marks=long_unless(name)) for name in CASES])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks_of(name)) for name in CASES])
 def test_rules_of_graphs(rule: Rule, name: str) -> None:
     rule(CASES[name])
 

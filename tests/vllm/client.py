@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import torch
 from torch import Tensor
+
+from bench.vllm_server import metrics
 
 MODEL = "model"
 
@@ -76,14 +78,7 @@ def ask(url: str, body: Mapping[str, Any], path: str = "/v1/completions") -> Exc
     return Exchange(shown, response.status_code, events, "" if events else text)
 
 
-def running(url: str) -> Iterator[tuple[str, float]]:
-    """Yield the gauges of requests that run or wait."""
-    text = httpx.get(f"{url}/metrics", timeout=30, trust_env=False).text
-    for line in text.splitlines():
-        if line.startswith(("vllm:num_requests_running", "vllm:num_requests_waiting{")):
-            yield line.partition("{")[0], float(line.rpartition(" ")[2])
-
-
 def busy(url: str) -> float:
     """Return how many requests run or wait."""
-    return sum(number for _, number in running(url))
+    found = metrics(url)
+    return found["vllm:num_requests_running"] + found["vllm:num_requests_waiting"]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vlm.families.pictures import Pictures
 
 TRIED_SIZE: Size = (96, 128)
+"""Height and width in px of the picture that loading tries."""
 FRAMES = 3
 COPY = "copy the files of the processor from the model that it was made from"
 
