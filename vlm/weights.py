@@ -15,7 +15,7 @@ from vlm.description import READER, Description
 from vlm.families import Family
 from vlm.model import Parts, Vlm, VlmError
 from vlm.placement import Devices, by_name, connect, parameters_have_names, place, require_parts
-from vlm.quantised import METHODS
+from vlm.quantised import METHODS, prepare
 
 
 def load_model(
@@ -28,6 +28,8 @@ def load_model(
     """
     if devices is not None:
         return _shared(found, dtype, devices)
+    if found.quantised is not None:
+        prepare(found.quantised, found.config)
     # accelerate places weights as it reads them, and quantised ones may not move afterwards.
     places = found.quantised is not None and "accelerate" in METHODS[found.quantised].packages
     model = _read(found, dtype, parts, {"": device} if places else None)
