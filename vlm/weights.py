@@ -81,7 +81,10 @@ def _read(found: Description, dtype: torch.dtype, parts: Parts, device_map: Mapp
         )
     missing = sorted(report["missing_keys"])
     if missing:  # transformers would leave these at random values
-        raise READER.broken(found.source, f"{len(missing)} weights are missing, {missing[0]} among them")
+        reason = f"{len(missing)} weights are missing, {missing[0]} among them"
+        if found.quantised is not None:
+            reason += ": its list of modules that are not quantised may have names of another transformers"
+        raise READER.broken(found.source, reason)
     return model
 
 

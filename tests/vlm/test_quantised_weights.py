@@ -132,3 +132,6 @@ def test_weights_that_stay_packed_are_refused(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(VlmError, match="compressed-tensors, do not run on cpu in float32") as error:
         load_vlm(tmp_path)
     assert error.value.code == "broken_checkpoint"
+    say(tmp_path, ignore=["language_model.lm_head"])
+    with pytest.raises(VlmError, match=r"lm_head\.weight_packed among them: its list of modules"):
+        load_vlm(tmp_path)
