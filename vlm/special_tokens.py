@@ -42,7 +42,7 @@ def read_special_tokens(tokenizer: PreTrainedTokenizerFast, family: Family) -> S
     spellings = {*added.values(), family.visual_token("image"), *family.placeholders.values()}
     longest_first = sorted(spellings, key=len, reverse=True)
     return SpecialTokens(
-        frozenset({*added, *visual} - {tokenizer.unk_token_id}),
+        frozenset(id_ for id_ in (*added, *visual) if id_ != tokenizer.unk_token_id),
         visual,
         re.compile("|".join(map(re.escape, longest_first))),
         len(longest_first[0]),
