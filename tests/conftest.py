@@ -1,5 +1,6 @@
 """Tests never reach the network, never see the caller's settings, and skip what this machine cannot run."""
 
+import gc
 import os
 import sys
 import warnings
@@ -64,6 +65,19 @@ SLOW = (
     "service/test_browser",
     "service/test_soak",
 )
+
+
+# The collector would walk 13,000 collected tests again and again, and stop a service for half a second.
+gc.set_threshold(100_000, 50, 100)
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -26,6 +26,12 @@ def free_port() -> int:
             return port
 
 
+def listens(port: int) -> bool:
+    """Ask whether a process accepts connections at a port of the loopback."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 def wait_for(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
     """Wait until something is so, and fail if it does not come."""
     end = time.monotonic() + timeout_s

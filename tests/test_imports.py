@@ -37,6 +37,7 @@ def test_importing_our_packages_leaves_transformers_for_later() -> None:
     assert imported(f"import {packages}", *LATE, "torch") == ["torch"]
 
 
+@pytest.mark.long
 def test_what_is_left_for_later_comes_when_it_is_needed() -> None:
     program = "from vlm import load_shape, load_vlm\nload_shape('room-tiny')"
     assert "transformers" in imported(program, *LATE)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
     from vlm.families import Family, Views
+    from vlm.special_tokens import SpecialTokens
     from vlm.vocabulary import Vocabulary
 
 Parts = Literal["all", "vision"]
@@ -117,6 +118,13 @@ class Vlm:
     def max_tokens(self) -> int:
         """Longest sequence, prompt and answer together, the language model was built for."""
         return self.text_config.max_position_embeddings
+
+    @cached_property
+    def special_tokens(self) -> SpecialTokens:
+        """The ids and spellings of special tokens, read once."""
+        from vlm.special_tokens import read_special_tokens
+
+        return read_special_tokens(self.tokenizer, self.family)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

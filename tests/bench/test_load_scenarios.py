@@ -120,6 +120,7 @@ def written(measured: dict[str, Any]) -> dict[str, Any]:
     return {"scenarios": {"clients": {**measured, "cores": cores}}}
 
 
+@pytest.mark.long
 def test_the_result_names_the_environment_of_the_server() -> None:
     with serving(
         [sys.executable, "-c", FILES], ready="/pyproject.toml", env={"OMP_NUM_THREADS": "1"}

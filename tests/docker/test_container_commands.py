@@ -17,7 +17,7 @@ from tests.docker import recipes
 from tests.docker.door import CONFIGURATION, HAPROXY
 from tests.docker.recipes import ROOT
 from tests.docker.test_containers import SERVICES, STAGES
-from tests.loopback import PATIENCE_S, START_S, free_port, wait_for
+from tests.loopback import PATIENCE_S, START_S, free_port, listens, wait_for
 from tests.needs import needs
 from tests.vlm.conftest import write_checkpoint
 
@@ -70,6 +70,7 @@ def test_the_service_starts_is_healthy_and_stops(tmp_path: Path) -> None:
     }
     assert code(healthcheck(port)) != 0
     with started(command, {**os.environ, **settings}) as process:
+        wait_for(lambda: listens(port) or process.poll() is not None, START_S)
         wait_for(lambda: code(healthcheck(port)) == 0 or process.poll() is not None, START_S)
         assert process.poll() is None, process.communicate()[0]
         process.send_signal(signal.SIGTERM)

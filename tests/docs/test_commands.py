@@ -22,7 +22,13 @@ NOT_RUN = {
     ]
     for name in NAMES
 }
-RUN_BY_TEST_LONG = ("docs/library.md", "docs/recipes.md", "docs/evaluate.md", "docs/tour.md")
+RUN_BY_TEST_LONG = (
+    "docs/library.md",
+    "docs/recipes.md",
+    "docs/evaluate.md",
+    "docs/tour.md",
+    "docs/models.md",
+)
 """Pages whose commands take long, and call what other tests call too."""
 CHECKED = [
     pytest.param(call, id=f"{name}: {' '.join(call.words)[:60]}")

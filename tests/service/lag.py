@@ -7,6 +7,7 @@ stands still or has others to serve.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from time import perf_counter, process_time
 from typing import Self
 
@@ -14,6 +15,18 @@ from tests.loopback import PATIENCE_S
 from tests.service.live import Live
 
 EVERY_S = 0.01
+
+
+TRIES = 3
+
+
+def least_lag(attempt: Callable[[], Lag], within_s: float) -> Lag:
+    """Try again what was late: code that keeps the loop busy is late every time, a machine now and then."""
+    for _ in range(TRIES):
+        lag = attempt()
+        if lag.worst_s < within_s:
+            break
+    return lag
 
 
 class Lag:
@@ -35,11 +48,6 @@ class Lag:
     def worst_s(self) -> float:
         """The longest."""
         return max(self.late_s)
-
-    @property
-    def usual_s(self) -> float:
-        """What all but one in a thousand stay below."""
-        return sorted(self.late_s)[-1 - len(self.late_s) // 1000]
 
     def __repr__(self) -> str:
         return f"{len(self.late_s)} samples, worst {1000 * self.worst_s:.0f} ms"

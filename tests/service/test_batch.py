@@ -172,7 +172,7 @@ def poisoned(
     return sizes
 
 
-@pytest.mark.parametrize("number", [2, 3, 8, 16])
+@pytest.mark.parametrize("number", [2, 3, 8, pytest.param(16, marks=pytest.mark.long)])
 def test_one_poisoned_request_fails_alone(
     models: Models, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:

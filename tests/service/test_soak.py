@@ -16,7 +16,7 @@ from tests.fuzz.soak import SETTINGS, Held, Known, Report, learn, soak
 from tests.service.live import Live, live
 
 QUICK = {"growth_mib": 32.0, "slope_mib_per_minute": 1e9}  # so short a run says nothing about the slope
-REQUESTS = 80
+REQUESTS = 50
 """Each leaks 1 MiB where it leaks: much more than may be gained, however long they take."""
 
 
@@ -28,7 +28,7 @@ def served(checkpoint: Path) -> Iterator[Live]:
 
 @pytest.fixture(scope="module")
 def known(served: Live) -> list[Known]:
-    return learn(served)
+    return learn(served, 12)
 
 
 def test_nothing_grows_and_nobody_hears_a_wrong_answer(served: Live, known: list[Known]) -> None:

@@ -28,7 +28,7 @@ from tests.service.live import Live, live, raw_question
 from tests.service.test_streams import events_of
 
 METHODS = ("none", "tome", "tosa", "tofu", "pitome", "cubist", "random", "pool")
-REQUESTS = 300
+REQUESTS = 160
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,8 @@ def known(served: Live) -> list[Known]:
         )
         answer = request.but(cache=False).post(served.client, "json").json()["answer"]
         found.setdefault(answer, Known(request, answer))
+        if len(found) == 16:
+            break
     assert len(found) >= 12, "too few different answers to notice a mix-up"
     return list(found.values())
 

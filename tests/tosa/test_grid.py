@@ -200,7 +200,10 @@ def grid_features(batch: int = 2) -> Tensor:
     return torch.randn(batch, 73, 6, generator=torch.Generator().manual_seed(2))
 
 
-@pytest.mark.parametrize("name", GRID_METHODS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.long if name == "expedite" else ()) for name in GRID_METHODS],
+)
 def test_export_and_compile_take_it(name: str) -> None:
     rounds = ExpediteOptions(iterations=2) if name == "expedite" else None  # of five all the same to trace
     module, x = Merged(name, MergeStep(0, r_hw=(2, 1), options=rounds)), grid_features()

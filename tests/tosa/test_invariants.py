@@ -75,7 +75,10 @@ def merge_by_features(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens
     return apply(tokens, assignment, weighted_mean)
 
 
-@pytest.mark.parametrize("rule", [*PREFIX_RULES, *RULES, *GRAPH_RULES])
+@pytest.mark.parametrize(
+    "rule",
+    [*PREFIX_RULES, *RULES, *(pytest.param(rule, marks=pytest.mark.long) for rule in GRAPH_RULES)],
+)
 def test_a_toy_method_inherits_every_rule(rule: Rule, monkeypatch: pytest.MonkeyPatch) -> None:
     """One function above, one entry here."""
     toy = MergeMethod(name="toy", title="Toy", paper=None, site="before_mlp", merge=merge_by_features)

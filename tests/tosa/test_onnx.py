@@ -62,7 +62,7 @@ def onnx_of(module: torch.nn.Module, *inputs: Tensor) -> Run:
 # Five rounds of clustering amplify rounding: eager itself is 1e-4 away from float64.
 TOLERANCE = {"expedite": 5e-4}
 NAMES = [name for name in CASES if name != "tofu that only drops"]  # as `tofu` at this layer
-FIRST = {"tome", "pool"}
+FIRST = {"tome"}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ class Order(torch.nn.Module):
         return argsort(values, self.descending)
 
 
-@pytest.mark.parametrize("descending", [True, False])
+@pytest.mark.parametrize("descending", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_equal_values_stay_in_order(descending: bool) -> None:
     """Ties everywhere, infinities and both zeros among them: in exported programs and in ONNX."""
     order = Order(descending)

@@ -38,6 +38,7 @@ def test_gradients_of_a_merge_are_those_of_its_values(name: str, then: Callable[
     assert gradcheck(merge, (x.requires_grad_(),), fast_mode=True)
 
 
+@pytest.mark.long
 def test_rounding_on_the_way_would_be_found() -> None:
     merge, x = merged_x("tome", lambda tokens: tokens.x.float().double())
     assert not gradcheck(merge, (x.requires_grad_(),), fast_mode=True, raise_exception=False)

@@ -181,7 +181,13 @@ BROKEN: list[tuple[Rule, Merge, Caught, str | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "broken", "caught", "words"), BROKEN)
+SLOW = [(rule_an_encoder_exports, counts_its_calls), (rule_an_encoder_exports, bakes_the_batch_in)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "broken", "caught", "words"),
+    [pytest.param(*case, marks=pytest.mark.long if case[:2] in SLOW else ()) for case in BROKEN],
+)
 def test_every_rule_can_fail(rule: Rule, broken: Merge, caught: Caught, words: str | None) -> None:
     """By an assertion; where graphs are taken, also by the refusal of torch that the row names."""
     with pytest.raises(caught, match=words):

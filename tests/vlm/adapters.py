@@ -251,6 +251,8 @@ FAMILIES: dict[str, Family] = {
     "sam, no windows": sam(window_size=0, qk_norm=True),
     "sam, no positions": sam(window_size=3, use_rel_pos=False, init_values=0.1),
 }
+FEW = ("deit", "eva02", "dinov3", "siglip", "hf beit", "internvl", "naflex", "sam, cut windows")
+"""One tower of every kind that has tables of its own."""
 SAMS = [name for name in FAMILIES if name.startswith("sam")]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tests.vlm.adapters import (
     FAMILIES,
+    FEW,
     LAYERS,
     SAMS,
     WIDTH,
@@ -25,14 +26,17 @@ from vlm import encode, tosa_encode
 
 MERGING = [name for name, method in METHODS.items() if method.merges]
 # Free-form methods in the families that need their grid cannot run.
-FEW = ("deit", "eva02", "dinov3", "siglip", "hf beit", "internvl", "naflex", "sam, cut windows")
-"""One tower of every kind that has tables of its own."""
 PAIRS = [
     (name, method)
     for name in FAMILIES
     for method in MERGING
     if name not in SAMS or METHODS[method].keeps_grid
 ]
+ALL_PAIRS = [
+    pytest.param(*pair, marks=() if pair[0] in FEW or at % len(MERGING) == 0 else pytest.mark.long)
+    for at, pair in enumerate(PAIRS)
+]
+"""The towers of `FEW` with every method, and the others with some."""
 REFUSED = [(name, method) for name in SAMS for method in MERGING if not METHODS[method].keeps_grid]
 
 
@@ -75,7 +79,7 @@ def test_every_part_of_every_block_counts(name: str) -> None:
         assert not torch.allclose(wrong, right, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize(("name", "method"), PAIRS)
+@pytest.mark.parametrize(("name", "method"), ALL_PAIRS)
 def test_merging_keeps_its_promises(name: str, method: str) -> None:
     plan, pixels, num_prefix = plan_for(name, method), pixels_for(name), FAMILIES[name].num_prefix
     tokens = run(name, method, pixels)
@@ -93,7 +97,7 @@ def test_merging_keeps_its_promises(name: str, method: str) -> None:
         assert tokens.grid[0] * tokens.grid[1] == plan.tokens_out
 
 
-@pytest.mark.parametrize(("name", "method"), PAIRS)
+@pytest.mark.parametrize(("name", "method"), ALL_PAIRS)
 def test_an_image_does_not_depend_on_its_neighbours(name: str, method: str) -> None:
     pixels = pixels_for(name)
     together = run(name, method, pixels)
@@ -103,7 +107,7 @@ def test_an_image_does_not_depend_on_its_neighbours(name: str, method: str) -> N
         torch.testing.assert_close(alone.x[0], together.x[i], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "method"), PAIRS)
+@pytest.mark.parametrize(("name", "method"), ALL_PAIRS)
 def test_nothing_is_left_on_the_model(name: str, method: str) -> None:
     model, pixels = tiny(name), pixels_for(name)
     before, kept = snapshot(model), pixels.clone()

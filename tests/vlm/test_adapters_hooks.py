@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import product
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from tests.vlm.adapters import FAMILIES, LAYERS, SAMS, pixels_for, tiny
+from tests.vlm.adapters import FAMILIES, FEW, LAYERS, SAMS, pixels_for, tiny
 from tosa import METHODS, MergeSpec, make_plan
 from vlm import VlmError, adapt, encode, tosa_encode
 
@@ -89,9 +90,14 @@ def hooked(module: nn.Module, *kinds: str) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("kind", REGISTER)
-@pytest.mark.parametrize("which", ["layer", "attention", "mlp"])
-@pytest.mark.parametrize("name", FAMILIES)
+HOOKED = [
+    pytest.param(*one, marks=() if one[0] in FEW or at % 5 == 0 else pytest.mark.long)
+    for at, one in enumerate(product(FAMILIES, ("layer", "attention", "mlp"), REGISTER))
+]
+"""The towers of `FEW` with every kind of hook at every part, and of the others one in five."""
+
+
+@pytest.mark.parametrize(("name", "which", "kind"), HOOKED)
 @torch.inference_mode()
 def test_forward_hooks_do_what_they_do_in_the_library(name: str, which: str, kind: str) -> None:
     model, pixels, module = tiny(name), pixels_for(name), part(name, which)
