@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 URL = re.compile(r"https?://[^\s/?#@,]+(/[^\s?#@,]*)?")
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@,*]+")
+SIZE = re.compile(r"[a-z]+(:\d+)?=\d+(\.\d+)?")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -53,6 +54,14 @@ class Settings(BaseSettings):
     dtype: str = Field(
         default="auto",
         description="Weights and activations: auto (the checkpoint's own), float32, bfloat16 or float16.",
+    )
+    device_map: Literal["none", "auto", "balanced", "sequential"] = Field(
+        default="none",
+        description="Divide the language model among GPUs: none; auto or balanced, evenly; sequential.",
+    )
+    device_memory_gib: str | None = Field(
+        default=None,
+        description="Memory for weights, cuda:0=20,cuda:1=40; if not set, 80 % of what each GPU has free.",
     )
     language: Literal["torch", "vllm"] = Field(
         default="torch",
@@ -174,7 +183,7 @@ class Settings(BaseSettings):
         try:
             torch.device(value)
         except RuntimeError:
-            message = "device must be one that torch knows, such as cpu or cuda; a model runs on one device"
+            message = "device must be one that torch knows, such as cpu or cuda; for several, set device_map"
             raise ValueError(message) from None
         return value
 
@@ -186,6 +195,14 @@ class Settings(BaseSettings):
                 raise ValueError(
                     "an origin is scheme://host or scheme://host:port without a path, such as https://a.example"
                 )
+        return value
+
+    @field_validator("device_memory_gib")
+    @classmethod
+    def _known_sizes(cls, value: str | None) -> str | None:
+        for part in _listed(value):
+            if not SIZE.fullmatch(part):
+                raise ValueError("name devices with GiB, such as cuda:0=20,cuda:1=40")
         return value
 
     @field_validator("language_urls")
@@ -211,6 +228,20 @@ class Settings(BaseSettings):
         if (self.language == "vllm") != bool(self.language_addresses):
             raise ValueError("language=vllm and language_urls go together: set both or none of them")
         return self
+
+    @model_validator(mode="after")
+    def _one_device_if_vllm(self) -> Self:
+        if self.language == "vllm" and self.device_map != "none":
+            raise ValueError(
+                "with language=vllm no language model is here to divide: leave device_map at none"
+            )
+        return self
+
+    @property
+    def device_memory(self) -> dict[str, float] | None:
+        """Return the memory for weights by device, in bytes; None where it was not said."""
+        sizes = (part.split("=") for part in _listed(self.device_memory_gib))
+        return {name: float(size) * 2**30 for name, size in sizes} or None
 
     @property
     def language_addresses(self) -> tuple[str, ...]:

@@ -20,7 +20,9 @@ class TimingsMs(BaseModel):
     decode: float | None = Field(description="Reading image and depth files.", examples=[2.1])
     preprocess: float | None = Field(description="Planning, resizing, writing the prompt.", examples=[1.9])
     estimate: float | None = Field(description="Estimating depth.", examples=[None, 35.0])
-    depth: float | None = Field(description="Making spatial tokens of depth.", examples=[0.8])
+    depth: float | None = Field(
+        description="Checking depth against the picture, and making spatial tokens of it.", examples=[0.8]
+    )
     vision: float | None = Field(description="Encoding the images, merging included.", examples=[61.0])
     language_queue: float | None = Field(
         default=None,

@@ -41,6 +41,12 @@ def _has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
+def _has_two() -> bool:
+    import torch
+
+    return torch.cuda.device_count() > 1
+
+
 NEEDS = {
     "haproxy": _debian("haproxy"),
     "promtool": _debian("promtool", "prometheus"),
@@ -57,6 +63,7 @@ NEEDS = {
     "locust": Need("Locust", "make test-load", lambda: find_spec("locust") is not None),
     "docker": Need("a Docker engine", "install and start Docker", lambda: program("docker") is not None),
     "gpu": Need("a CUDA device", "run on a machine with one", _has_cuda),
+    "two gpus": Need("two CUDA devices", "run on a machine with them", _has_two),
     "no gpu": Need("no CUDA device", "CUDA_VISIBLE_DEVICES= make test", lambda: not _has_cuda()),
     "memory of a process": Need("/proc", "run on Linux", lambda: Path("/proc/self/statm").exists()),
 }

@@ -19,6 +19,7 @@ from vlm.families.layout import Grid, Saving, Size
 from vlm.lora import base_of, is_adapter, require_no_adapter
 from vlm.quantised import METHODS as QUANTISED
 from vlm.quantised import bits_of
+from vlm.weights import empty_model
 
 PICTURE: Size = (480, 640)
 """Height and width in px of the picture that tokens are counted for."""
@@ -103,12 +104,7 @@ def check(id_or_path: str | Path, *, require_manifest: bool = False) -> ModelChe
 
 def _parameters(found: Description) -> int:
     """Count the parameters, those that are tied once."""
-    import transformers
-
-    with torch.device("meta"):
-        model = getattr(transformers, found.family.model_class)(found.config)
-    model.tie_weights()
-    return sum(each.numel() for each in model.parameters())
+    return sum(each.numel() for each in empty_model(found).parameters())
 
 
 def _weight_bytes(found: Description, parameters: int, dtype: torch.dtype | None) -> int | None:

@@ -32,8 +32,10 @@ def select_rows(cache: DynamicCache, rows: Tensor) -> None:
     """Keep these rows of a cache, in this order; they may repeat."""
     layers: Any = cache.layers
     for layer in layers:
-        recurrent = hasattr(layer, "recurrent_states")  # these have no other way to select rows
-        (layer.reorder_cache if recurrent else layer.batch_select_indices)(rows)
+        if hasattr(layer, "recurrent_states"):  # these have no other way to select rows
+            layer.reorder_cache(rows)
+        else:
+            layer.batch_select_indices(rows.to(layer.keys.device))
 
 
 def embed(vlm: Vlm, input_ids: Tensor, features: Tensor | Sequence[Visual] | None = None) -> Tensor:

@@ -5,6 +5,7 @@ Loading fails with one sentence that says what to do, and not a request later on
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,7 @@ from vlm.families.agreement import TRIED_SIZE
 from vlm.generate import generate
 from vlm.lora import WEIGHTS, base_of, is_adapter, merge_adapter, require_no_adapter
 from vlm.model import Parts, Vlm, VlmError
+from vlm.placement import DeviceMap, Devices, devices_of
 from vlm.prompt import prompt_ids
 from vlm.quantised import required_dtype
 from vlm.sampling import GenerationParams
@@ -38,6 +40,8 @@ def load_vlm(
     *,
     require_manifest: bool = False,
     parts: Parts = "all",
+    device_map: DeviceMap = "none",
+    device_memory: Mapping[str, float] | None = None,
 ) -> Vlm:
     """Load a checkpoint of one of the FAMILIES.
 
@@ -45,11 +49,19 @@ def load_vlm(
     `dtype`: of weights and activations; "auto" is the checkpoint's own.
     `require_manifest`: refuse what has no SHA256SUMS; where there is one it always counts. `parts`: "vision"
     leaves out the language model, whose weights are not read: what is left encodes pictures and embeds
-    prompts for a language engine elsewhere. Raises VlmError; its codes are listed there.
+    prompts for a language engine elsewhere. `device_map`: the layers of the language model on several
+    devices, of which `device` is the first; `device_memory`: bytes of weights by device (`vlm.placement`).
+    Raises VlmError; its codes are listed there.
     """
     source, device = str(id_or_path), available_device(device, VlmError)
+    devices = devices_of(device_map, device, device_memory)
+    if devices is not None:
+        device = devices.first
     folder, commit = READER.find(source, require_manifest)
     if is_adapter(folder):
+        _require_one_device(
+            source, devices, "a LoRA adapter is merged on one device", "merge it once, and name that folder"
+        )
         base = load_vlm(_base(source, folder), device, dtype, require_manifest=require_manifest)
         whole = merge_adapter(base, source, folder, READER.fetch_weights(source, folder, commit, WEIGHTS))
         if parts == "all":
@@ -58,10 +70,13 @@ def load_vlm(
         return without_language(whole)
     found = describe(source, folder)
     if parts == "vision":
+        _require_one_device(source, devices, "a tower alone is on one device")
         require_embeds(source, found.family)
+    if found.quantised is not None:
+        _require_one_device(source, devices, f"weights quantised by {found.quantised} are on one device")
     revision = READER.fetch_weights(source, folder, commit)
     require_no_adapter(source, folder)
-    model = load_model(found, device, _dtype(found, dtype), parts)
+    model = load_model(found, device, _dtype(found, dtype), parts, devices)
     vlm = Vlm(
         id=source,
         revision=revision,
@@ -81,6 +96,12 @@ def load_vlm(
     if found.quantised is not None:
         _try_answer(vlm, found.quantised)
     return vlm
+
+
+def _require_one_device(source: str, devices: Devices | None, why: str, remedy: str | None = None) -> None:
+    if devices is not None:
+        what = remedy or "leave device_map at none"
+        raise VlmError("unsupported_device_map", f"{source} cannot be shared by devices: {why}; {what}")
 
 
 def _base(source: str, folder: Path) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
     from vlm.families import Family, Views
+    from vlm.special_tokens import SpecialTokens
     from vlm.vocabulary import Vocabulary
 
 Parts = Literal["all", "vision"]
@@ -30,7 +31,7 @@ class VlmError(Exception):
     unsupported_turns, invalid_schema, non_finite, wrong_image_size, wrong_plan, wrong_feature_layer,
     missing_spatial, wrong_spatial, unsupported_hook, no_head, already_patched, patched_elsewhere,
     unsupported_argument, unsupported_views, unsupported_image, unsupported_quantisation, unsupported_dtype,
-    missing_package, no_chat_template, no_language_model, unsupported_language.
+    missing_package, no_chat_template, no_language_model, unsupported_language, unsupported_device_map.
     `rows`: of several prompts given together, the indices of those it is about. `field` is the parameter at
     fault, `limit` the bound that was passed and `choices` what would do, where there are any. Only the
     sentences of prompt_too_long, invalid_generation, unsupported_turns, unsupported_views,
@@ -117,6 +118,13 @@ class Vlm:
     def max_tokens(self) -> int:
         """Longest sequence, prompt and answer together, the language model was built for."""
         return self.text_config.max_position_embeddings
+
+    @cached_property
+    def special_tokens(self) -> SpecialTokens:
+        """The ids and spellings of special tokens, read once."""
+        from vlm.special_tokens import read_special_tokens
+
+        return read_special_tokens(self.tokenizer, self.family)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

@@ -7,7 +7,7 @@ rows and columns, newlines, begin and end of an image) is spelled by the family 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -66,12 +66,12 @@ def chat_ids(vlm: Vlm, turns: Sequence[Turn], visuals: Sequence[int | Spelled]) 
     rendered = [_render(vlm, turns, kinds, defuse(vlm, texts)), marked]
     ids, marked_ids = _tokenize(vlm, [_insert(vlm, text, spelled) for text in rendered])
     counts = [count for each in spelled for count in each.counts]
-    visual = vlm.family.visual_token_ids
-    if sum(id_ in visual for id_ in ids) != len(counts):
+    special = vlm.special_tokens
+    if special.count_visual(ids) != len(counts):
         raise _unsupported("does not place each image of these turns once")
-    if special_ids(vlm, ids) != special_ids(vlm, marked_ids):
+    if special.among(ids) != special.among(marked_ids):
         raise _unsupported("makes special tokens out of the texts of these turns")
-    return torch.tensor([list(_expand(ids, visual, counts))], device=vlm.device)
+    return torch.tensor([_expanded(ids, special.visual_ids, counts)], device=vlm.device)
 
 
 def answer_text(vlm: Vlm, token_ids: Sequence[int]) -> str:
@@ -131,10 +131,12 @@ def _unsupported(what: str) -> VlmError:
     return VlmError("unsupported_turns", f"the chat template of the model {what}.")
 
 
-def _expand(ids: Sequence[int], visual: Sequence[int], counts: Sequence[int]) -> Iterator[int]:
-    rest = iter(counts)
+def _expanded(ids: Sequence[int], visual: frozenset[int], counts: Sequence[int]) -> list[int]:
+    """Repeat each visual token as often as it has features."""
+    rest, expanded = iter(counts), list[int]()
     for token in ids:
-        yield from [token] * (next(rest) if token in visual else 1)
+        expanded += [token] * next(rest) if token in visual else (token,)
+    return expanded
 
 
 def placeholder(vlm: Vlm) -> str:
@@ -147,8 +149,7 @@ def defuse(vlm: Vlm, texts: Sequence[str]) -> list[str]:
 
     Not split_special_tokens: the tokenizer keeps that mode as state, which threads would share.
     """
-    longest_first = sorted(_spellings(vlm), key=len, reverse=True)
-    spelled = re.compile("|".join(map(re.escape, longest_first)))
+    spelled, longest = vlm.special_tokens.spelled, vlm.special_tokens.longest
     defused: list[str] = []
     before = ""  # the end of the template's own text, which may continue in the next one
     for text in texts:
@@ -156,17 +157,5 @@ def defuse(vlm: Vlm, texts: Sequence[str]) -> list[str]:
         if spelled.search(before + broken):
             broken = f" {broken}"
         defused.append(broken)
-        before = (before + broken)[-len(longest_first[0]) :]
+        before = (before + broken)[-longest:]
     return defused
-
-
-def special_ids(vlm: Vlm, ids: Sequence[int]) -> list[int]:
-    """Keep the special tokens among ids, in order; not the one for unknown words, which any text may give."""
-    special = {id_ for id_, token in vlm.tokenizer.added_tokens_decoder.items() if token.special}
-    special.update(vlm.family.visual_token_ids)
-    return [id_ for id_ in ids if id_ in special and id_ != vlm.tokenizer.unk_token_id]
-
-
-def _spellings(vlm: Vlm) -> set[str]:
-    special = {token.content for token in vlm.tokenizer.added_tokens_decoder.values() if token.special}
-    return special | {placeholder(vlm), *vlm.family.placeholders.values()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -14,16 +14,54 @@ from torch import nn
 from vlm.description import READER, Description
 from vlm.families import Family
 from vlm.model import Parts, Vlm, VlmError
+from vlm.placement import Devices, by_name, connect, parameters_have_names, place, require_parts
 from vlm.quantised import METHODS
 
 
-def load_model(found: Description, device: torch.device, dtype: torch.dtype, parts: Parts) -> Any:
+def load_model(
+    found: Description, device: torch.device, dtype: torch.dtype, parts: Parts, devices: Devices | None = None
+) -> Any:
     """Return the model, or of "vision" its core: tower, reducer and embeddings, no layer above them.
 
-    The weights of what is left out are never read. Raises VlmError (broken_checkpoint).
+    The weights of what is left out are never read. devices: that share a whole model. Raises VlmError
+    (broken_checkpoint, unsupported_device_map).
     """
+    if devices is not None:
+        return _shared(found, dtype, devices)
     # accelerate places weights as it reads them, and quantised ones may not move afterwards.
     places = found.quantised is not None and "accelerate" in METHODS[found.quantised].packages
+    model = _read(found, dtype, parts, {"": device} if places else None)
+    return (model if places else model.to(device)).eval()
+
+
+def _shared(found: Description, dtype: torch.dtype, devices: Devices) -> Any:
+    """Return a whole model whose weights were read to the devices that share it."""
+    empty = empty_model(found)
+    text_model = found.family.text_model(empty.model)
+    try:
+        require_parts(text_model)
+        places = place(empty, text_model.layers, devices, dtype)
+    except VlmError as error:
+        raise VlmError(error.code, f"{found.source} cannot be loaded: {error}") from None
+    device_map = by_name(empty, text_model.layers, places, devices.first)
+    with parameters_have_names():
+        model = _read(found, dtype, "all", device_map)
+    connect(model, found.family.text_model(model.model), places, devices.first)
+    return model.eval()
+
+
+def empty_model(found: Description) -> Any:
+    """Return the model without weights, on torch's meta device, with what is tied counted once."""
+    import transformers
+
+    with torch.device("meta"):
+        model = getattr(transformers, found.family.model_class)(found.config)
+    model.tie_weights()
+    return model
+
+
+def _read(found: Description, dtype: torch.dtype, parts: Parts, device_map: Mapping[str, Any] | None) -> Any:
+    """Read weights. device_map: of every part by its name, None for the CPU."""
     model_class, config = _whole(found) if parts == "all" else _core(found)
     with _unexpected_weights_not_told(parts == "vision"):
         model, report = READER.or_broken(
@@ -36,13 +74,13 @@ def load_model(found: Description, device: torch.device, dtype: torch.dtype, par
                 trust_remote_code=False,
                 local_files_only=True,
                 output_loading_info=True,
-                **({"device_map": {"": device}} if places else {}),
+                **({} if device_map is None else {"device_map": device_map}),
             ),
         )
     missing = sorted(report["missing_keys"])
     if missing:  # transformers would leave these at random values
         raise READER.broken(found.source, f"{len(missing)} weights are missing, {missing[0]} among them")
-    return (model if places else model.to(device)).eval()
+    return model
 
 
 @contextmanager

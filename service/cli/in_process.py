@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from service.request.schemas import VqaFields, VqaRequest
     from service.settings import Settings
     from service.timing import StageTimer
-    from vlm import Vlm
 
 
 def load_settings(**given: Any) -> Settings:
@@ -55,9 +54,12 @@ def read_fields(fields: Mapping[str, Any], settings: Settings) -> VqaFields:
 
 def load_models_here(settings: Settings) -> Models:
     """Load the model these settings name, without an estimator or a frame cache. Raises VlmError."""
-    from service.pipeline.frame_cache import FrameCache
-    from service.pipeline.models import Models
+    from transformers.utils.logging import disable_progress_bar
 
+    from service.pipeline.frame_cache import FrameCache
+    from service.pipeline.models import Models, load_model
+
+    disable_progress_bar()
     return Models(load_model(settings), None, FrameCache(0))
 
 
@@ -76,14 +78,3 @@ def prepare_here(
         models = replace(models, estimation=load_estimation(settings))
     timer.skip()
     return models, prepared
-
-
-def load_model(settings: Settings) -> Vlm:
-    """Load the model these settings name. Raises VlmError."""
-    from transformers.utils.logging import disable_progress_bar
-
-    from vlm import load_vlm
-
-    disable_progress_bar()
-    required = settings.require_manifest
-    return load_vlm(settings.model, settings.device, settings.torch_dtype, require_manifest=required)

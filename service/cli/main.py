@@ -22,6 +22,7 @@ from service.cli.options import (
     MERGE_OPTIONS,
     MODEL_OPTION,
     MODEL_OPTIONS,
+    MODEL_SETTINGS,
     VIEWS_OPTION,
     with_options,
 )
@@ -113,9 +114,6 @@ def ask(
     images: tuple[Path, ...],
     depth_files: tuple[Path, ...],
     as_json: bool,
-    model: str | None,
-    depth_model: str | None,
-    device: str | None,
     **fields: Any,
 ) -> None:
     """Answer one question in this process, without a server."""
@@ -124,7 +122,7 @@ def ask(
     from service.timing import StageTimer
 
     with exit_on_errors():
-        settings = load_settings(model=model, depth_model=depth_model, device=device)
+        settings = load_settings(**{name: fields.pop(name) for name in MODEL_SETTINGS})
         request = read_request(fields, images, depth_files, settings)
         loaded = load_models_here(settings)
         timer = StageTimer()  # loading is no stage of an answer
@@ -147,9 +145,6 @@ def overlay(
     out: Path,
     depth_file: Path | None,
     strip: bool,
-    model: str | None,
-    depth_model: str | None,
-    device: str | None,
     **fields: Any,
 ) -> None:
     """Draw which patches of an image were merged.
@@ -162,7 +157,7 @@ def overlay(
     from vlm.overlay import draw_groups, strip_of
 
     with exit_on_errors():
-        settings = load_settings(model=model, depth_model=depth_model, device=device)
+        settings = load_settings(**{name: fields.pop(name) for name in MODEL_SETTINGS})
         depths = [depth_file] if depth_file else []
         request = read_request({"question": "?", "views": "single", **fields}, [image], depths, settings)
         trace: list[Any] = []

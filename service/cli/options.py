@@ -18,7 +18,12 @@ MODEL_OPTIONS = (
     MODEL_OPTION,
     click.Option(["--depth-model"], help="Depth estimator, like --model; none turns depth estimation off."),
     click.Option(["--device"], help="cpu, cuda, ..."),
+    click.Option(
+        ["--device-map"], help="Divide the language model among GPUs: none, auto, balanced or sequential."
+    ),
+    click.Option(["--device-memory-gib"], help="Memory for weights on each: cuda:0=20,cuda:1=40."),
 )
+MODEL_SETTINGS = tuple(str(option.name) for option in MODEL_OPTIONS)
 MERGE_OPTIONS = (
     click.Option(["--method"], help="Merging method: none, tome, tosa, ...; an unknown name lists them."),
     click.Option(["--keep-ratio"], help="Share of the visual tokens to keep."),

@@ -11,6 +11,7 @@ from service.pipeline.estimation import Estimation, load_estimation
 from service.pipeline.frame_cache import FrameCache
 from service.settings import Settings
 from vlm import Vlm, load_vlm
+from vlm.model import Parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +28,18 @@ def load_models(settings: Settings) -> Models:
 
     Raises VlmError and EstimatorError.
     """
-    required = settings.require_manifest
-    parts = "all" if settings.language == "torch" else "vision"
-    vlm = load_vlm(
-        settings.model, settings.device, settings.torch_dtype, require_manifest=required, parts=parts
-    )
+    vlm = load_model(settings, "all" if settings.language == "torch" else "vision")
     return Models(vlm, load_estimation(settings), FrameCache(settings.frame_cache_bytes))
+
+
+def load_model(settings: Settings, parts: Parts = "all") -> Vlm:
+    """Load the vision-language model that these settings name. Raises VlmError."""
+    return load_vlm(
+        settings.model,
+        settings.device,
+        settings.torch_dtype,
+        require_manifest=settings.require_manifest,
+        parts=parts,
+        device_map=settings.device_map,
+        device_memory=settings.device_memory,
+    )

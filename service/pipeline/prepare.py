@@ -178,6 +178,7 @@ def prepare(
         if depth is not None:
             files.append(of_report(note_alignment(depth[1], depth[0], image)))
             depths.append(depth[0])
+            timer.mark("depth")
         images.append(image)
         is_turned |= sizes[at] != (image.height, image.width)  # by its EXIF orientation
         sizes[at] = image.height, image.width

@@ -24,7 +24,7 @@ from tests.fuzz.other_formats import OPTIONS, damage_zip
 from tests.fuzz.seeds import seeds, shorten
 from tests.needs import needs
 
-FILES = 1500
+FILES = 2500
 
 
 def test_damaged_files_raise_nothing_but_depth_errors_fast_and_miss_no_pixel() -> None:

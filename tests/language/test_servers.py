@@ -98,6 +98,7 @@ def test_addresses_are_read_as_a_list() -> None:
         {"language": "vllm", "language_urls": "http://10.0.0.1:8000/?a=s3cret"},
         {"language": "vllm", "language_urls": URLS[0], "language_api_key": SecretStr("s3cret with space")},
         {"language": "vllm", "language_urls": URLS[0], "language_timeout_s": 0},
+        {"language": "vllm", "language_urls": URLS[0], "device_map": "auto"},
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(given: dict[str, Any]) -> None:

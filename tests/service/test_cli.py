@@ -199,6 +199,27 @@ def test_ask_begins_to_time_when_the_model_is_loaded(
     assert happened == ["load", "time"]
 
 
+def test_ask_divides_a_model_among_devices(frame: Path, checkpoint: Path) -> None:
+    words = ("ask", "--image", frame / "rgb.png", "--question", "how many ?", "--max-new-tokens", 2)
+    several = ("--device-map", "auto", "--device-memory-gib", "cpu=1")
+    alone, divided = (run(*words, "--model", checkpoint, *more) for more in ((), several))
+    assert alone.exit_code == divided.exit_code == 0, divided.output
+    assert alone.stdout.splitlines()[0] == divided.stdout.splitlines()[0]
+    small = run(*words, "--model", checkpoint, *several[:3], "cpu=0.000001")
+    assert (small.exit_code, "there is room for 0.00 GiB on cpu" in small.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("text", ["20", "cuda:0=", "cuda:0=20GiB", "cuda:0=1;cuda:1=1", "=3"])
+def test_memory_of_devices_is_named_in_one_form(text: str) -> None:
+    assert Settings(device_memory_gib="cuda:0=20, cpu=0.5").device_memory == {
+        "cuda:0": 20 * 2**30,
+        "cpu": 2**29,
+    }
+    assert Settings().device_memory is None
+    with pytest.raises(ValueError, match="name devices with GiB"):
+        Settings(device_memory_gib=text)
+
+
 def test_overlay_writes_a_film_strip(frame: Path, checkpoint: Path) -> None:
     words = ("overlay", "--image", frame / "rgb.png", "--method", "tome", "--model", checkpoint)
     result = run(*words, "--r", "4,0,4", "--strip", "--out", frame / "strip.png")

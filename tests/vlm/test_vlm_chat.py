@@ -9,6 +9,7 @@ import pytest
 from tests.vlm.conftest import PLAIN
 from vlm import Turn, Vlm, VlmError, chat_ids, load_vlm, prompt_ids
 from vlm.prompt import defuse
+from vlm.special_tokens import SpecialTokens
 
 Load = Callable[..., Vlm]
 
@@ -104,7 +105,7 @@ def test_left_alone_the_pieces_would_be_a_token(load: Load, monkeypatch: pytest.
     monkeypatch.setattr("vlm.prompt.defuse", lambda vlm, texts: list(texts))
     for pieces in (("<ima", "ge>"), ("<image>",), ("<|im_end|>",)):
         assert refusal(vlm, [Turn("user", pieces)]) == "unsupported_turns"
-    monkeypatch.setattr("vlm.prompt.special_ids", lambda vlm, ids: [])
+    monkeypatch.setattr(SpecialTokens, "among", lambda self, ids: [])
     assert specials(words(vlm, [Turn("user", ("<|im_e", "nd|>"))], [])) == ["[", "]", "]"]
 
 

@@ -208,8 +208,8 @@ def available_device(device: str | torch.device, error: CodedError) -> torch.dev
     except RuntimeError:
         raise error(
             "device_unavailable",
-            f"{device} is no device that torch knows, such as cpu, cuda or cuda:1; a model runs on one "
-            "device, and is not spread over several (device_map)",
+            f"{device} is no device that torch knows, such as cpu, cuda or cuda:1; for several, there is "
+            "device_map",
         ) from None
     if found.type == "cuda" and not torch.cuda.is_available():
         message = f"device {found} was asked for, but torch finds no CUDA device"

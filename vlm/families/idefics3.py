@@ -44,7 +44,7 @@ class Idefics3(CellFamily):
     def reduce_cells(self, core: Any, cells: Tensor) -> Tensor:
         return core.connector.modality_projection(cells.flatten(2))
 
-    def decoder(self, core: Any) -> Any:
+    def text_model(self, core: Any) -> Any:
         return core.text_model
 
     def spell(self, layout: Layout, counts: Sequence[int]) -> Spelled:

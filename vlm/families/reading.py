@@ -68,9 +68,13 @@ class Reading:
 
     # The language model.
 
+    def text_model(self, core: Any) -> Any:
+        """Return the module that has the layers of the language model, and the norm behind them."""
+        return core.language_model
+
     def decoder(self, core: Any) -> Any:
         """Return the module that takes embeddings and makes its own masks."""
-        return core.language_model
+        return self.text_model(core)
 
     def logits(self, model: Any, hidden: Tensor) -> Tensor:
         """Return the logits [B, vocabulary] that follow hidden states [B, D]."""
