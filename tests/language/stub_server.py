@@ -12,7 +12,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -268,7 +268,13 @@ class Stub:
             ids = torch.tensor([asked["prompt"]])
             embeds = torch.empty(0, self.vlm.text_config.hidden_size)
         with self._lock:
-            return Decoding(self.vlm, [ids], [embeds[None]], [params])
+            return Decoding(self._ended_by(asked), [ids], [embeds[None]], [params])
+
+    def _ended_by(self, asked: dict[str, Any]) -> Vlm:
+        """Return the model whose answers only the tokens of the request end, if it says so."""
+        if not asked.get("ignore_eos"):
+            return self.vlm
+        return replace(self.vlm, eos_token_ids=frozenset(asked.get("stop_token_ids") or ()))
 
     def _grammar(self, asked: dict[str, Any]) -> Grammar | None:
         vocabulary, given = self.vlm.vocabulary, asked.get("structured_outputs")
