@@ -49,7 +49,7 @@ def content(body: dict[str, Any]) -> Any:
     return json.loads(body["choices"][0]["message"]["content"])
 
 
-@pytest.mark.parametrize(("schema", "fits"), BYTES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("schema", "fits"), BYTES, ids=[str(schema)[:40] for schema, _ in BYTES])
 def test_an_answer_with_a_schema_is_the_same(here: Live, apart: Live, schema: Any, fits: Any) -> None:
     for more in ({}, {"temperature": 2, "seed": 5}):
         asked = {**formed(schema), **more}
