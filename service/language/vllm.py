@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from threading import Thread
 from typing import Any
 
@@ -212,9 +212,12 @@ class VllmLanguage:
 
     async def _follow(self, server: Server, body: bytes, received: Received, listener: Listener) -> None:
         try:
-            async with self._client.stream(server.url + PATH, body) as response:
+            async with (
+                self._client.stream(server.url + PATH, body) as response,
+                aclosing(response.aiter_raw()) as pieces,  # here, and not whenever the collector finds them
+                aclosing(events(pieces)) as arriving,
+            ):
                 listener.accepted()
-                arriving = events(response.aiter_raw())
                 if await _is_stopped(server, arriving, received, listener):
                     return  # closing the connection ends the answer there
                 with suppress(Fault, httpx2.HTTPError, TimeoutError):

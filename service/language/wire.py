@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,7 +81,7 @@ def structured(params: GenerationParams) -> dict[str, Any]:
     return {"structured_outputs": {"grammar": grammar.text}} if isinstance(grammar, TokenGrammar) else {}
 
 
-async def events(pieces: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
+async def events(pieces: AsyncIterator[bytes]) -> AsyncGenerator[dict[str, Any], None]:
     """Yield the data of server-sent events up to [DONE]. Raises Fault for what cannot be read."""
     rest = b""
     async for piece in pieces:
