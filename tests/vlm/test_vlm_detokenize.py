@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+import vlm.detokenize
 from vlm import IncrementalDetokenizer, Vlm, answer_text
 from vlm.detokenize import HALF
 
@@ -49,6 +50,14 @@ def pieces(vlm: Vlm, ids: Sequence[int], cuts: Sequence[int]) -> list[str]:
     text = IncrementalDetokenizer(vlm)
     ends = [0, *sorted(min(cut, len(ids)) for cut in cuts), len(ids)]
     return [*(text.push(ids[a:b]) for a, b in pairwise(ends)), text.flush()]
+
+
+@pytest.fixture(autouse=True, params=[(64, 8), (4, 2)], ids=["as shipped", "small window"], scope="module")
+def window(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vlm.detokenize.WINDOW", request.param[0])
+        patch.setattr("vlm.detokenize.CONTEXT", request.param[1])
+        yield
 
 
 @given(ids=st.lists(st.integers(0, 95)), cuts=st.lists(st.integers(0, 40)))
@@ -110,3 +119,15 @@ def test_special_tokens_are_not_said(byte_vlm: Vlm):
     text = IncrementalDetokenizer(byte_vlm)
     he = byte_vlm.tokenizer("he", add_special_tokens=False)["input_ids"]
     assert text.push([*he, NUM_IDS - 1, *he]) == "hehe"
+
+
+def test_a_long_answer_is_decoded_in_windows(any_vlm: Vlm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not from its beginning at every token."""
+    lengths, decode = list[int](), vlm.detokenize.decoded
+    monkeypatch.setattr(
+        "vlm.detokenize.decoded", lambda vlm, ids: lengths.append(len(ids)) or decode(vlm, ids)
+    )
+    ids = [at % 90 for at in range(600)]
+    said = pieces(any_vlm, ids, range(600))
+    assert "".join(said) == answer_text(any_vlm, ids)
+    assert sum(lengths) < 600 * 3 * vlm.detokenize.WINDOW
