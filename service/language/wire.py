@@ -42,15 +42,14 @@ def saved(embeds: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def request_body(
-    prompt: bytes,
+def request_fields(
     model: str,
     params: GenerationParams,
     most: int,
     eos_token_ids: Sequence[int],
     salt: str | None = None,
-) -> bytes:
-    """Write a request for one answer of at most `most` tokens. prompt: of `prompt_part`."""
+) -> dict[str, Any]:
+    """Return a request for one answer of at most `most` tokens, all but its prompt."""
     fields: dict[str, Any] = {
         "model": model,
         "max_tokens": most,
@@ -69,7 +68,7 @@ def request_body(
         fields |= {"logprobs": params.top_logprobs, "return_tokens_as_token_ids": True}
     if salt is not None:
         fields["cache_salt"] = salt
-    return prompt + json.dumps(fields, separators=(",", ":")).encode()[1:]
+    return fields
 
 
 async def events(pieces: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
