@@ -53,6 +53,8 @@ class Behaviour:
 class Stub:
     """One server. requests: the bodies it got, whole. asked: the paths, in order. written: events."""
 
+    path = "/v1/completions"
+
     def __init__(self, vlm: Vlm) -> None:
         self.vlm, self.behaviour = vlm, Behaviour()
         self.requests: list[dict[str, Any]] = []
@@ -80,7 +82,7 @@ class Stub:
         routes = [
             Route("/health", self._health),
             Route("/v1/models", self._models),
-            Route("/v1/completions", self._complete, methods=["POST"]),
+            Route(self.path, self._complete, methods=["POST"]),
             Route("/elsewhere", self._elsewhere, methods=["GET", "POST"]),
         ]
         config = uvicorn.Config(
@@ -150,7 +152,7 @@ class Stub:
         refused = self._hear(request)
         if refused is not None:
             return refused
-        asked = json.loads(await request.body())
+        asked = self.heard(json.loads(await request.body()))
         self.requests.append(asked)
         behaviour = self.behaviour
         if behaviour.status != 200 and asked.get("stream"):
@@ -162,8 +164,16 @@ class Stub:
             error = {"message": f"The model {asked['model']} does not exist.", "code": 404}
             return JSONResponse({"error": error}, 404)
         if not asked.get("stream"):
-            return JSONResponse(await asyncio.to_thread(self._whole, asked))
+            return JSONResponse(self.said(await asyncio.to_thread(self._whole, asked)))
         return StreamingResponse(self._stream(asked, behaviour), media_type="text/event-stream")
+
+    def heard(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return a request in the words of the completions API."""
+        return body
+
+    def said(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Return an event in the words of this address."""
+        return event
 
     def _whole(self, asked: dict[str, Any]) -> dict[str, Any]:
         decoding = self._decoding(asked)
@@ -196,13 +206,13 @@ class Stub:
                 if reason is None and len(tokens) < behaviour.together:
                     continue
                 new = [*tokens, *(asked["stop_token_ids"][:1] if reason == "stop" else [])]
-                self.written.append(_event(asked, new, row, sent, reason))
+                self.written.append(self.said(_event(asked, new, row, sent, reason)))
                 yield _data(self.written[-1])
                 sent = len(row.token_ids)
             is_whole = True
             if behaviour.lingers:
                 await asyncio.sleep(PATIENCE_S)
-            self.written.append(self._usage(asked, row, behaviour))
+            self.written.append(self.said(self._usage(asked, row, behaviour)))
             yield _data(self.written[-1])
             yield b"data: [DONE]\n\n"
         finally:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -22,6 +24,8 @@ from tests.service.chats import chat, image, text, user
 from tests.service.conftest import Question
 from tests.service.live import Live, live, raw_question
 from tests.vllm.client import busy
+from tests.vllm.recorded import alike, written
+from tests.vllm.recorded_pictures import KEPT, PICTURES
 from tests.vllm.wide import SECTIONS, write_wide
 from tests.vlm.family_pictures import picture
 from vlm.language_checkpoint import write_language_model
@@ -33,6 +37,7 @@ pytestmark = pytest.mark.vllm
 class Pair:
     """A service with its language model, and one in front of a vLLM server."""
 
+    name: str
     here: Live
     apart: Live
     server: Serving
@@ -48,7 +53,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         settings: dict[str, Any] = {"language_urls": server.url, "language_probe": str(folder / "known")}
         more: dict[str, Any] = {"max_images": 16}
         with live(model, **more) as here, live(model, language="vllm", **settings, **more) as apart:
-            yield Pair(here, apart, server)
+            yield Pair(request.param, here, apart, server)
 
 
 def _flags(command: str) -> list[str]:
@@ -139,6 +144,20 @@ def test_a_client_that_leaves_ends_its_answer(pair: Pair) -> None:
     with socket_of(pair.apart, streamed):
         wait_for(lambda: busy(pair.server.url) > 0)
     wait_for(lambda: busy(pair.server.url) == 0)
+
+
+@pytest.mark.parametrize("pair", ["qwen2_5_vl"], indirect=True)
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_server_still_answers_as_it_did(pair: Pair, name: str) -> None:
+    found = written(PICTURES[name](pair.server.url, pair.apart.state.models.vlm))
+    path = KEPT / f"{name}.json"
+    if os.environ.get("VLLM_RECORD"):
+        path.write_text(json.dumps(found, indent=1) + "\n")
+    assert alike(found) == alike(json.loads(path.read_text()))
+
+
+def test_nothing_else_is_kept() -> None:
+    assert {path.stem for path in KEPT.glob("*.json")} == set(PICTURES)
 
 
 @contextmanager
