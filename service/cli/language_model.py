@@ -20,6 +20,8 @@ PORT = 8100
 SERVER = "python -m vllm.entrypoints.openai.api_server"
 PICTURES = ("--enable-scale-out", "--enable-mm-embeds", "--skip-mm-profiling")
 """Take features of pictures, and reserve no memory for a tower that sees none."""
+MOST_LOGPROBS = "21"
+"""Those that a request may ask for (`vlm.MAX_TOP_LOGPROBS`) and the chosen token's."""
 COUNTS = ("--enable-prompt-tokens-details", "--enable-per-request-metrics")
 
 
@@ -62,7 +64,8 @@ def server_command(written: LanguageCheckpoint) -> str:
         "--port": str(PORT),
     }
     if written.pictures:
-        options |= {"--limit-mm-per-prompt": json.dumps({"image": int(written.needs_tower), "video": 0})}
+        limits = {"image": int(written.needs_tower), "video": 0}
+        options |= {"--limit-mm-per-prompt": json.dumps(limits), "--max-logprobs": MOST_LOGPROBS}
     inputs = PICTURES if written.pictures else ("--enable-prompt-embeds",)
     given = [part for option in options.items() for part in option]
     return f"{SERVER} {shlex.join([*given, *inputs, *COUNTS])}"

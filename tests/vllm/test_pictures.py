@@ -149,7 +149,7 @@ def test_a_client_that_leaves_ends_its_answer(pair: Pair) -> None:
 @pytest.mark.parametrize("pair", ["qwen2_5_vl"], indirect=True)
 @pytest.mark.parametrize("name", PICTURES)
 def test_the_server_still_answers_as_it_did(pair: Pair, name: str) -> None:
-    found = written(PICTURES[name](pair.server.url, pair.apart.state.models.vlm))
+    found = written(PICTURES[name](pair.server.url, pair.apart.state.models().vlm))
     path = KEPT / f"{name}.json"
     if os.environ.get("VLLM_RECORD"):
         path.write_text(json.dumps(found, indent=1) + "\n")

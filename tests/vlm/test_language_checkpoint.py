@@ -16,7 +16,7 @@ from service.cli.main import app
 from tests.vlm.families import write_family
 from tests.vlm.family_pictures import pictures, read
 from tests.vlm.test_vision_alone import EMBEDS, REFUSED
-from vlm import GenerationParams, TokenLogprob, Vlm, VlmError, load_vlm
+from vlm import MAX_TOP_LOGPROBS, GenerationParams, TokenLogprob, Vlm, VlmError, load_vlm
 from vlm.language import embed, new_cache, next_logits
 from vlm.language_checkpoint import write_language_model
 from vlm.probe import PROMPTS, Probe, largest_difference, probe, probe_prompts, read_probe, tolerance
@@ -83,6 +83,7 @@ def test_what_is_loaded_as_it_is_gets_known_answers_alone(
     assert read_probe(tmp_path / "out") == probe(it.vlm)
     assert f"--model {it.folder}" in result.stdout and "--enable-prompt-embeds" not in result.stdout
     assert "--enable-scale-out --enable-mm-embeds" in result.stdout
+    assert f"--max-logprobs {MAX_TOP_LOGPROBS + 1}" in result.stdout
     assert f'"image": {images}, "video": 0' in result.stdout
 
 
