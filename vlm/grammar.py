@@ -29,6 +29,8 @@ LIMITS = LLParserLimits(
 )
 """Compiling takes at most some ten milliseconds, and a token a few."""
 JSON_OPTIONS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+PLAIN = "%llguidance {}\nstart: %json "
+"""The first line says whose grammar it is: other libraries know %json too, and give it another meaning."""
 OWN_WORDS = '%llguidance {"no_forcing": true}\nstart: %json '
 """Lets words be chosen where the letters of several begin alike, which are then forced."""
 UNWRITABLE = ("pattern", "patternProperties", "format")
@@ -50,6 +52,17 @@ class Grammar:
     start: Callable[[], Guide]
 
 
+@dataclass(frozen=True, eq=False)
+class TokenGrammar(Grammar):
+    """A compiled schema for a model whose tokens can spell every text; other engines can keep to it too.
+
+    text: what an engine that has llguidance compiles.
+    """
+
+    start: Callable[[], TokenGuide]
+    text: str
+
+
 def compile_schema(vlm: Vlm, schema: Schema) -> Grammar:
     """Compile a JSON schema, with references inside itself only. {} and {"type": "object"} are any object.
 
@@ -58,17 +71,21 @@ def compile_schema(vlm: Vlm, schema: Schema) -> Grammar:
     check_bounds(schema)
     vocabulary = vlm.vocabulary
     if vocabulary.matching is not None:
-        matcher = _compile(schema or {"type": "object"}, vocabulary.matching)
-        return Grammar(lambda: TokenGuide(matcher.deep_copy(), vocabulary, vlm.eos_token_ids))
+        text = _text(schema or {"type": "object"}, PLAIN)
+        matcher = _compile(text, vocabulary.matching)
+        return TokenGrammar(lambda: TokenGuide(matcher.deep_copy(), vocabulary, vlm.eos_token_ids), text)
     _check_writable(schema)
     spellings = _spellings(vlm, schema)
     whole = _all_required(ANY_OBJECT if dict(schema) in ({}, {"type": "object"}) else schema)
-    matcher = _compile(whole, tokenizer_of(spellings.strings), OWN_WORDS)
+    matcher = _compile(_text(whole, OWN_WORDS), tokenizer_of(spellings.strings))
     return Grammar(lambda: WordGuide(matcher.deep_copy(), spellings, vlm.eos_token_ids))
 
 
-def _compile(schema: Schema, tokenizer: LLTokenizer, prefix: str = "start: %json ") -> LLMatcher:
-    grammar = prefix + json.dumps({**schema, "x-guidance": JSON_OPTIONS})
+def _text(schema: Schema, prefix: str) -> str:
+    return prefix + json.dumps({**schema, "x-guidance": JSON_OPTIONS})
+
+
+def _compile(grammar: str, tokenizer: LLTokenizer) -> LLMatcher:
     matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LIMITS)
     first = matcher.deep_copy()
     first.compute_bitmask()  # some of the work of compiling waits for the first mask

@@ -73,16 +73,33 @@ class TokenGuide(_Matched):
         super().__init__(matcher, ends)
         self._vocabulary = vocabulary
 
+    @property
+    def can_end(self) -> bool:
+        """Return whether the text fits the grammar as it is."""
+        return self._matcher.is_accepting()
+
     def next_token(self, pick: Pick) -> int | Ended:
         """Let the model choose among the tokens that fit; "unspellable" if none does."""
         allowed = self._allowed()[: len(self._vocabulary.spelled)] & self._vocabulary.ordinary
-        allowed[self._ends] = self._matcher.is_accepting()
+        allowed[self._ends] = self.can_end
         if self._matcher.is_error() or not allowed.any():
             return "unspellable"
         token = pick(allowed)
         if token in self._ends:
             return "stop"
         return token if self._consume(token, self._vocabulary.spelled[token]) else "unspellable"
+
+    def follow(self, token: int) -> int | Ended | None:
+        """Take a token that was chosen elsewhere; None if it does not fit.
+
+        "stop" for the end of an answer, "unspellable" if the grammar is too complex to follow.
+        """
+        if token in self._ends or not self._vocabulary.spelled[token]:  # there another token may be the end
+            return "stop" if self.can_end else None
+        fits = self._matcher.validate_tokens([token]) == 1
+        if self._matcher.is_error():
+            return "unspellable"
+        return token if fits and self._consume(token, self._vocabulary.spelled[token]) else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,6 +60,7 @@ def server_command(written: LanguageCheckpoint) -> str:
         "--dtype": written.dtype,
         "--max-model-len": str(written.max_tokens),
         "--generation-config": "vllm",
+        "--structured-outputs-config.backend": "guidance",
         "--host": "127.0.0.1",
         "--port": str(PORT),
     }

@@ -99,9 +99,14 @@ class Engine:
             return
         if prepared is None:
             return self.language.check()
-        if not self.language.has_grammars and any(own.grammar is not None for own in prepared.params):
-            raise ServiceError("language_unsupported", field=prepared.schema_field)
         self.language.check(prepared.prompt.shape[1])
+        params = prepared.params[0]  # all answers have the same schema
+        if params.grammar is None:
+            return
+        reason = self.language.why_no_grammar(params.top_logprobs is not None)
+        if reason is not None:
+            field = "logprobs" if reason == "logprobs" else prepared.schema_field
+            raise ServiceError("language_unsupported", reason=reason, field=field)
 
     async def answer(self, job: Job) -> Inferred:
         """Answer a job in one of the next batches. Raises what its models raise, and ServiceError."""

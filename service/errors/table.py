@@ -139,7 +139,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             503, "The server of the language model has other weights than the encoder was made for."
         ),
         "language_unsupported": Code(
-            422, "{field} needs the language model in this process: the operator chose language servers."
+            422, "{field} asks for what the language servers of the operator do not do: leave it out."
         ),
         "no_estimator": Code(503, "The depth estimator could not be loaded."),
         "deadline_exceeded": Code(504, "The answer was not there in time; nothing goes on for it."),
@@ -190,6 +190,18 @@ SENTENCES: Mapping[tuple[str, str], str] = MappingProxyType(
         ("bad_schema", "format_type"): "{field} must be text, json_object or json_schema.",
         ("bad_schema", "tools"): "{field} must be a list of 1 to {limit} functions with different names.",
         ("bad_schema", "tool_choice"): "{field} must be none, auto, required or a function named in tools.",
+        ("language_unsupported", "words"): (
+            "{field} needs the language model in this process: its tokens are whole words, which language "
+            "servers cannot keep inside a schema."
+        ),
+        ("language_unsupported", "servers"): (
+            "{field} needs a language server that keeps answers inside a schema, and none that runs does; "
+            "the log says why."
+        ),
+        ("language_unsupported", "logprobs"): (
+            "{field} cannot be given beside a schema: language servers count them among the tokens that fit "
+            "it. Leave one of the two out."
+        ),
         ("bad_generation", "needs_logprobs"): "{field} needs logprobs: true.",
         ("budget_exceeded", "at_once"): "This API key may have at most {limit} requests at a time.",
         ("compare_count", "list"): "specs is a list of objects with merge fields, as JSON.",

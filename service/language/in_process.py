@@ -12,7 +12,6 @@ class TorchLanguage:
     """Decode the answers of a batch together, one token of each in a step."""
 
     is_here = True
-    has_grammars = True
     running = 0
 
     def __init__(self, vlm: Vlm) -> None:
@@ -42,6 +41,9 @@ class TorchLanguage:
                 listener, choice = rows[row.index]
                 if listener.take(choice, row):
                     decoding.cancel([row.index])
+
+    def why_no_grammar(self, with_logprobs: bool) -> None:
+        """Return None: every step of an answer is taken here."""
 
     def check(self, prompt_tokens: int = 0) -> None:
         """Refuse nothing: `prepare` has seen to the room, and the model is here."""

@@ -80,9 +80,11 @@ class LanguageEngine(Protocol):
         """Return whether it works in the model thread, so that answers are there when `begin` has ended."""
         ...
 
-    @property
-    def has_grammars(self) -> bool:
-        """Return whether answers can be kept inside a grammar."""
+    def why_no_grammar(self, with_logprobs: bool) -> str | None:
+        """Return why an answer cannot be kept inside a grammar now, None if it can; any thread.
+
+        As a reason of the error language_unsupported. with_logprobs: its probabilities are asked for too.
+        """
         ...
 
     @property

@@ -34,13 +34,15 @@ class Server:
     """Hold what is known of one server.
 
     fault: why it gets no prompts, None if it does. model: its name there. max_tokens: longest prompt with its
-    answer, None where it does not say. running: answers of ours that it writes.
+    answer, None where it does not say. keeps_grammars: whether it keeps answers inside a grammar. running:
+    answers of ours that it writes.
     """
 
     url: str
     fault: Fault | None = field(default_factory=lambda: Fault("language_down", "not asked yet"))
     model: str = ""
     max_tokens: int | None = None
+    keeps_grammars: bool = False
     running: int = 0
     heard_s: float = 0.0  # perf_counter: when it last sent something
     ask_now: asyncio.Event = field(default_factory=asyncio.Event)
@@ -92,6 +94,11 @@ class Servers:
         """Return the longest prompt with its answer that all servers take, None if none says; any thread."""
         known = [server.max_tokens for server in self.all if server.max_tokens is not None]
         return min(known, default=None)
+
+    @property
+    def without_grammars(self) -> list[Server]:
+        """Return the servers that keep no answer inside a grammar."""
+        return [server for server in self.all if not server.keeps_grammars]
 
     def require_one(self, tried: Collection[Server] = ()) -> list[Server]:
         """Return the servers that answer and were not tried yet; any thread.

@@ -21,6 +21,7 @@ from service.errors import ServiceError
 from service.language.client import LanguageClient
 from service.language.faults import Fault, Stale, of_transport
 from service.language.forms import form_of
+from service.language.grammars import GrammarCheck
 from service.language.probe import WeightsCheck
 from service.language.protocol import LanguageObserver, Listener, Reading
 from service.language.servers import Server, Servers
@@ -43,14 +44,16 @@ class VllmLanguage:
     """
 
     is_here = False
-    has_grammars = False
 
     def __init__(self, vlm: Vlm, settings: Settings, observer: LanguageObserver) -> None:
         self._vlm, self._observer = vlm, observer
         self._eos, self._size = vlm.eos_token_ids, vlm.text_config.vocab_size
         self._client = LanguageClient(settings)
         self._form = form_of(vlm)
-        self._verify_weights = WeightsCheck(vlm, settings.language_probe, self._form.encode)
+        encode = self._form.encode
+        self._verify_weights = WeightsCheck(vlm, settings.language_probe, encode)
+        # None where the tokens are whole words: only here can the rest of a text be written between them.
+        self._verify_grammars = None if vlm.vocabulary.matching is None else GrammarCheck(vlm, encode)
         urls = settings.language_addresses
         self._servers = Servers(urls, self._client, settings.language_model, self._verify)
         self._tasks: dict[asyncio.Task[None], Listener] = {}
@@ -86,6 +89,14 @@ class VllmLanguage:
         else:  # all of them, when nothing can fail any more
             self._loop.call_soon_threadsafe(self._start, ready)
         return iter(())
+
+    def why_no_grammar(self, with_logprobs: bool) -> str | None:
+        """Say whether it is the model, the servers, or probabilities, which they count among what fits."""
+        if self._verify_grammars is None:
+            return "words"
+        if not any(server.keeps_grammars for server in self._servers.all if server.fault is None):
+            return "servers"
+        return "logprobs" if with_logprobs else None
 
     def check(self, prompt_tokens: int = 0) -> None:
         """Refuse a prompt if no server answers or none has room for it."""
@@ -157,7 +168,7 @@ class VllmLanguage:
 
     async def _write(self, reading: Reading, choice: int, prompt: bytes) -> None:
         """Write one answer; other servers are asked as long as nothing of it was passed on."""
-        tried: set[Server] = set()
+        tried = set(self._servers.without_grammars) if reading.params[choice].grammar is not None else set()
         fault: Fault | None = None
         while True:
             try:
@@ -216,7 +227,7 @@ class VllmLanguage:
         listener.take(received.row.index, received.row)
 
     async def _verify(self, server: Server) -> None:
-        """Check the weights of a server. Raises Fault."""
+        """Check the weights of a server, and whether it keeps answers inside grammars. Raises Fault."""
 
         async def post(fields: dict[str, Any]) -> dict[str, Any]:
             asked = self._form.asked({"model": server.model, **fields})
@@ -227,6 +238,11 @@ class VllmLanguage:
                 raise Fault("language_garbled", "an answer that is no JSON") from None
 
         await self._verify_weights(post)
+        if self._verify_grammars is not None:
+            reason = await self._verify_grammars(post)
+            server.keeps_grammars = reason is None
+            if reason is not None:
+                log.warning("language server %s keeps no answer inside a schema: %s", server.url, reason)
 
 
 async def _is_stopped(

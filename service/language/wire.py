@@ -15,6 +15,8 @@ from torch import Tensor
 
 from service.language.faults import Fault, of_status
 from vlm import GeneratedSequence, GenerationParams, TokenLogprob
+from vlm.grammar import TokenGrammar
+from vlm.guide import Ended, TokenGuide
 
 MAX_LINE_BYTES = 1 << 20
 TOKEN = "token_id:"
@@ -66,9 +68,16 @@ def request_fields(
         fields["seed"] = params.seed
     if params.top_logprobs is not None:
         fields |= {"logprobs": params.top_logprobs, "return_tokens_as_token_ids": True}
+    fields |= structured(params)
     if salt is not None:
         fields["cache_salt"] = salt
     return fields
+
+
+def structured(params: GenerationParams) -> dict[str, Any]:
+    """Return the fields that keep an answer inside its grammar, none without one."""
+    grammar = params.grammar
+    return {"structured_outputs": {"grammar": grammar.text}} if isinstance(grammar, TokenGrammar) else {}
 
 
 async def events(pieces: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
@@ -106,8 +115,8 @@ def _event(data: bytes) -> dict[str, Any]:
 class Received:
     """Follow one answer as its events arrive, a row at a time as a `Decoding` gives it.
 
-    most: tokens that were asked for. size: rows of the vocabulary. has_ended: the last event has come, which
-    brings counts and times.
+    most: tokens that were asked for. size: rows of the vocabulary. An answer with a grammar is followed in
+    it, so that none is passed on that does not fit, whatever the server does.
     """
 
     row: GeneratedSequence
@@ -115,10 +124,14 @@ class Received:
     most: int
     size: int
     eos_token_ids: frozenset[int]
-    has_ended: bool = False
     waited_s: float | None = None
     cached_tokens: int | None = None
     _reason: str | None = field(default=None, repr=False)
+    _guide: TokenGuide | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.params.grammar, TokenGrammar):
+            self._guide = self.params.grammar.start()
 
     def steps(self, event: dict[str, Any]) -> list[TokenLogprob | int]:
         """Read an event; return its tokens, each with its probability if that was asked for. Raises Fault."""
@@ -137,15 +150,18 @@ class Received:
             raise Fault("language_garbled", "an event of another form") from None
 
     def append(self, step: TokenLogprob | int) -> None:
-        """Append a token to the row, or end the row with it."""
+        """Append a token to the row, or end the row with it. Raises Fault for one that does not fit."""
         token = step if isinstance(step, int) else step.token_id
-        if token in self.eos_token_ids:
-            self.row.finish_reason = "stop"
+        end = self._end_by(token)
+        if end is not None:
+            self.row.finish_reason = end
             return
         self.row.token_ids.append(token)
         if not isinstance(step, int):
             self.row.logprobs.append(step)
-        if len(self.row.token_ids) == self.most:
+        if self._guide is not None and self._guide.is_complete:
+            self.row.finish_reason = "stop"
+        elif len(self.row.token_ids) == self.most:
             self.row.finish_reason = "length"
 
     def end(self) -> bool:
@@ -155,12 +171,24 @@ class Received:
         """
         if self.row.finish_reason is not None:
             return True
+        if self._reason == "stop" and self._guide is not None and not self._guide.can_end:
+            raise Fault("language_incomplete", "it stopped in the middle of a schema")
         if self._reason in ("stop", "length"):
             self.row.finish_reason = self._reason
             return True
         if self._reason is not None:
             raise Fault("language_incomplete", f"finish_reason {self._reason[:32]}")
         return False
+
+    def _end_by(self, token: int) -> Ended | None:
+        """Return why the row ends in place of a token, None if it does not. Raises Fault."""
+        if self._guide is None:
+            return "stop" if token in self.eos_token_ids else None
+        taken = self._guide.follow(token)
+        self.row.guided_text = self._guide.text
+        if taken is None:
+            raise Fault("language_garbled", "a token that does not fit the schema")
+        return None if isinstance(taken, int) else taken
 
     def _token(self, token: object) -> int:
         if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < self.size:
@@ -182,7 +210,6 @@ class Received:
     def _read_usage(self, event: dict[str, Any]) -> None:
         usage, metrics = event.get("usage"), event.get("metrics")
         if usage is not None:
-            self.has_ended = not event.get("choices")
             details = usage.get("prompt_tokens_details") or {}
             self.cached_tokens = details.get("cached_tokens", self.cached_tokens)
         if metrics is not None and isinstance(queue_ms := metrics.get("queue_time_ms"), int | float):

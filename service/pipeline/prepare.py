@@ -51,8 +51,8 @@ class Prepared:
     prompt: ids [1, T]. params: how each of the answers is decoded. frames: pictures, or one video; at least
     one. source: where depth comes from, None if the plan needs none; `depth` describes it, None for
     estimates, which are not made yet. notes: on files that were sent, for the description of estimates.
-    remember: whether frames may come from the cache. schema_field: where the request has its schema. tenant:
-    the key that asks, None without keys.
+    remember: whether frames may come from the cache. schema_field: where the request has its schema. salt:
+    what keeps its prompt apart in caches of language servers, None if nothing has to.
     """
 
     prompt: Tensor
@@ -63,7 +63,7 @@ class Prepared:
     remember: bool
     schema_field: str = Output.schema_field
     notes: tuple[Note, ...] = ()
-    tenant: str | None = None
+    salt: str | None = None
 
     @property
     def plan(self) -> MergePlan:
@@ -89,13 +89,6 @@ class Prepared:
     def is_encoded(self) -> bool:
         """Return whether every frame is cached, so that no encoder has to run."""
         return all(frame.encoded is not None for frame in self.frames)
-
-    @property
-    def salt(self) -> str | None:
-        """Return what keeps prompts apart in caches of language servers: the key, or something random."""
-        if not self.remember:
-            return secrets.token_hex(16)
-        return None if self.tenant is None else hashlib.sha256(b"key " + self.tenant.encode()).hexdigest()
 
     @cached_property
     def digest(self) -> bytes:
@@ -210,8 +203,15 @@ def prepare(
         fields.cache,
         request.output.schema_field,
         notes,
-        tenant,
+        _salt(tenant, fields.cache),
     )
+
+
+def _salt(tenant: str | None, remember: bool) -> str | None:
+    """Return a digest of the key that asks, or something new where nothing may be remembered."""
+    if not remember:
+        return secrets.token_hex(16)
+    return None if tenant is None else hashlib.sha256(b"key " + tenant.encode()).hexdigest()
 
 
 @contextmanager

@@ -30,7 +30,7 @@ PROGRAMS = (
     "lmms-eval",
 )
 # What vLLM 0.32 was tried with.
-VLLM = ("model", "port", "generation-config")
+VLLM = ("model", "port", "generation-config", "structured-outputs-config.backend")
 VLLM_SWITCHES = ("enable-prompt-embeds", "enable-per-request-metrics", "enable-prompt-tokens-details")
 CALL = r"""set -euf; PATH=
 source() { :; }

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tests.language.stub_server import Stub
-from vlm import Decoding, GenerationParams, Visual, Vlm
+from vlm import Visual, Vlm
 
 TENSOR = 3
 
@@ -38,15 +38,7 @@ class PictureStub(Stub):
     def said(self, event: dict[str, Any]) -> dict[str, Any]:
         return {**event, "choices": [_choice(choice) for choice in event["choices"]]}
 
-    @torch.inference_mode()
-    def _decoding(self, asked: dict[str, Any]) -> Decoding:
-        params = GenerationParams(
-            max_new_tokens=asked["max_tokens"],
-            temperature=asked["temperature"],
-            top_p=asked.get("top_p", 1.0),
-            seed=asked.get("seed"),
-            top_logprobs=asked.get("logprobs"),
-        )
+    def _prompt(self, asked: dict[str, Any]) -> tuple[Tensor, list[Visual]]:
         found = [
             (place, modality, items(base64.b64decode(data)))
             for modality, every in (asked["features"].get("kwargs_data") or {}).items()
@@ -59,8 +51,7 @@ class PictureStub(Stub):
             shift = visuals[-1].span if visuals and place["offset"] == end else 0
             visuals.append(self._visual(modality, item, place["length"], shift))
             end = place["offset"] + place["length"]
-        with self._lock:
-            return Decoding(self.vlm, [torch.tensor([asked["ids"]])], [visuals], [params])
+        return torch.tensor([asked["ids"]]), visuals
 
     def _visual(self, modality: str, item: Mapping[str, Tensor], length: int, shift: int) -> Visual:
         times, rows, columns = item[f"{modality}_grid_thw"].tolist()

@@ -13,10 +13,11 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import uvicorn
+from llguidance import LLMatcher
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
@@ -24,7 +25,9 @@ from starlette.routing import Route
 from torch import Tensor
 
 from tests.loopback import PATIENCE_S, free_port, wait_for
-from vlm import Decoding, GeneratedSequence, GenerationParams, Vlm
+from vlm import Decoding, GeneratedSequence, GenerationParams, Visual, Vlm
+from vlm.grammar import Grammar
+from vlm.guide import TokenGuide
 
 MODEL = "tiny-language"
 SECRET = "s3cret-for-the-server"
@@ -33,7 +36,8 @@ SECRET = "s3cret-for-the-server"
 @dataclass
 class Behaviour:
     """How the server answers. status, words: of a refusal in place of an answer. fails_after: tokens of an
-    answer before what `how` says happens to it. holds_at: tokens before an answer waits for `go`."""
+    answer before what `how` says happens to it. holds_at: tokens before an answer waits for `go`. grammars:
+    whether it keeps them, refuses them (another backend), fails (another backend in use) or knows none."""
 
     status: int = 200
     words: str = "no"
@@ -41,6 +45,7 @@ class Behaviour:
     how: str = ""  # cut, half, garbled, error, oom, abort, nan, beyond, silence
     fails_after: int = 0
     holds_at: int | None = None
+    grammars: Literal["keeps", "refuses", "fails", "ignores"] = "keeps"
     health: int = 200
     models: tuple[str, ...] = (MODEL,)
     max_model_len: int | None = 512
@@ -163,6 +168,11 @@ class Stub:
         if asked["model"] not in behaviour.models:
             error = {"message": f"The model {asked['model']} does not exist.", "code": 404}
             return JSONResponse({"error": error}, 404)
+        if (failure := _failure(asked, behaviour)) is not None:
+            if not asked.get("stream"):
+                return JSONResponse(failure, failure["error"]["code"])
+            lines = _data(failure) + b"data: [DONE]\n\n"
+            return Response(lines, media_type="text/event-stream")
         if not asked.get("stream"):
             return JSONResponse(self.said(await asyncio.to_thread(self._whole, asked)))
         return StreamingResponse(self._stream(asked, behaviour), media_type="text/event-stream")
@@ -252,22 +262,34 @@ class Stub:
 
     @torch.inference_mode()
     def _decoding(self, asked: dict[str, Any]) -> Decoding:
-        """Read a prompt of embeddings, or of ids."""
+        """Read a prompt."""
         params = GenerationParams(
             max_new_tokens=asked["max_tokens"],
             temperature=asked["temperature"],
             top_p=asked.get("top_p", 1.0),
             seed=asked.get("seed"),
             top_logprobs=asked.get("logprobs"),
+            grammar=self._grammar(asked),
         )
+        ids, visuals = self._prompt(asked)
+        with self._lock:
+            return Decoding(self.vlm, [ids], [visuals], [params])
+
+    def _prompt(self, asked: dict[str, Any]) -> tuple[Tensor, Tensor | list[Visual]]:
+        """Return ids, and what stands at those of visual tokens: of embeddings, or of ids alone."""
         if "prompt_embeds" in asked:
             embeds = loaded(asked["prompt_embeds"])
-            ids = torch.full((1, len(embeds)), self.vlm.image_token_id)
-        else:
-            ids = torch.tensor([asked["prompt"]])
-            embeds = torch.empty(0, self.vlm.text_config.hidden_size)
-        with self._lock:
-            return Decoding(self.vlm, [ids], [embeds[None]], [params])
+            return torch.full((1, len(embeds)), self.vlm.image_token_id), embeds[None]
+        return torch.tensor([asked["prompt"]]), torch.empty(1, 0, self.vlm.text_config.hidden_size)
+
+    def _grammar(self, asked: dict[str, Any]) -> Grammar | None:
+        vocabulary, given = self.vlm.vocabulary, asked.get("structured_outputs")
+        if given is None or self.behaviour.grammars == "ignores":
+            return None
+        assert vocabulary.matching is not None
+        matcher = LLMatcher(vocabulary.matching, given["grammar"], log_level=0)
+        assert not matcher.is_error(), matcher.get_error()
+        return Grammar(lambda: TokenGuide(matcher.deep_copy(), vocabulary, self.vlm.eos_token_ids))
 
     def _usage(self, asked: dict[str, Any], row: GeneratedSequence, behaviour: Behaviour) -> dict[str, Any]:
         first = asked["prompt_embeds"][:400].encode() + str(asked.get("cache_salt")).encode()
@@ -286,6 +308,17 @@ def loaded(text: str) -> Tensor:
     )
     assert isinstance(embeds, Tensor) and embeds.ndim == 2
     return embeds
+
+
+def _failure(asked: dict[str, Any], behaviour: Behaviour) -> dict[str, Any] | None:
+    """Return the error of a server that cannot compile a grammar."""
+    if "structured_outputs" not in asked or behaviour.grammars in ("keeps", "ignores"):
+        return None
+    words, code = {
+        "refuses": ("Invalid grammar specification.", 400),
+        "fails": ("Internal server error", 500),
+    }[behaviour.grammars]
+    return {"error": {"message": words, "type": "Error", "param": None, "code": code}}
 
 
 def _head(asked: dict[str, Any]) -> dict[str, Any]:

@@ -26,8 +26,9 @@ from tests.loopback import wait_for
 from tests.service.chats import chat, image, text, user
 from tests.service.conftest import Question
 from tests.service.live import Live, live
-from tests.vlm.families import write_family
+from tests.vlm.families import end_by_a_token, write_family
 from tests.vlm.family_pictures import picture
+from tests.vlm.test_vlm_grammar import obj
 from vlm import GeneratedSequence, GenerationParams, VlmError, load_vlm
 from vlm.language_checkpoint import write_language_model
 
@@ -50,7 +51,7 @@ class Pair:
 @pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl"])
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     folder = tmp_path_factory.mktemp(request.param)
-    model, known = write_family(folder / "model", request.param), folder / "known"
+    model, known = end_by_a_token(write_family(folder / "model", request.param)), folder / "known"
     write_language_model(model, known)
     with (
         picture_stub(load_vlm(model)) as stub,
@@ -98,6 +99,17 @@ def test_methods_that_leave_gaps_are_refused_before_anything_is_sent(pair: Pair)
     assert (answer.status_code, error["code"], error["field"]) == (422, "incompatible_method", "method")
     assert error["choices"] == ["none"] and "whole grids" in error["message"]
     assert pair.stub.answered == before
+
+
+def test_answers_keep_to_a_schema(pair: Pair) -> None:
+    schema = obj(side={"enum": ["left", "right"]})
+    named = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    fields = {"max_tokens": 64, "response_format": named, "merge": {"method": "none"}}
+    request = chat(user(image(png(2)), text("which side ?")), **fields)
+    here, apart = (one.client.post("/v1/chat/completions", json=request) for one in (pair.here, pair.apart))
+    assert apart.status_code == 200, apart.text
+    assert same(apart.json()) == same(here.json())
+    assert json.loads(apart.json()["choices"][0]["message"]["content"])["side"] in ("left", "right")
 
 
 def test_pictures_of_other_salts_share_no_name(pair: Pair) -> None:

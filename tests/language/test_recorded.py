@@ -83,7 +83,7 @@ def test_a_recorded_exchange_ends_as_it_should(name: str, end: str) -> None:
 def test_a_recorded_answer_brings_counts_and_times() -> None:
     _, answer = replay(recorded("length"))
     assert len(answer.row.token_ids) == 3
-    assert answer.cached_tokens is not None and answer.waited_s is not None and answer.has_ended
+    assert answer.cached_tokens is not None and answer.waited_s is not None
     _, answer = replay(recorded("logprobs"))
     assert len(answer.row.logprobs) == 3 and all(len(one.top) == 2 for one in answer.row.logprobs)
 

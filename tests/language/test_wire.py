@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from service.language.faults import MOST_DETAIL, Fault, of_status, of_transport
 from service.language.wire import MAX_LINE_BYTES, Received, events, prompt_part, request_fields
 from tests.language.stub_server import loaded
-from vlm import GeneratedSequence, GenerationParams, TokenLogprob
+from tests.vlm.conftest import write_checkpoint
+from vlm import GeneratedSequence, GenerationParams, TokenLogprob, Vlm, load_vlm
+from vlm.grammar import compile_schema
 
 EOS, SIZE = 5, 100
 
@@ -126,6 +128,55 @@ def test_an_answer_ends_as_a_decoding_ends_it() -> None:
     row = follow(received(), event(1), event(reason="stop"))
     assert (row.token_ids, row.finish_reason) == ([1], "stop")
     assert follow(received(), event(1)).finish_reason is None
+
+
+@pytest.fixture(scope="module")
+def speller(tmp_path_factory: pytest.TempPathFactory) -> Vlm:
+    """A model whose tokens are bytes."""
+    return load_vlm(write_checkpoint(tmp_path_factory.mktemp("wire") / "tiny", byte_level=True))
+
+
+def bound(vlm: Vlm, schema: dict[str, Any], most: int = 40) -> Received:
+    params = GenerationParams(max_new_tokens=most, grammar=compile_schema(vlm, schema))
+    return Received(
+        GeneratedSequence(0, 10), params, most, vlm.text_config.vocab_size, frozenset(vlm.eos_token_ids)
+    )
+
+
+def spelled(vlm: Vlm, text: str) -> list[int]:
+    return vlm.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def test_an_answer_with_a_schema_ends_where_nothing_can_follow(speller: Vlm) -> None:
+    """The server goes on: its end of an answer is one more token, and may be another one than ours."""
+    tokens = spelled(speller, '"zulu"')
+    row = follow(bound(speller, {"enum": ["zulu", "yard"]}), event(*tokens, 5, 60, 61))
+    assert (row.token_ids, row.finish_reason, row.guided_text) == (tokens, "stop", '"zulu"')
+    short = follow(bound(speller, {"enum": ["zulu", "yard"]}, most=3), event(*tokens))
+    assert (short.token_ids, short.finish_reason, short.guided_text) == (tokens[:3], "length", '"zu')
+
+
+@pytest.mark.parametrize("end", ["<|im_end|>", "<pad>"])
+def test_an_answer_that_may_go_on_ends_with_a_special_token(speller: Vlm, end: str) -> None:
+    digits = spelled(speller, "12")
+    token = speller.tokenizer.convert_tokens_to_ids(end)
+    row = follow(bound(speller, {"type": "integer"}), event(*digits, token))
+    assert (row.token_ids, row.finish_reason, row.guided_text) == (digits, "stop", "12")
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "code"),
+    [
+        ('"middle', None, "language_garbled"),
+        ('"le<|im_end|>', None, "language_garbled"),
+        ('"le', "stop", "language_incomplete"),
+        ("7", None, "language_garbled"),
+    ],
+)
+def test_what_leaves_its_schema_is_no_answer(speller: Vlm, said: str, reason: str | None, code: str) -> None:
+    answer = bound(speller, {"enum": ["left", "right"]})
+    assert code_of(follow, answer, event(*spelled(speller, said), reason=reason)) == code
+    assert answer.row.finish_reason is None
 
 
 @pytest.mark.parametrize("reason", ["abort", "error", "tool_calls"])

@@ -112,6 +112,19 @@ def test_a_sampled_answer_is_the_same_if_its_batch_has_to_run_again(models: Mode
     assert prepared.params[0].seed != again.params[0].seed
 
 
+def test_a_prompt_that_may_not_be_remembered_has_one_salt_of_its_own(models: Models) -> None:
+    """Also if its batch has to run again."""
+
+    def salt(tenant: str | None, cache: bool) -> str | None:
+        fields = VqaFields(question="how many ?", cache=cache)
+        prepared = prepare(models, VqaRequest(fields, (IMAGE,), ()), Settings(), StageTimer(), tenant)
+        assert prepared.salt == prepared.salt
+        return prepared.salt
+
+    assert salt(None, True) is None and salt("one", True) == salt("one", True) != salt("two", True)
+    assert len({salt(tenant, False) for tenant in (None, None, "one", "one")}) == 4
+
+
 def test_images_that_wait_for_an_estimate_are_not_larger_than_any_estimator_sees() -> None:
     small, large = Image.new("RGB", (3071, 8)), Image.new("RGB", (64, 4096), "red")
     assert to_wait(small) is small

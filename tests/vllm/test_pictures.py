@@ -28,6 +28,7 @@ from tests.vllm.recorded import alike, written
 from tests.vllm.recorded_pictures import KEPT, PICTURES
 from tests.vllm.wide import SECTIONS, write_wide
 from tests.vlm.family_pictures import picture
+from tests.vlm.test_vlm_grammar import obj
 from vlm.language_checkpoint import write_language_model
 
 pytestmark = pytest.mark.vllm
@@ -59,7 +60,9 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def _flags(command: str) -> list[str]:
     """Return what the printed command says beyond that which every server of the tests gets."""
     words = shlex.split(command)
-    return [*words[words.index("--limit-mm-per-prompt") :], "--max-model-len", "1024", "--block-size", "32"]
+    own = words[words.index("--structured-outputs-config.backend") :]
+    at = own.index("--host")
+    return [*own[:at], *own[at + 4 :], "--max-model-len", "1024", "--block-size", "32"]
 
 
 SIZES = ((150, 200), (120, 90), (64, 256))
@@ -135,6 +138,17 @@ def test_methods_that_leave_gaps_are_refused_and_the_server_lives(pair: Pair, me
     assert (said["code"], said["field"], said["choices"]) == ("incompatible_method", "method", ["none"])
     assert metrics(pair.server.url)["vllm:request_success_total"] == before
     assert vqa(pair.apart, [png(0)]).status_code == 200
+
+
+def test_answers_keep_to_a_schema(pair: Pair) -> None:
+    schema = obj(side={"enum": ["left", "right"]})
+    named = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    fields = {"max_tokens": 64, "response_format": named, "merge": {"method": "none"}}
+    request = chat(user(image(png(2)), text("which side ?")), **fields)
+    here, apart = (one.client.post("/v1/chat/completions", json=request) for one in (pair.here, pair.apart))
+    assert apart.status_code == 200, apart.text
+    assert same(apart.json()) == same(here.json())
+    assert json.loads(apart.json()["choices"][0]["message"]["content"])["side"] in ("left", "right")
 
 
 def test_a_client_that_leaves_ends_its_answer(pair: Pair) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.vlm.families import write_family
+from tests.vlm.families import end_by_a_token, write_family
 
 SECTIONS = {"qwen2_5_vl": [4, 6, 6], "qwen3_vl": [8, 4, 4]}
 
@@ -20,4 +20,4 @@ def write_wide(folder: Path, name: str) -> Path:
         text.rope_parameters = {**text.rope_parameters, "mrope_section": SECTIONS[name]}
         config.vision_config.out_hidden_size = 64
 
-    return write_family(folder, name, change=widen)
+    return end_by_a_token(write_family(folder, name, change=widen))

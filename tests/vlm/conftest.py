@@ -55,6 +55,7 @@ def write_checkpoint(
     max_tokens: int = 512,
     seed: int = 0,
     byte_level: bool = False,
+    language_heads: int = 2,
 ) -> Path:
     """Write a checkpoint. byte_level: its tokens are bytes, which can spell every text, not words."""
     config = LlavaOnevisionConfig(
@@ -72,7 +73,7 @@ def write_checkpoint(
             hidden_size=32,
             intermediate_size=48,
             num_hidden_layers=2,
-            num_attention_heads=2,
+            num_attention_heads=language_heads,
             num_key_value_heads=1,
             max_position_embeddings=max_tokens,
             initializer_range=0.4,

@@ -118,6 +118,7 @@ def test_the_command_says_how_to_serve_it(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "Qwen2ForCausalLM" in result.stdout and "--enable-prompt-embeds" in result.stdout
     assert f"--model '{tmp_path / 'a b'}'" in result.stdout
+    assert "--structured-outputs-config.backend guidance" in result.stdout
     assert "tosa-vqa serve --model room-tiny --language vllm --language-url" in result.stdout
     again = run(app, ["language-model", "room-tiny", "--out", str(tmp_path / "a b")])
     assert again.exit_code == 2 and "not empty" in again.stderr
