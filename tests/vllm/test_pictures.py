@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +53,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     written = write_language_model(model, folder / "known")
     with vllm_serving(written.model, *_flags(server_command(written))) as server:
         settings: dict[str, Any] = {"language_urls": server.url, "language_probe": str(folder / "known")}
-        more: dict[str, Any] = {"max_images": 16}
+        more: dict[str, Any] = {"max_images": 16, "max_queue": 16}
         with live(model, **more) as here, live(model, language="vllm", **settings, **more) as apart:
             yield Pair(request.param, here, apart, server)
 
@@ -113,6 +114,13 @@ def test_answers_are_those_of_this_process(pair: Pair) -> None:
         assert apart == here
     here, apart = both(pair, [png(1), png(2), png(3)])
     assert apart == here
+
+
+def test_many_at_once_get_their_own_answers(pair: Pair) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda seed: both(pair, [png(seed)], max_new_tokens=4 + seed % 9), range(48)))
+    assert [apart for _, apart in answers] == [here for here, _ in answers]
+    assert len({apart["answer"] for _, apart in answers}) > 24
 
 
 @pytest.mark.parametrize("frames", [2, 3, 9])
