@@ -68,7 +68,7 @@ test-ray: .venv-ray/.installed
 test-load: .venv-load/.installed
 	.venv-load/bin/python -m pytest tests/bench
 
-# With a real vLLM server: about 2 minutes on two quiet cores.
+# With real vLLM servers: about 4 minutes on two quiet cores.
 test-vllm: install .venv-vllm/.installed
 	VLLM_PYTHON=.venv-vllm/bin/python $(BIN)/python -m pytest tests/vllm
 

@@ -35,16 +35,20 @@ def interpreter() -> str:
 
 @contextmanager
 def vllm_serving(
-    model: str | Path, *options: str, name: str = "model", env: Mapping[str, str] | None = None
+    model: str | Path,
+    *options: str,
+    name: str = "model",
+    env: Mapping[str, str] | None = None,
+    port: int | None = None,
 ) -> Iterator[Serving]:
-    """Serve a model in float32 on a free loopback port for the length of the block, under this name.
+    """Serve a model in float32 on a loopback port, a free one if not given, under this name.
 
     The command is the module and not the script `vllm`, which fails for the build for CPUs.
     """
     command = [interpreter(), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     command += ["--served-model-name", name, "--dtype", "float32", "--generation-config", "vllm"]
     command += ["--host", "127.0.0.1", "--port", "{port}", *SWITCHES, *options]
-    with serving(command, "/health", {**ENVIRONMENT, **(env or {})}, START_TIMEOUT_S) as server:
+    with serving(command, "/health", {**ENVIRONMENT, **(env or {})}, START_TIMEOUT_S, port) as server:
         yield server
 
 

@@ -47,7 +47,7 @@ def test_merge_cost(vlm: Vlm) -> None:
     plain, *rows = merge_cost.measure(host, torch.zeros(1, 3, 384, 384), plans, rounds=1)
     assert plain["method"] == "none" and plain["median_ms"] > 0
     assert [row["method"] for row in rows] == ["tome", "tosa", "cubist"]
-    assert all(0 < row["share_of_oracle"] < 3 and row["tokens_out"] == 144 for row in rows)
+    assert all(row["share_of_oracle"] > 0 and row["tokens_out"] == 144 for row in rows)
 
 
 def test_the_pareto_plot_is_drawn_of_what_was_timed(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from training.loop import Plan, arguments, saved, train
 from training.model import GRID, IMAGE_PX, DenseHeads, SymbolCode, build_config, build_model, build_tokenizer
 from training.symbols import ANCHOR, THING
 from training.tower import dense_loss, normalise
-from vlm.vision import encode, encoder_shape
+from vlm.families import family_of
+from vlm.vision import encode
 
 ALIGN = Recipe(
     IMAGE_PX, GRID, scenes=16, per_scene=0, pixels=True, first_seed=TRAIN.start + 4_000_000, plain=True
@@ -56,7 +57,8 @@ def main() -> None:
     tokenizer = build_tokenizer()
     parts = _assemble(build_model(build_config(tokenizer), given.seed), given.language, given.tower)
     modules = parts.modules().to(given.device)
-    shape = encoder_shape(parts.model.config)
+    family = family_of(parts.model.config)
+    shape = family.shape(family.whole(family.view_px))
 
     def step_loss(batch: Batch, step: int) -> tuple[Tensor, dict[str, float]]:
         draw = random.Random(given.seed * 1_000_003 + step)

@@ -27,7 +27,7 @@ from vlm.preprocess import pixel_values
 from vlm.prompt import Role, Turn, answer_text, chat_ids, prompt_ids
 from vlm.sampling import MAX_TOP_LOGPROBS, GenerationParams, TokenLogprob
 from vlm.throughput import Throughput, benchmark
-from vlm.vision import encode, encoder_shape, feature_map, tosa_encode
+from vlm.vision import encode, feature_map, tosa_encode
 from vlm.visuals import (
     Encoded,
     encode_views,
@@ -75,7 +75,6 @@ __all__ = [
     "classify",
     "encode",
     "encode_views",
-    "encoder_shape",
     "feature_map",
     "features",
     "generate",

@@ -108,7 +108,7 @@ def _parameters(found: Description) -> int:
 
 
 def _weight_bytes(found: Description, parameters: int, dtype: torch.dtype | None) -> int | None:
-    if found.quantised is not None:
+    if found.quantised is not None and not QUANTISED[found.quantised].dense:
         bits = bits_of(found.quantised, found.raw)
         return None if bits is None else parameters * bits // 8
     return parameters * (dtype or torch.float32).itemsize

@@ -20,12 +20,14 @@ class Method:
     """One `quant_method`. packages: by the name they are imported under. extra: ours installs them.
 
     dtype: the only one that activations may have; None for any. bits: of most weights, for estimates.
+    dense: the weights become ordinary ones, of the dtype of the model, while they are read.
     """
 
     packages: Mapping[str, str]
     extra: bool = True
     dtype: torch.dtype | None = None
     bits: int | None = None
+    dense: bool = False
 
 
 METHODS = {
@@ -36,7 +38,7 @@ METHODS = {
     "awq": Method({"gptqmodel": "gptqmodel", "accelerate": "accelerate"}, extra=False, bits=4),
     "gptq": Method({"gptqmodel": "gptqmodel", "optimum": "optimum"}, extra=False, bits=4),
     "fp8": Method({"accelerate": "accelerate"}, bits=8),
-    "compressed-tensors": Method({"compressed_tensors": "compressed-tensors"}),
+    "compressed-tensors": Method({"compressed_tensors": "compressed-tensors"}, dense=True),
 }
 
 
@@ -83,6 +85,18 @@ def required_dtype(name: str, dtype: torch.dtype, chosen: bool) -> torch.dtype:
         message = f"weights quantised by {name} compute in {short(needed)}, not {short(dtype)}: "
         raise VlmError("unsupported_dtype", f"{message}leave dtype at auto")
     return needed
+
+
+def prepare(name: str, config: Any) -> None:
+    """Ask transformers for dense weights where nothing else runs, in the config of a checkpoint.
+
+    compressed-tensors would unpack them in the first forward of the whole model, which is never called.
+    """
+    parts: tuple[Any, ...] = (config, getattr(config, "text_config", None))
+    for each in parts if METHODS[name].dense else ():
+        settings = getattr(each, "quantization_config", None)
+        if isinstance(settings, dict):
+            each.quantization_config = {**settings, "dequantize": True}
 
 
 def bits_of(name: str, raw: Mapping[str, Any]) -> int | None:

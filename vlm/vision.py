@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from torch import Tensor
 
 from tosa import (
     METHODS,
-    EncoderShape,
     MergeMethod,
     MergePlan,
     MergeSpec,
@@ -28,12 +27,8 @@ from tosa import (
     sizes_of_rows,
 )
 from vlm.adapters import Block, ViTAdapter, adapt
-from vlm.adapters.adapter import count_layers
 from vlm.adapters.hooks import call, require_untouched
 from vlm.model import VlmError
-
-if TYPE_CHECKING:
-    from transformers import LlavaOnevisionConfig, PreTrainedConfig
 
 
 def encode(
@@ -184,20 +179,6 @@ def feature_map(
     tokens = encode(adapter, pixel_values, make_plan(spec, adapter.shape), spatial)
     dense = adapter.finish(recover(tokens)).mT.unflatten(2, adapter.shape.grid)
     return dense if adapter.neck is None else adapter.neck(dense)
-
-
-def encoder_shape(config: LlavaOnevisionConfig) -> EncoderShape:
-    """Describe the layers of the SigLIP tower that run, as `vision_feature_layer` selects them."""
-    vision, selected = cast("PreTrainedConfig", config.vision_config), config.vision_feature_layer
-    if not isinstance(selected, int):
-        raise VlmError("unsupported_model", "visual features of several layers (a list) are not supported")
-    side = vision.image_size // vision.patch_size
-    return EncoderShape(
-        num_layers=count_layers(vision.num_hidden_layers, selected),
-        grid=(side, side),
-        hidden_size=vision.hidden_size,
-        mlp_size=vision.intermediate_size,
-    )
 
 
 def _adapter(model: ViTAdapter | Any, pixel_values: Tensor, feature_layer: int = -1) -> ViTAdapter:

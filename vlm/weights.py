@@ -15,7 +15,7 @@ from vlm.description import READER, Description
 from vlm.families import Family
 from vlm.model import Parts, Vlm, VlmError
 from vlm.placement import Devices, by_name, connect, parameters_have_names, place, require_parts
-from vlm.quantised import METHODS
+from vlm.quantised import METHODS, prepare
 
 
 def load_model(
@@ -28,6 +28,8 @@ def load_model(
     """
     if devices is not None:
         return _shared(found, dtype, devices)
+    if found.quantised is not None:
+        prepare(found.quantised, found.config)
     # accelerate places weights as it reads them, and quantised ones may not move afterwards.
     places = found.quantised is not None and "accelerate" in METHODS[found.quantised].packages
     model = _read(found, dtype, parts, {"": device} if places else None)
@@ -79,7 +81,10 @@ def _read(found: Description, dtype: torch.dtype, parts: Parts, device_map: Mapp
         )
     missing = sorted(report["missing_keys"])
     if missing:  # transformers would leave these at random values
-        raise READER.broken(found.source, f"{len(missing)} weights are missing, {missing[0]} among them")
+        reason = f"{len(missing)} weights are missing, {missing[0]} among them"
+        if found.quantised is not None:
+            reason += ": its list of modules that are not quantised may have names of another transformers"
+        raise READER.broken(found.source, reason)
     return model
 
 

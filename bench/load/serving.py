@@ -66,9 +66,10 @@ def serving(
     ready: str = "/readyz",
     env: Mapping[str, str] | None = None,
     start_timeout_s: float = START_TIMEOUT_S,
+    port: int | None = None,
 ) -> Iterator[Serving]:
-    """Run `command`, in which {port} stands for a free loopback port, for the length of the block."""
-    port = free_port()
+    """Run `command` for the length of the block; {port} in it stands for `port`, or a free loopback port."""
+    port = free_port() if port is None else port
     filled = [part.replace("{port}", str(port)) for part in command]
     began = time.monotonic()
     with tempfile.TemporaryFile("w+") as log:

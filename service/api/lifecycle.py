@@ -77,9 +77,7 @@ async def request_scope(request: Request, route: str) -> AsyncIterator[RequestCo
         state.open_requests.discard(context)
         context.cancel("disconnect" if status == CLIENT_LEFT else "shutdown")  # stop its work
         state.budgets.charge(context.key, context.units)
-        # Soon, and not now: the client does not wait for what is counted and written about its request.
-        outcome = _outcome(context, request, status, code)
-        asyncio.get_running_loop().call_soon(state.telemetry.ended, outcome)
+        state.telemetry.ended(_outcome(context, request, status, code))
 
 
 async def read_body(context: RequestContext, request: Request, stack: AsyncExitStack) -> bytes:

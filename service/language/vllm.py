@@ -264,6 +264,7 @@ async def _is_stopped(
                 return True
         if received.end():
             return False
+        await asyncio.sleep(0)  # one read may bring hundreds of events, and others wait
     raise Fault("language_incomplete", "the response ended before the answer")
 
 

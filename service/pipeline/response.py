@@ -17,13 +17,16 @@ from vlm import Vlm
 def respond(
     vlm: Vlm, prepared: Prepared, inferred: Inferred, timer: StageTimer, request_id: str
 ) -> VqaResponse:
-    """Return the response of a question."""
+    """Return the response of a question. The way of the answer from the model's thread is timed too."""
+    merge = merge_done([frame.planned for frame in prepared.frames])
+    views = [_views(frame.planned) for frame in prepared.frames]
+    timer.mark("generate")
     return VqaResponse(
         answer=inferred.text,
         request_id=request_id,
         model=model_used(vlm),
-        merge=merge_done([frame.planned for frame in prepared.frames]),
-        views=[_views(frame.planned) for frame in prepared.frames],
+        merge=merge,
+        views=views,
         depth=inferred.depth,
         usage=Usage(prompt_tokens=inferred.prompt_tokens, completion_tokens=inferred.completion_tokens),
         finish_reason=inferred.finish_reason,

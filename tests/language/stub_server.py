@@ -12,7 +12,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -273,7 +273,7 @@ class Stub:
         )
         ids, visuals = self._prompt(asked)
         with self._lock:
-            return Decoding(self.vlm, [ids], [visuals], [params])
+            return Decoding(self._ended_by(asked), [ids], [visuals], [params])
 
     def _prompt(self, asked: dict[str, Any]) -> tuple[Tensor, Tensor | list[Visual]]:
         """Return ids, and what stands at those of visual tokens: of embeddings, or of ids alone."""
@@ -281,6 +281,12 @@ class Stub:
             embeds = loaded(asked["prompt_embeds"])
             return torch.full((1, len(embeds)), self.vlm.image_token_id), embeds[None]
         return torch.tensor([asked["prompt"]]), torch.empty(1, 0, self.vlm.text_config.hidden_size)
+
+    def _ended_by(self, asked: dict[str, Any]) -> Vlm:
+        """Return the model whose answers only the tokens of the request end, if it says so."""
+        if not asked.get("ignore_eos"):
+            return self.vlm
+        return replace(self.vlm, eos_token_ids=frozenset(asked.get("stop_token_ids") or ()))
 
     def _grammar(self, asked: dict[str, Any]) -> Grammar | None:
         vocabulary, given = self.vlm.vocabulary, asked.get("structured_outputs")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from service.language import vllm
+from service.language.servers import Server
+from service.language.wire import Received
 from tests.language.conftest import ask, served_by
 from tests.language.stub_server import Behaviour, Stub
 from tests.loopback import PATIENCE_S, wait_for
@@ -17,6 +23,7 @@ from tests.service.chats import chat
 from tests.service.conftest import Question
 from tests.service.live import Live, raw_question, read_until
 from tests.service.test_refusals import check
+from vlm import GeneratedSequence, GenerationParams
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -78,6 +85,32 @@ def test_200_departures_leave_nothing_running(checkpoint: Path, stub: Stub, ques
         assert language is not None
         wait_for(lambda: served.in_flight == 0 and stub.running == 0 and language.running == 0)
         assert question.post(served.client, "json").status_code == 200
+
+
+def test_a_read_of_many_events_keeps_nobody_waiting() -> None:
+    """With 200 streams whose events come faster than they are followed, connecting took longer than 10 s."""
+    params = GenerationParams(max_new_tokens=50)
+    answer = Received(GeneratedSequence(0, 1), params, 50, 100, frozenset({5}))
+    seen: list[int] = []
+    listener: Any = Mock(take=lambda *_: False)
+
+    async def arriving() -> AsyncIterator[dict[str, Any]]:
+        for _ in range(50):  # all are there at once
+            yield {"choices": [{"token_ids": [7], "finish_reason": None}]}
+
+    async def others() -> None:
+        while len(answer.row.token_ids) < 50:
+            seen.append(len(answer.row.token_ids))
+            await asyncio.sleep(0)
+
+    async def follow() -> bool:
+        waiting = asyncio.create_task(others())
+        stopped = await vllm._is_stopped(Server("http://x"), arriving(), answer, listener)
+        await waiting
+        return stopped
+
+    assert not asyncio.run(follow())
+    assert len(set(seen)) > 40
 
 
 def test_the_next_pictures_are_encoded_while_answers_are_written(

@@ -28,6 +28,10 @@ ENDS = {
     "logprobs": "length",
     "logprobs_of_the_chosen": "length",
     "json_that_no_token_spells": "language_failed",
+    "grammar": "stop",
+    "grammar_with_logprobs": "length",
+    "grammar_behind_another_library": "language_failed",
+    "grammar_that_is_none": "language_refused",
     "nan": "numerical_error",
     "empty_prompt": "language_refused",
     "too_long": "language_refused",
@@ -37,7 +41,7 @@ ENDS = {
     "other_model": "language_wrong_model",
     "too_many_logprobs": "language_refused",
 }
-SIZE = 200
+SIZE = 300
 
 
 def recorded(name: str) -> dict[str, Any]:

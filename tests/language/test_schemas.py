@@ -9,15 +9,19 @@ from typing import Any
 import pytest
 
 from service.errors.table import SENTENCES
+from service.language.grammars import KEPT
+from service.language.wire import Received, structured
 from tests.language.conftest import same, served_by
 from tests.language.stub_server import Behaviour, Stub
+from tests.language.test_recorded import recorded
 from tests.language.test_same_answers import say
 from tests.loopback import wait_for
 from tests.service.chats import chat
 from tests.service.live import Live
 from tests.vlm.conftest import write_checkpoint
 from tests.vlm.test_vlm_grammar import BYTES, INVALID, obj
-from vlm import Vlm, load_vlm
+from vlm import GeneratedSequence, GenerationParams, Vlm, load_vlm
+from vlm.grammar import compile_schema
 
 SIDE = obj(side={"enum": ["left", "red", "many"]})
 TOOLS = [
@@ -45,7 +49,7 @@ def content(body: dict[str, Any]) -> Any:
     return json.loads(body["choices"][0]["message"]["content"])
 
 
-@pytest.mark.parametrize(("schema", "fits"), BYTES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("schema", "fits"), BYTES, ids=[str(schema)[:40] for schema, _ in BYTES])
 def test_an_answer_with_a_schema_is_the_same(here: Live, apart: Live, schema: Any, fits: Any) -> None:
     for more in ({}, {"temperature": 2, "seed": 5}):
         asked = {**formed(schema), **more}
@@ -109,6 +113,19 @@ def test_the_request_carries_the_grammar_and_none_without_a_schema(apart: Live, 
     assert first == "%llguidance {}" and second.startswith("start: %json ")
     sent = json.loads(second.removeprefix("start: %json "))
     assert sent.pop("x-guidance")["whitespace_flexible"] is False and sent == SIDE
+
+
+def test_it_is_the_request_that_a_real_server_kept_to(whole: Vlm) -> None:
+    params = GenerationParams(64, grammar=compile_schema(whole, KEPT))
+    kept = recorded("grammar")
+    assert kept["request"]["structured_outputs"] == structured(params)["structured_outputs"]
+    row = GeneratedSequence(0, 12)
+    answer = Received(row, params, 64, whole.text_config.vocab_size, frozenset(whole.eos_token_ids))
+    for event in (json.loads(one[6:]) for one in kept["events"] if one != "data: [DONE]"):
+        for step in answer.steps(event):
+            if row.finish_reason is None:
+                answer.append(step)
+    assert (row.guided_text, row.finish_reason) == ('{"kept": [true, 1]}', "stop")
 
 
 def test_probabilities_beside_a_schema_are_refused(here: Live, apart: Live, stub: Stub) -> None:

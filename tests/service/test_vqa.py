@@ -96,8 +96,8 @@ def test_a_stage_that_did_not_run_is_null(
 ) -> None:
     response = question.but(method=method).post(client, form)
     answer = response.json()
-    assert answer["depth"]["source"] == "unused" and answer["timings_ms"]["depth"] is None
-    assert "depth;" not in response.headers["server-timing"]
+    assert answer["depth"]["source"] == "unused" and answer["timings_ms"]["estimate"] is None
+    assert "estimate;" not in response.headers["server-timing"]
     assert set(answer["merge"]) == MERGE
 
 

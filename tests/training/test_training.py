@@ -17,7 +17,7 @@ from training.loop import Plan, train
 from training.model import DenseHeads, SymbolCode, build_config, build_model, build_tokenizer
 from training.stage3_joint import Parts, _represented, joint_loss
 from training.symbols import ANCHOR, COLOUR, PLACE, SHAPE, THING, WIDTH, patch_symbols
-from vlm.vision import encoder_shape
+from vlm.families import family_of
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,9 @@ def test_joint_loss_reaches_every_part(parts: Parts, spec: MergeSpec) -> None:
     recipe = Recipe(384, 24, scenes=1, per_scene=4, pixels=True, first_seed=11)
     batch = RoomBatches(recipe, build_tokenizer(), range(1))[0]
     parts.modules().zero_grad()
-    loss, measures = joint_loss(parts, batch, make_plan(spec, encoder_shape(parts.model.config)))
+    family = family_of(parts.model.config)
+    plan = make_plan(spec, family.shape(family.whole(family.view_px)))
+    loss, measures = joint_loss(parts, batch, plan)
     loss.backward()
     core = parts.model.model
     for weight in (

@@ -1,4 +1,4 @@
-"""One real vLLM server with the embedded language model for all tests; half a minute to start."""
+"""Two real vLLM servers for all tests, half a minute each to start: the embedded language model; bytes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from bench.load.serving import Serving
 from bench.vllm_server import vllm_serving
 from tests.needs import skip_without
+from tests.vllm.speller import Speller, speller_serving
 from vlm import Vlm, load_vlm
 from vlm.language_checkpoint import write_language_model
 
@@ -27,6 +28,13 @@ def server(written: Path) -> Iterator[Serving]:
     options = ("--enable-prompt-embeds", "--max-model-len", "1024", "--block-size", "32")
     with vllm_serving(written, *options) as serving:
         yield serving
+
+
+@pytest.fixture(scope="session")
+def speller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Speller]:
+    skip_without("vllm")
+    with speller_serving(tmp_path_factory.mktemp("speller")) as speller:
+        yield speller
 
 
 @pytest.fixture(scope="session")

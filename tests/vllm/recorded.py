@@ -14,8 +14,10 @@ import httpx
 import torch
 from torch import Tensor
 
+from service.language.grammars import KEPT
 from tests.vllm.client import Exchange, ask, body_of
 from vlm import Vlm
+from vlm.grammar import JSON_OPTIONS, PLAIN
 from vlm.language import embed
 from vlm.probe import probe_prompts
 
@@ -23,6 +25,7 @@ FOLDER = Path(__file__).parents[1] / "language" / "recorded"
 CHANGING = ("id", "request_id", "created", "system_fingerprint")
 MEASURED = "metrics"
 LOGPROBS = {"logprobs": 2, "return_tokens_as_token_ids": True}
+GRAMMAR = {"grammar": PLAIN + json.dumps({**KEPT, "x-guidance": JSON_OPTIONS})}
 
 
 def prompt_of(vlm: Vlm) -> Tensor:
@@ -55,6 +58,7 @@ EXCHANGES: Mapping[str, Callable[[str, Tensor], Exchange]] = {
     "logprobs_of_the_chosen": _completion(ignore_eos=True, max_tokens=2, **(LOGPROBS | {"logprobs": 0})),
     "choice": _completion(structured_outputs={"choice": ["yes", "no"]}),
     "json_that_no_token_spells": _completion(structured_outputs={"json": {"type": "object"}}),
+    "grammar_behind_another_library": _completion(structured_outputs=GRAMMAR),
     "nan": _of(lambda same: same * float("nan"), max_tokens=2, **LOGPROBS),
     "empty_prompt": _of(lambda same: same[:0]),
     "too_long": _of(lambda same: same.repeat(400, 1)),
@@ -66,6 +70,12 @@ EXCHANGES: Mapping[str, Callable[[str, Tensor], Exchange]] = {
     "models": _get("/v1/models"),
     "health": _get("/health"),
 }
+OF_BYTES: Mapping[str, Callable[[str, Tensor], Exchange]] = {
+    "grammar": _completion(structured_outputs=GRAMMAR, max_tokens=64, ignore_eos=True, stop_token_ids=[5]),
+    "grammar_with_logprobs": _completion(structured_outputs=GRAMMAR, max_tokens=2, **LOGPROBS),
+    "grammar_that_is_none": _completion(structured_outputs={"grammar": "%llguidance {}\nstart: %jzon {}"}),
+}
+"""Of the server whose tokens are bytes."""
 
 
 def path_of(name: str) -> Path:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.vlm.adapters import FAMILIES, pixels_for, tiny
+from tests.vlm.places import require_own_places, tokens_of
 from tosa import METHODS, MergeSpec, Tokens, make_plan
 from vlm import adapt, encode, tosa_encode
 from vlm.adapters.relative import bias_between
@@ -16,35 +17,13 @@ RELATIVE = [name for name in FAMILIES if adapt(tiny(name)).relative]
 MERGING = [name for name, method in METHODS.items() if method.merges]
 
 
-def tokens_of(name: str) -> Tokens:
-    """Random tokens as they enter the blocks of a family."""
-    shape = adapt(tiny(name)).shape
-    n = shape.num_prefix + shape.patches
-    x = torch.randn(2, n, shape.hidden_size, generator=torch.Generator().manual_seed(4))
-    return Tokens.start(x, shape.grid, shape.num_prefix, track_position=True)
-
-
 def test_the_families_with_relative_positions_are_known() -> None:
     assert set(RELATIVE) == {"hf beit", "hf beit shared", "timm beit", "timm beit shared"}
 
 
 @pytest.mark.parametrize("name", RELATIVE)
-@torch.inference_mode()
 def test_tokens_in_any_order_are_biased_by_their_own_place(name: str) -> None:
-    """Attention does not care about order, so shuffled tokens must give shuffled results."""
-    adapter, tokens = adapt(tiny(name)), tokens_of(name)
-    shuffle = torch.randperm(36, generator=torch.Generator().manual_seed(5))
-    order = torch.cat([torch.zeros(1, dtype=torch.int64), 1 + shuffle])
-    position = torch.cat([torch.zeros(1, dtype=torch.int64), shuffle]).expand(2, -1)
-    shuffled = replace(tokens, x=tokens.x[:, order], grid=None, position=position)
-    misplaced = replace(shuffled, position=position.roll(1, dims=1))
-    for block in adapter.blocks:
-        attended, keys = block.attend(tokens.x, tokens, None)
-        attended_shuffled, keys_shuffled = block.attend(shuffled.x, shuffled, None)
-        torch.testing.assert_close(attended_shuffled, attended[:, order], rtol=0, atol=1e-5)
-        torch.testing.assert_close(keys_shuffled, keys[:, :, order], rtol=0, atol=1e-5)
-        attended_misplaced, _ = block.attend(shuffled.x, misplaced, None)
-        assert not torch.allclose(attended_misplaced, attended[:, order], rtol=0, atol=1e-4)
+    require_own_places(name)
 
 
 @pytest.mark.parametrize("name", RELATIVE)

@@ -9,6 +9,7 @@ import torch
 
 from tests.vlm.adapters import FAMILIES, LAYERS, pixels_for, tiny
 from tests.vlm.grid_toy import CROP, crop_plan
+from tests.vlm.places import require_own_places, tokens_of
 from tosa import METHODS, MergeSpec, Tokens, make_plan
 from vlm import adapt, encode, tosa_encode
 from vlm.adapters.rotary import Rotary
@@ -19,14 +20,6 @@ INDEXED = [
     name for name in TIMM_ROTARY if "dinov3" not in name
 ]  # places counted in patches, not from -1 to 1
 FREE = [name for name, method in METHODS.items() if method.merges and not method.keeps_grid]
-
-
-def tokens_of(name: str, **changes: object) -> Tokens:
-    """Random tokens as they enter the blocks of a family."""
-    shape = adapt(tiny(name)).shape
-    n = shape.num_prefix + shape.patches
-    x = torch.randn(2, n, shape.hidden_size, generator=torch.Generator().manual_seed(4))
-    return replace(Tokens.start(x, shape.grid, shape.num_prefix, track_position=True), **changes)
 
 
 def places(name: str) -> Rotary:
@@ -50,24 +43,8 @@ def test_a_plan_that_merges_nothing_is_bit_equal(name: str, method: str) -> None
 
 
 @pytest.mark.parametrize("name", ROTARY)
-@torch.inference_mode()
 def test_tokens_in_any_order_are_rotated_by_their_own_place(name: str) -> None:
-    """Attention does not care about order, so shuffled tokens must give shuffled results."""
-    adapter, tokens = adapt(tiny(name)), tokens_of(name)
-    prefix = torch.arange(tokens.num_prefix)
-    shuffle = torch.randperm(36, generator=torch.Generator().manual_seed(5))
-    order = torch.cat([prefix, tokens.num_prefix + shuffle])
-    position = torch.cat([0 * prefix, shuffle]).expand(2, -1)
-    shuffled = replace(tokens, x=tokens.x[:, order], grid=None, position=position)
-    misplaced = replace(shuffled, position=position.roll(1, dims=1))
-    for block in adapter.blocks:
-        attended, keys = block.attend(tokens.x, tokens, None)
-        attended_shuffled, keys_shuffled = block.attend(shuffled.x, shuffled, None)
-        torch.testing.assert_close(attended_shuffled, attended[:, order], rtol=0, atol=1e-5)
-        torch.testing.assert_close(keys_shuffled, keys[:, :, order], rtol=0, atol=1e-5)
-        attended_misplaced, keys_misplaced = block.attend(shuffled.x, misplaced, None)
-        assert not torch.allclose(attended_misplaced, attended[:, order], rtol=0, atol=1e-4)
-        assert torch.equal(keys_misplaced, keys_shuffled)  # content, not place
+    require_own_places(name)
 
 
 @pytest.mark.parametrize("name", TIMM_ROTARY)

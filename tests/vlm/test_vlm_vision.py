@@ -16,7 +16,8 @@ from transformers import LlavaOnevisionConfig, SiglipVisionConfig, SiglipVisionM
 from tests.vlm.adapters import snapshot
 from tosa import METHODS, EncoderShape, MergeSpec, Tokens, make_plan, spatial_tokens
 from tosa.spec import Order
-from vlm import Vlm, VlmError, encode, encoder_shape
+from vlm import Vlm, VlmError, encode
+from vlm.families import family_of
 
 Load = Callable[..., Vlm]
 RunTower = Callable[[Vlm, Tensor, MergeSpec], Tokens]
@@ -51,15 +52,20 @@ def test_none_equals_the_tower_of_transformers(
 
 @pytest.mark.parametrize(("feature_layer", "num_layers"), [(-1, 3), (-2, 2), (-3, 1), (1, 1), (3, 3)])
 def test_layers_that_run_follow_from_the_feature_layer(vlm: Vlm, feature_layer: int, num_layers: int):
-    shape = encoder_shape(config_with(vlm, feature_layer))
+    shape = shape_with(vlm, feature_layer)
     assert (shape.num_layers, shape.grid, shape.hidden_size, shape.mlp_size) == (num_layers, (4, 4), 32, 48)
 
 
 @pytest.mark.parametrize("feature_layer", [0, 4, -4, [-1, -2]])
 def test_a_feature_layer_that_cannot_run_is_refused(vlm: Vlm, feature_layer: int | list[int]):
     with pytest.raises(VlmError) as error:
-        encoder_shape(config_with(vlm, feature_layer))
+        shape_with(vlm, feature_layer)
     assert error.value.code == "unsupported_model"
+
+
+def shape_with(vlm: Vlm, feature_layer: int | list[int]) -> EncoderShape:
+    family = family_of(config_with(vlm, feature_layer))
+    return family.shape(family.whole(family.view_px))
 
 
 def config_with(vlm: Vlm, feature_layer: int | list[int]) -> LlavaOnevisionConfig:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from tosa import MergePlan
+from vlm.families.family import kept_grid
 from vlm.families.layout import Box, Grid, Layout, Size, View, tile_boxes
 
 MOST_OVER = 1.1  # a canvas of more tokens than the budget by this factor (of its side) is made smaller
@@ -72,13 +73,15 @@ def count_packed(layout: Layout, grid: Grid | None, tokens: int, budget: int | N
     return tokens + rows * (columns + 1)
 
 
-def adds_tokens(layout: Layout, grid: Grid | None, plan: MergePlan, budget: int | None) -> bool:
-    """Say whether the merged tiles of a picture are more tokens than those without merging.
+def count_tiles(layout: Layout, plan: MergePlan, budget: int | None) -> int:
+    """Count the tokens of a picture behind a plan: of the merged tiles, or of all patches if fewer."""
+    whole = count_packed(layout, plan.shape.grid, plan.tokens_in, budget)
+    return min(count_packed(layout, kept_grid(plan), plan.tokens_out, budget), whole)
 
-    grid: that the merged tokens of a view still have.
-    """
-    merged = count_packed(layout, grid, plan.tokens_out, budget)
-    return merged > count_packed(layout, plan.shape.grid, plan.tokens_in, budget)
+
+def adds_tokens(layout: Layout, plan: MergePlan, budget: int | None) -> bool:
+    """Say whether the merged tiles of a picture are more tokens than those without merging."""
+    return count_packed(layout, kept_grid(plan), plan.tokens_out, budget) > count_tiles(layout, plan, budget)
 
 
 def pack(features: Tensor, layout: Layout, grid: Grid | None, newline: Tensor, budget: int | None) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tosa import MergePlan, Tokens, recover
 from vlm.families.agreement import require_pinpoints
-from vlm.families.anyres import adds_tokens, anyres_layout, count_packed, pack
+from vlm.families.anyres import adds_tokens, anyres_layout, count_tiles, pack
 from vlm.families.family import Family, kept_grid, split_views, without_prefix
 from vlm.families.layout import Layout, Size, Views, Visual
 from vlm.preprocess import square_views
@@ -41,14 +41,12 @@ class LlavaNext(Family):
 
     def recovers(self, layout: Layout, plan: MergePlan) -> bool:
         """Go back to all patches where tiles with their bars would be more tokens than those without."""
-        return layout.kind == "anyres" and adds_tokens(layout, kept_grid(plan), plan, None)
+        return layout.kind == "anyres" and adds_tokens(layout, plan, None)
 
     def counts(self, layout: Layout, plan: MergePlan) -> tuple[int, ...]:
         if layout.kind == "single":
             return (plan.tokens_out + 1,)
-        if self.recovers(layout, plan):
-            return (count_packed(layout, plan.shape.grid, plan.tokens_in, None),)
-        return (count_packed(layout, kept_grid(plan), plan.tokens_out, None),)
+        return (count_tiles(layout, plan, None),)
 
     def reduce(
         self,

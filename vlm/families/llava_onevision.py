@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tosa import MergePlan, Tokens, recover
 from vlm.families.agreement import require_pinpoints, require_side
-from vlm.families.anyres import adds_tokens, anyres_layout, count_packed, pack
+from vlm.families.anyres import adds_tokens, anyres_layout, count_tiles, pack
 from vlm.families.family import Family, kept_grid, split_views, without_prefix
 from vlm.families.layout import Grid, Layout, Size, View, Views, Visual, padded_box
 from vlm.families.settings import processor_json, read_settings
@@ -91,18 +91,14 @@ class LlavaOnevision(Family):
     def recovers(self, layout: Layout, plan: MergePlan) -> bool:
         """Pool frames and tiles as the model does where merging leaves more tokens than that."""
         if layout.kind == "anyres":
-            return adds_tokens(layout, kept_grid(plan), plan, self.budget)
+            return adds_tokens(layout, plan, self.budget)
         return layout.kind == "video" and math.prod(self._pooled) < plan.tokens_out < plan.tokens_in
 
     def counts(self, layout: Layout, plan: MergePlan) -> tuple[int, ...]:
         if layout.kind == "video":
             return (len(layout.views) * min(plan.tokens_out, math.prod(self._pooled)) + 1,)
         if layout.kind == "anyres":
-            is_whole = self.recovers(layout, plan)
-            grid, tokens = (
-                (plan.shape.grid, plan.tokens_in) if is_whole else (kept_grid(plan), plan.tokens_out)
-            )
-            return (count_packed(layout, grid, tokens, self.budget),)
+            return (count_tiles(layout, plan, self.budget),)
         return (plan.tokens_out + 1,)
 
     def reduce(
