@@ -94,7 +94,10 @@ def load_vlm(
     )
     _try_prompt(vlm)
     if found.quantised is not None:
-        _try_answer(vlm, found.quantised)
+        _try_answer(vlm, f"its weights, quantised by {found.quantised},", "take others")
+    if devices is not None:
+        every = ", ".join(map(str, devices.room))
+        _try_answer(vlm, f"its layers, divided among {every},", "leave device_map at none")
     return vlm
 
 
@@ -164,8 +167,8 @@ def _try_prompt(vlm: Vlm) -> None:
         raise READER.broken(vlm.id, str(error)) from error
 
 
-def _try_answer(vlm: Vlm, quantised: str) -> None:
-    """Answer once: whether quantised weights run depends on packages, device and dtype together."""
+def _try_answer(vlm: Vlm, what: str, remedy: str) -> None:
+    """Answer once: whether `what` runs depends on packages, devices and dtype together."""
     height, width = TRIED_SIZE
     (layout,) = layouts(vlm, [TRIED_SIZE], "single")
     plan = plan_views(vlm, MergeSpec(), layout)
@@ -177,5 +180,5 @@ def _try_answer(vlm: Vlm, quantised: str) -> None:
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         where = f"on {vlm.device} in {short(vlm.dtype)}"
-        message = f"its weights, quantised by {quantised}, do not run {where} ({reason}): take others"
+        message = f"{what} do not run {where} ({reason}): {remedy}"
         raise READER.broken(vlm.id, message) from error

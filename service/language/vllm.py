@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from threading import Thread
 from typing import Any
 
@@ -209,9 +209,12 @@ class VllmLanguage:
 
     async def _follow(self, server: Server, body: bytes, received: Received, listener: Listener) -> None:
         try:
-            async with self._client.stream(server.url + self._form.path, body) as response:
+            async with (
+                self._client.stream(server.url + self._form.path, body) as response,
+                aclosing(response.aiter_raw()) as pieces,  # here, and not whenever the collector finds them
+                aclosing(events(pieces, self._form.event)) as arriving,
+            ):
                 listener.accepted()
-                arriving = (self._form.event(event) async for event in events(response.aiter_raw()))
                 if await _is_stopped(server, arriving, received, listener):
                     return  # closing the connection ends the answer there
                 with suppress(Fault, httpx2.HTTPError, TimeoutError):

@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,8 +80,13 @@ def structured(params: GenerationParams) -> dict[str, Any]:
     return {"structured_outputs": {"grammar": grammar.text}} if isinstance(grammar, TokenGrammar) else {}
 
 
-async def events(pieces: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
-    """Yield the data of server-sent events up to [DONE]. Raises Fault for what cannot be read."""
+async def events(
+    pieces: AsyncIterator[bytes], said: Callable[[dict[str, Any]], dict[str, Any]] = dict
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield the data of server-sent events up to [DONE]. Raises Fault for what cannot be read.
+
+    said: puts an event in the words of the completions API.
+    """
     rest = b""
     async for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")
@@ -93,7 +98,7 @@ async def events(pieces: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
                 async for _ in pieces:  # to its end, or the connection cannot be used again
                     pass
                 return
-            yield _event(data)
+            yield said(_event(data))
         if len(rest) > MAX_LINE_BYTES:
             raise Fault("language_garbled", "an event of more than a mebibyte")
 

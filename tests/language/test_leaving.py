@@ -7,7 +7,9 @@ import random
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -111,6 +113,37 @@ def test_a_read_of_many_events_keeps_nobody_waiting() -> None:
 
     assert not asyncio.run(follow())
     assert len(set(seen)) > 40
+
+
+def test_an_answer_that_is_given_up_closes_what_it_was_read_from() -> None:
+    """In the same task: the collector closes what is left open at any time, also in the middle of a read."""
+    params = GenerationParams(max_new_tokens=10**6)
+    answer = Received(GeneratedSequence(0, 1), params, 10**6, 100, frozenset({5}))
+    closed: list[object] = []
+
+    async def pieces() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b'data: {"choices": [{"token_ids": [7], "finish_reason": null}]}\n\n' * 9
+        finally:
+            closed.append(asyncio.current_task())
+
+    @asynccontextmanager
+    async def stream(url: str, body: bytes) -> AsyncIterator[Any]:
+        yield SimpleNamespace(aiter_raw=pieces)
+
+    async def give_up() -> bool:
+        language: Any = SimpleNamespace(_client=SimpleNamespace(stream=stream))
+        listener: Any = Mock(take=lambda *_: False)
+        following = vllm.VllmLanguage._follow(language, Server("http://x"), b"", answer, listener)
+        task = asyncio.create_task(following)
+        while not answer.row.token_ids:
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        return closed == [task]
+
+    assert asyncio.run(give_up())
 
 
 def test_the_next_pictures_are_encoded_while_answers_are_written(

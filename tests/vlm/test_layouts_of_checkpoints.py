@@ -548,14 +548,14 @@ def test_quantised_weights_answer_once_at_loading(
     original: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = load_vlm(original("llava"))
-    vlm.load._try_answer(loaded, "torchao")
+    vlm.load._try_answer(loaded, "its weights, quantised by torchao,", "take others")
 
     def fail(*_: object) -> None:
         raise RuntimeError("expected Float\nbut found BFloat16")
 
     monkeypatch.setattr(vlm.load, "generate", fail)
     with pytest.raises(VlmError) as error:
-        vlm.load._try_answer(loaded, "torchao")
+        vlm.load._try_answer(loaded, "its weights, quantised by torchao,", "take others")
     assert error.value.code == "broken_checkpoint"
     assert "torchao, do not run on cpu in float32 (expected Float but found BFloat16)" in str(error.value)
 

@@ -5,6 +5,7 @@ No test needs a second device: `two_devices` has one whose tensors cannot meet t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import vlm.load
 import vlm.placement
 import vlm.weights
 from tests.needs import needs
@@ -153,6 +155,7 @@ def test_weights_are_read_to_their_places_and_the_tower_has_no_hooks(
     monkeypatch.setattr(vlm.placement, "available_device", lambda device, _: torch.device(device))
     everywhere = lambda model, layers, *_: [CPU, *[META] * (len(layers) - 1)]  # noqa: E731
     monkeypatch.setattr(vlm.weights, "place", everywhere)
+    monkeypatch.setattr(vlm.load, "_try_answer", lambda *_: None)
     loaded = load_vlm(folder, device_map="auto", device_memory={"cpu": 1e9, "meta": 1e9})
     text_model = loaded.family.text_model(loaded.core)
     elsewhere = {id(each) for each in nn.ModuleList(text_model.layers[1:]).parameters()}
@@ -169,6 +172,15 @@ def seen(vlm: Vlm) -> Tensor:
     ids, visuals = read(vlm, pictures([(96, 128)]), MergeSpec("tome", keep_ratio=0.5))
     with torch.inference_mode():
         return embed(vlm, ids, visuals)
+
+
+def test_a_divided_model_answers_once_at_loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("Expected all tensors to be on the same device")
+
+    monkeypatch.setattr(vlm.load, "generate", fail)
+    with pytest.raises(VlmError, match=r"divided among cpu, do not run .*same device.*leave device_map"):
+        load_vlm(write_family(tmp_path, "llava"), device_map="auto", device_memory={"cpu": 1e9})
 
 
 # Running.
@@ -269,6 +281,26 @@ def test_what_cannot_be_shared_says_why(
     with pytest.raises(VlmError) as error:
         load_vlm(write_family(tmp_path, "llava"), **options)
     assert error.value.code == code
+    assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.mark.parametrize(
+    ("file", "said", "words"),
+    [
+        ("adapter_config.json", {}, ("LoRA adapter", "merge it once")),
+        ("config.json", {"quantization_config": {"quant_method": "fp8"}}, ("quantised by fp8", "at none")),
+    ],
+)
+def test_weights_that_one_device_has_to_read_are_not_divided(
+    tmp_path: Path, file: str, said: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    folder = write_family(tmp_path, "llava")
+    (folder / "model.safetensors").unlink()
+    raw = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
+    (folder / file).write_text(json.dumps(raw | said))
+    with pytest.raises(VlmError) as error:
+        load_vlm(folder, device_map="auto", device_memory={"cpu": 1e9})
+    assert error.value.code == "unsupported_device_map"
     assert all(word in str(error.value) for word in words), error.value
 
 

@@ -27,7 +27,7 @@ EXTRAS = {
     "tosa": (),
     "depth/estimators": ("depth", "vlm"),
     "depth": ("depth", "exr"),
-    "vlm": ("vlm", "plots"),
+    "vlm": ("vlm", "plots", "devices"),
     "service": ("serve", "otel", "ray"),
 }
 MERGE = """
