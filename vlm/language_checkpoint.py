@@ -1,4 +1,7 @@
-"""Write the language model of a checkpoint as one of its own, for engines that serve language models."""
+"""Write what engines need that serve language models: the language model of a checkpoint, known answers.
+
+Models whose positions are in space are loaded whole, as they are, since their language model alone has none.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,10 @@ from typing import Any
 import torch
 
 from vlm.checkpoint_files.formats import WEIGHT_FILES
+from vlm.description import READER
 from vlm.dtypes import short
 from vlm.load import load_vlm
+from vlm.lora import is_adapter
 from vlm.model import Vlm, VlmError
 from vlm.probe import probe, write_probe
 from vlm.weights import require_embeds
@@ -21,14 +26,21 @@ from vlm.weights import require_embeds
 
 @dataclass(frozen=True)
 class LanguageCheckpoint:
-    """What was written. revision: of the checkpoint that it is a part of; max_tokens: prompt and answer."""
+    """What was written. revision: of the checkpoint that it is a part of; max_tokens: prompt and answer.
+
+    model: what an engine loads, the folder or the checkpoint as it is. pictures: the engine gets pictures,
+    not embeddings of whole prompts. needs_tower: it has to load the tower too, which then stays idle.
+    """
 
     folder: Path
+    model: str
     model_class: str
     parameters: int
     dtype: str
     max_tokens: int
     revision: str
+    pictures: bool = False
+    needs_tower: bool = False
 
 
 def write_language_model(
@@ -36,7 +48,8 @@ def write_language_model(
 ) -> LanguageCheckpoint:
     """Write the language model of a checkpoint, its tokenizer, and known answers (`vlm.probe`) to a folder.
 
-    Sampling settings of the checkpoint are left out: every request says its own. Raises VlmError as
+    Known answers alone where the checkpoint is loaded as it is. Sampling settings of the checkpoint are left
+    out: every request says its own. Raises VlmError as
     `load_vlm`, unsupported_language and unsupported_quantisation; OSError, and for a folder that has files.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -45,6 +58,9 @@ def write_language_model(
     vlm = load_vlm(id_or_path, require_manifest=require_manifest)
     require_embeds(vlm.id, vlm.family)
     _require_plain(vlm)
+    if vlm.family.language_input == "pictures":
+        _require_whole(vlm.id, READER.find(str(id_or_path), require_manifest)[0])
+        return _as_it_is(vlm, out)
     model = _causal(vlm)
     model.save_pretrained(out)
     for weights in out.glob(WEIGHT_FILES):  # safetensors lets only the owner read them
@@ -53,12 +69,35 @@ def write_language_model(
     write_probe(probe(vlm), out)
     return LanguageCheckpoint(
         folder=out,
+        model=str(out),
         model_class=type(model).__name__,
         parameters=sum(each.numel() for each in model.parameters()),
         dtype=short(vlm.dtype),
         max_tokens=vlm.max_tokens,
         revision=vlm.revision,
     )
+
+
+def _as_it_is(vlm: Vlm, out: Path) -> LanguageCheckpoint:
+    """Write known answers alone."""
+    write_probe(probe(vlm), out)
+    return LanguageCheckpoint(
+        folder=out,
+        model=str(vlm.family.folder),
+        model_class=vlm.family.model_class,
+        parameters=sum(each.numel() for each in vlm.model.parameters()),
+        dtype=short(vlm.dtype),
+        max_tokens=vlm.max_tokens,
+        revision=vlm.revision,
+        pictures=True,
+        needs_tower=vlm.family.num_levels > 0,
+    )
+
+
+def _require_whole(source: str, folder: Path) -> None:
+    if is_adapter(folder):
+        message = f"{source} is an adapter, and engines load this model as it is: merge it into its model"
+        raise VlmError("unsupported_language", message)
 
 
 def _require_plain(vlm: Vlm) -> None:

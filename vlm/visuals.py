@@ -55,8 +55,15 @@ def view_pixels(vlm: Vlm, images: Sequence[Image.Image], layout: Layout) -> Tens
 
 
 def plan_views(vlm: Vlm, spec: MergeSpec, layout: Layout) -> MergePlan:
-    """Plan the merging of the views of a layout. Raises PlanError."""
-    return make_plan(spec, vlm.family.shape(layout))
+    """Plan the merging of the views of a layout.
+
+    Raises PlanError, and VlmError (unsupported_views); also for what no language engine elsewhere could be
+    told, where the language model was left out.
+    """
+    plan = make_plan(spec, vlm.family.shape(layout))
+    if vlm.parts == "vision":
+        vlm.family.require_sendable(layout, plan)
+    return plan
 
 
 def spell(vlm: Vlm, layout: Layout, plan: MergePlan) -> Spelled:

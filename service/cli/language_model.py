@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 PORT = 8100
 SERVER = "python -m vllm.entrypoints.openai.api_server"
+PICTURES = ("--enable-scale-out", "--enable-mm-embeds", "--skip-mm-profiling")
+"""Take features of pictures, and reserve no memory for a tower that sees none."""
+MOST_LOGPROBS = "21"
+"""Those that a request may ask for (`vlm.MAX_TOP_LOGPROBS`) and the chosen token's."""
+COUNTS = ("--enable-prompt-tokens-details", "--enable-per-request-metrics")
 
 
 @click.command("language-model")
@@ -29,7 +34,7 @@ def language_model(model: str, out: Path, as_json: bool) -> None:
 
     MODEL is an embedded name, a folder or a hub id. OUT gets a checkpoint of the language model, its
     tokenizer, and tosa_probe.json: known answers, by which a service sees at its start that the server holds
-    the same weights.
+    the same weights. Of Qwen2.5-VL and Qwen3-VL, which vLLM loads as they are, it gets known answers alone.
     """
     from vlm.language_checkpoint import write_language_model
 
@@ -40,8 +45,9 @@ def language_model(model: str, out: Path, as_json: bool) -> None:
         click.echo(json.dumps({**asdict(written), "folder": str(written.folder), **commands}, indent=2))
         return
     size = f"{written.parameters / 1e6:,.1f} million parameters in {written.dtype}"
+    what = f"known answers of {written.model_class}" if written.pictures else written.model_class
     click.echo(
-        f"wrote {written.model_class}, {size}, to {out}\n\n"
+        f"wrote {what}, {size}, to {out}\n\n"
         f"Serve it where vLLM is installed:\n  {commands['server']}\n\n"
         f"and put this service in front of it:\n  {commands['service']}"
     )
@@ -50,7 +56,7 @@ def language_model(model: str, out: Path, as_json: bool) -> None:
 def server_command(written: LanguageCheckpoint) -> str:
     """Return the command that serves what was written."""
     options = {
-        "--model": str(written.folder),
+        "--model": written.model,
         "--dtype": written.dtype,
         "--max-model-len": str(written.max_tokens),
         "--generation-config": "vllm",
@@ -58,9 +64,12 @@ def server_command(written: LanguageCheckpoint) -> str:
         "--host": "127.0.0.1",
         "--port": str(PORT),
     }
-    switches = ("--enable-prompt-embeds", "--enable-prompt-tokens-details", "--enable-per-request-metrics")
+    if written.pictures:
+        limits = {"image": int(written.needs_tower), "video": 0}
+        options |= {"--limit-mm-per-prompt": json.dumps(limits), "--max-logprobs": MOST_LOGPROBS}
+    inputs = PICTURES if written.pictures else ("--enable-prompt-embeds",)
     given = [part for option in options.items() for part in option]
-    return f"{SERVER} {shlex.join([*given, *switches])}"
+    return f"{SERVER} {shlex.join([*given, *inputs, *COUNTS])}"
 
 
 def service_command(model: str, folder: Path) -> str:

@@ -92,6 +92,8 @@ def of_status(status: int, body: bytes, headers: Mapping[str, str]) -> Fault:
     """Name a response that is no answer."""
     words = _words(body)
     detail = f"HTTP {status} {words}".rstrip()
+    if status == 403 and "--enable-scale-out" in words:  # an address that was not switched on
+        return Fault("language_refused", detail)
     if status in (401, 403):
         return Fault("language_key_refused", f"HTTP {status}")
     if status == 404:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ class GrammarCheck:
     """
 
     @torch.inference_mode()
-    def __init__(self, vlm: Vlm, encode: Callable[[Tensor], str]) -> None:
+    def __init__(self, vlm: Vlm, encode: Callable[[Tensor], Any]) -> None:
         self._size, self._eos = vlm.text_config.vocab_size, vlm.eos_token_ids
         self._embeds = encode(embed(vlm, probe_prompts(vlm)[0])[0].cpu())
         self._params = GenerationParams(MAX_TOKENS, grammar=compile_schema(vlm, KEPT))

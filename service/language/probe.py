@@ -27,24 +27,31 @@ class WeightsCheck:
     """Send the prompts of `vlm.probe` to servers, as embeddings, and compare the answers with known ones.
 
     folder: where known answers are, None for the checkpoint's own folder. Without known answers the same
-    prompts are sent as tokens too: equal answers prove equal embeddings of tokens, and nothing more.
+    prompts are sent as tokens too: equal answers prove equal embeddings of tokens, and nothing more. Where
+    embeddings are sent as pictures, known answers are needed, and first have to be given to tokens: features
+    of another width would end the engine of a server.
     """
 
     @torch.inference_mode()
-    def __init__(self, vlm: Vlm, folder: Path | None, encode: Callable[[Tensor], str]) -> None:
+    def __init__(self, vlm: Vlm, folder: Path | None, encode: Callable[[Tensor], Any]) -> None:
         self._size, self._tolerance = vlm.text_config.vocab_size, tolerance(vlm.dtype)
         prompts = probe_prompts(vlm)
         self._ids = [prompt[0].tolist() for prompt in prompts]
         self._embeds = [encode(embed(vlm, prompt)[0].cpu()) for prompt in prompts]
         self._known = _known(vlm, folder)
+        self._tokens_first = vlm.family.language_input == "pictures"
 
     async def __call__(self, post: Post) -> None:
         """Ask a server. Raises Fault (language_wrong_weights), and other Faults."""
-        got = [await self._ask(post, {"prompt_embeds": embeds}) for embeds in self._embeds]
-        if self._known is None:
-            known: Sequence[TokenLogprob] = [await self._ask(post, {"prompt": ids}) for ids in self._ids]
-        else:
-            known = self._known.answers
+        known = None if self._known is None else self._known.answers
+        if known is None or self._tokens_first:
+            by_tokens = [await self._ask(post, {"prompt": ids}) for ids in self._ids]
+            if known is not None:
+                self._compare(known, by_tokens)
+            known = known or by_tokens
+        self._compare(known, [await self._ask(post, {"prompt_embeds": embeds}) for embeds in self._embeds])
+
+    def _compare(self, known: Sequence[TokenLogprob], got: Sequence[TokenLogprob]) -> None:
         difference = largest_difference(known, got)
         if not difference <= self._tolerance:
             detail = f"log-probabilities of known prompts differ by {difference:.3g}, not {self._tolerance}"
@@ -69,6 +76,9 @@ def _known(vlm: Vlm, folder: Path | None) -> Probe | None:
         raise VlmError("broken_checkpoint", message)
     if found is not None and found.revision != vlm.revision:
         message = f"the known answers are of revision {found.revision}, the model is {vlm.revision}"
+        raise VlmError("broken_checkpoint", message)
+    if found is None and vlm.family.language_input == "pictures":
+        message = "language_probe: this model needs known answers, which tosa-vqa language-model writes"
         raise VlmError("broken_checkpoint", message)
     if found is None:
         log.warning("no known answers: only the embeddings of tokens of the language servers are checked")

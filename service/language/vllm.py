@@ -7,7 +7,6 @@ loop, sends them, follows the answers and tells their listeners.
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -17,20 +16,18 @@ from threading import Thread
 from typing import Any
 
 import httpx2
-import torch
-from torch import Tensor
 
 from service.errors import ServiceError
 from service.language.client import LanguageClient
 from service.language.faults import Fault, Stale, of_transport
+from service.language.forms import form_of
 from service.language.grammars import GrammarCheck
 from service.language.probe import WeightsCheck
 from service.language.protocol import LanguageObserver, Listener, Reading
 from service.language.servers import Server, Servers
-from service.language.wire import Received, events, prompt_part, request_body, saved
+from service.language.wire import Received, events, request_fields
 from service.settings import Settings
 from vlm import GeneratedSequence, Vlm, VlmError
-from vlm.language import embed
 
 log = logging.getLogger("tosa_vqa")
 
@@ -38,7 +35,6 @@ LAST_EVENTS_S = 1.0
 """Wait for the end of a response whose answer is there: it brings counts and times."""
 CHECK_TIMEOUT_S = 300.0
 """For one known prompt: the first probabilities that a new server gives can take half a minute."""
-PATH = "/v1/completions"
 
 
 class VllmLanguage:
@@ -53,9 +49,11 @@ class VllmLanguage:
         self._vlm, self._observer = vlm, observer
         self._eos, self._size = vlm.eos_token_ids, vlm.text_config.vocab_size
         self._client = LanguageClient(settings)
-        self._verify_weights = WeightsCheck(vlm, settings.language_probe, _text)
+        self._form = form_of(vlm)
+        encode = self._form.encode
+        self._verify_weights = WeightsCheck(vlm, settings.language_probe, encode)
         # None where the tokens are whole words: only here can the rest of a text be written between them.
-        self._verify_grammars = None if vlm.vocabulary.matching is None else GrammarCheck(vlm, _text)
+        self._verify_grammars = None if vlm.vocabulary.matching is None else GrammarCheck(vlm, encode)
         urls = settings.language_addresses
         self._servers = Servers(urls, self._client, settings.language_model, self._verify)
         self._tasks: dict[asyncio.Task[None], Listener] = {}
@@ -75,18 +73,16 @@ class VllmLanguage:
         """Count the prompts that are at servers, or on their way there."""
         return len(self._tasks)
 
-    @torch.inference_mode()
     def begin(self, readings: Sequence[Reading]) -> Iterator[None]:
         """Embed prompts and hand them over; ends at once."""
-        ready: list[tuple[Reading, Tensor]] = []
+        ready: list[tuple[Reading, Any]] = []
         for reading in readings:
             try:
                 self.check(reading.prompt.shape[1])
             except (ServiceError, VlmError) as error:
                 reading.listener.fail(error)
                 continue
-            prompt = reading.prompt.to(self._vlm.device)
-            ready.append((reading, embed(self._vlm, prompt, reading.visuals)[0].cpu()))
+            ready.append((reading, self._form.prompt(reading)))
         if self._is_closing:
             for reading, _ in ready:
                 reading.listener.fail(_closed())
@@ -143,12 +139,12 @@ class VllmLanguage:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
-    def _start(self, ready: Sequence[tuple[Reading, Tensor]]) -> None:
-        for reading, embeds in ready:
+    def _start(self, ready: Sequence[tuple[Reading, Any]]) -> None:
+        for reading, prompt in ready:
             if self._is_closing:
                 reading.listener.fail(_closed())
                 continue
-            task = self._loop.create_task(self._answer(reading, embeds))
+            task = self._loop.create_task(self._answer(reading, prompt))
             self._tasks[task] = reading.listener
             task.add_done_callback(self._tasks.pop)
             reading.listener.on_close(lambda task=task: self._cancel(task))
@@ -157,13 +153,13 @@ class VllmLanguage:
         with suppress(RuntimeError):  # the loop has been closed
             self._loop.call_soon_threadsafe(task.cancel)
 
-    async def _answer(self, reading: Reading, embeds: Tensor) -> None:
+    async def _answer(self, reading: Reading, prompt: Any) -> None:
         """Write all answers to one prompt; whatever fails fails it alone."""
         try:
-            prompt = await self._loop.run_in_executor(self._writers, prompt_part, embeds)
+            part = await self._loop.run_in_executor(self._writers, self._form.part, prompt)
             async with asyncio.TaskGroup() as group:
                 for choice in range(len(reading.params)):
-                    group.create_task(self._write(reading, choice, prompt))
+                    group.create_task(self._write(reading, choice, part))
         except asyncio.CancelledError:
             reading.listener.fail(_closed())  # unless it has ended already
             raise
@@ -198,7 +194,8 @@ class VllmLanguage:
         """Let a server write one answer. Raises Fault."""
         params, tokens = reading.params[choice], reading.prompt.shape[1]
         most = min(params.max_new_tokens, self._max_tokens - tokens)
-        body = request_body(prompt, server.model, params, most, sorted(self._eos), reading.salt)
+        fields = request_fields(server.model, params, most, sorted(self._eos), reading.salt)
+        body = self._form.body(prompt, fields)
         received = Received(GeneratedSequence(choice, tokens), params, most, self._size, self._eos)
         server.running += 1
         try:
@@ -213,9 +210,9 @@ class VllmLanguage:
     async def _follow(self, server: Server, body: bytes, received: Received, listener: Listener) -> None:
         try:
             async with (
-                self._client.stream(server.url + PATH, body) as response,
+                self._client.stream(server.url + self._form.path, body) as response,
                 aclosing(response.aiter_raw()) as pieces,  # here, and not whenever the collector finds them
-                aclosing(events(pieces)) as arriving,
+                aclosing(events(pieces, self._form.event)) as arriving,
             ):
                 listener.accepted()
                 if await _is_stopped(server, arriving, received, listener):
@@ -236,9 +233,10 @@ class VllmLanguage:
         """Check the weights of a server, and whether it keeps answers inside grammars. Raises Fault."""
 
         async def post(fields: dict[str, Any]) -> dict[str, Any]:
-            asked = {"model": server.model, **fields}
+            asked = self._form.asked({"model": server.model, **fields})
+            answer = await self._client.post(server.url + self._form.path, asked, CHECK_TIMEOUT_S)
             try:
-                return json.loads(await self._client.post(server.url + PATH, asked, CHECK_TIMEOUT_S))
+                return self._form.event(json.loads(answer))
             except ValueError:
                 raise Fault("language_garbled", "an answer that is no JSON") from None
 
@@ -271,10 +269,6 @@ async def _is_stopped(
             return False
         await asyncio.sleep(0)  # one read may bring hundreds of events, and others wait
     raise Fault("language_incomplete", "the response ended before the answer")
-
-
-def _text(embeds: Tensor) -> str:
-    return base64.b64encode(saved(embeds)).decode()
 
 
 def _refusal(error: Exception) -> Exception:

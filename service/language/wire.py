@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,15 +44,14 @@ def saved(embeds: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def request_body(
-    prompt: bytes,
+def request_fields(
     model: str,
     params: GenerationParams,
     most: int,
     eos_token_ids: Sequence[int],
     salt: str | None = None,
-) -> bytes:
-    """Write a request for one answer of at most `most` tokens. prompt: of `prompt_part`."""
+) -> dict[str, Any]:
+    """Return a request for one answer of at most `most` tokens, all but its prompt."""
     fields: dict[str, Any] = {
         "model": model,
         "max_tokens": most,
@@ -72,7 +71,7 @@ def request_body(
     fields |= structured(params)
     if salt is not None:
         fields["cache_salt"] = salt
-    return prompt + json.dumps(fields, separators=(",", ":")).encode()[1:]
+    return fields
 
 
 def structured(params: GenerationParams) -> dict[str, Any]:
@@ -81,8 +80,13 @@ def structured(params: GenerationParams) -> dict[str, Any]:
     return {"structured_outputs": {"grammar": grammar.text}} if isinstance(grammar, TokenGrammar) else {}
 
 
-async def events(pieces: AsyncIterator[bytes]) -> AsyncGenerator[dict[str, Any], None]:
-    """Yield the data of server-sent events up to [DONE]. Raises Fault for what cannot be read."""
+async def events(
+    pieces: AsyncIterator[bytes], said: Callable[[dict[str, Any]], dict[str, Any]] = dict
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield the data of server-sent events up to [DONE]. Raises Fault for what cannot be read.
+
+    said: puts an event in the words of the completions API.
+    """
     rest = b""
     async for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")
@@ -94,7 +98,7 @@ async def events(pieces: AsyncIterator[bytes]) -> AsyncGenerator[dict[str, Any],
                 async for _ in pieces:  # to its end, or the connection cannot be used again
                     pass
                 return
-            yield _event(data)
+            yield said(_event(data))
         if len(rest) > MAX_LINE_BYTES:
             raise Fault("language_garbled", "an event of more than a mebibyte")
 

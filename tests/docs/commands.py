@@ -31,7 +31,12 @@ PROGRAMS = (
 )
 # What vLLM 0.32 was tried with.
 VLLM = ("model", "port", "generation-config", "structured-outputs-config.backend")
-VLLM_SWITCHES = ("enable-prompt-embeds", "enable-per-request-metrics", "enable-prompt-tokens-details")
+VLLM_PICTURES = ("limit-mm-per-prompt", "max-logprobs")
+VLLM_COUNTS = ("enable-per-request-metrics", "enable-prompt-tokens-details")
+VLLM_SWITCHES = {
+    VLLM: ("enable-prompt-embeds", *VLLM_COUNTS),
+    (*VLLM, *VLLM_PICTURES): ("enable-scale-out", "enable-mm-embeds", "skip-mm-profiling", *VLLM_COUNTS),
+}
 CALL = r"""set -euf; PATH=
 source() { :; }
 say() {
@@ -96,7 +101,8 @@ def check(call: Call) -> None:
         case ("python", "-m", "vlmeval.run", *words):
             flags(VLMEVALKIT, words)
         case ("python", "-m", "vllm.entrypoints.openai.api_server", *words):
-            flags(VLLM, words, *VLLM_SWITCHES)
+            needed = (*VLLM, *VLLM_PICTURES) if "--limit-mm-per-prompt" in words else VLLM
+            flags(needed, words, *VLLM_SWITCHES[needed])
         case ("python", "-m", "pytest", "-m", marker, *paths):
             assert f'"{marker}: ' in (ROOT / "pyproject.toml").read_text()
             assert all((ROOT / path).exists() for path in paths)

@@ -25,7 +25,7 @@ from starlette.routing import Route
 from torch import Tensor
 
 from tests.loopback import PATIENCE_S, free_port, wait_for
-from vlm import Decoding, GeneratedSequence, GenerationParams, Vlm
+from vlm import Decoding, GeneratedSequence, GenerationParams, Visual, Vlm
 from vlm.grammar import Grammar
 from vlm.guide import TokenGuide
 
@@ -58,6 +58,8 @@ class Behaviour:
 class Stub:
     """One server. requests: the bodies it got, whole. asked: the paths, in order. written: events."""
 
+    path = "/v1/completions"
+
     def __init__(self, vlm: Vlm) -> None:
         self.vlm, self.behaviour = vlm, Behaviour()
         self.requests: list[dict[str, Any]] = []
@@ -85,7 +87,7 @@ class Stub:
         routes = [
             Route("/health", self._health),
             Route("/v1/models", self._models),
-            Route("/v1/completions", self._complete, methods=["POST"]),
+            Route(self.path, self._complete, methods=["POST"]),
             Route("/elsewhere", self._elsewhere, methods=["GET", "POST"]),
         ]
         config = uvicorn.Config(
@@ -155,7 +157,7 @@ class Stub:
         refused = self._hear(request)
         if refused is not None:
             return refused
-        asked = json.loads(await request.body())
+        asked = self.heard(json.loads(await request.body()))
         self.requests.append(asked)
         behaviour = self.behaviour
         if behaviour.status != 200 and asked.get("stream"):
@@ -172,8 +174,16 @@ class Stub:
             lines = _data(failure) + b"data: [DONE]\n\n"
             return Response(lines, media_type="text/event-stream")
         if not asked.get("stream"):
-            return JSONResponse(await asyncio.to_thread(self._whole, asked))
+            return JSONResponse(self.said(await asyncio.to_thread(self._whole, asked)))
         return StreamingResponse(self._stream(asked, behaviour), media_type="text/event-stream")
+
+    def heard(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return a request in the words of the completions API."""
+        return body
+
+    def said(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Return an event in the words of this address."""
+        return event
 
     def _whole(self, asked: dict[str, Any]) -> dict[str, Any]:
         decoding = self._decoding(asked)
@@ -206,13 +216,13 @@ class Stub:
                 if reason is None and len(tokens) < behaviour.together:
                     continue
                 new = [*tokens, *(asked["stop_token_ids"][:1] if reason == "stop" else [])]
-                self.written.append(_event(asked, new, row, sent, reason))
+                self.written.append(self.said(_event(asked, new, row, sent, reason)))
                 yield _data(self.written[-1])
                 sent = len(row.token_ids)
             is_whole = True
             if behaviour.lingers:
                 await asyncio.sleep(PATIENCE_S)
-            self.written.append(self._usage(asked, row, behaviour))
+            self.written.append(self.said(self._usage(asked, row, behaviour)))
             yield _data(self.written[-1])
             yield b"data: [DONE]\n\n"
         finally:
@@ -252,7 +262,7 @@ class Stub:
 
     @torch.inference_mode()
     def _decoding(self, asked: dict[str, Any]) -> Decoding:
-        """Read a prompt of embeddings, or of ids."""
+        """Read a prompt."""
         params = GenerationParams(
             max_new_tokens=asked["max_tokens"],
             temperature=asked["temperature"],
@@ -261,14 +271,16 @@ class Stub:
             top_logprobs=asked.get("logprobs"),
             grammar=self._grammar(asked),
         )
+        ids, visuals = self._prompt(asked)
+        with self._lock:
+            return Decoding(self._ended_by(asked), [ids], [visuals], [params])
+
+    def _prompt(self, asked: dict[str, Any]) -> tuple[Tensor, Tensor | list[Visual]]:
+        """Return ids, and what stands at those of visual tokens: of embeddings, or of ids alone."""
         if "prompt_embeds" in asked:
             embeds = loaded(asked["prompt_embeds"])
-            ids = torch.full((1, len(embeds)), self.vlm.image_token_id)
-        else:
-            ids = torch.tensor([asked["prompt"]])
-            embeds = torch.empty(0, self.vlm.text_config.hidden_size)
-        with self._lock:
-            return Decoding(self._ended_by(asked), [ids], [embeds[None]], [params])
+            return torch.full((1, len(embeds)), self.vlm.image_token_id), embeds[None]
+        return torch.tensor([asked["prompt"]]), torch.empty(1, 0, self.vlm.text_config.hidden_size)
 
     def _ended_by(self, asked: dict[str, Any]) -> Vlm:
         """Return the model whose answers only the tokens of the request end, if it says so."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from service.language.forms import Embeds
 from service.language.probe import WeightsCheck
-from service.language.vllm import _text
 from tests.language.conftest import served_by
 from tests.language.stub_server import Stub, stub_server
 from tests.language.test_faults import unready
@@ -75,15 +75,17 @@ def test_known_answers_of_another_checkpoint_end_the_start(
     checkpoint: Path, whole: Vlm, stranger: Stub, tmp_path: Path
 ) -> None:
     write_probe(probe(stranger.vlm), tmp_path)
+    encode = Embeds(whole).encode
     with pytest.raises(VlmError, match="revision"):
-        WeightsCheck(whole, tmp_path, _text)
+        WeightsCheck(whole, tmp_path, encode)
     with pytest.raises(VlmError, match="language_probe"):
-        WeightsCheck(whole, tmp_path / "nothing", _text)
+        WeightsCheck(whole, tmp_path / "nothing", encode)
 
 
 def test_known_answers_beside_the_checkpoint_are_found(checkpoint: Path, whole: Vlm, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(checkpoint, copy)
-    assert WeightsCheck(load_vlm(copy), None, _text)._known is None
+    encode = Embeds(whole).encode
+    assert WeightsCheck(load_vlm(copy), None, encode)._known is None
     write_probe(probe(whole), copy)
-    assert WeightsCheck(load_vlm(copy), None, _text)._known is not None
+    assert WeightsCheck(load_vlm(copy), None, encode)._known is not None

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.language.faults import MOST_DETAIL, Fault, of_status, of_transport
-from service.language.wire import MAX_LINE_BYTES, Received, events, prompt_part, request_body
+from service.language.wire import MAX_LINE_BYTES, Received, events, prompt_part, request_fields
 from tests.language.stub_server import loaded
 from tests.vlm.conftest import write_checkpoint
 from vlm import GeneratedSequence, GenerationParams, TokenLogprob, Vlm, load_vlm
@@ -63,7 +63,8 @@ def code_of(call: Any, *args: Any) -> str:
 
 def test_embeddings_arrive_as_they_were() -> None:
     wide = torch.randn(3, 8, 6)
-    body = json.loads(request_body(prompt_part(wide[1, :5]), "m", GenerationParams(), 7, [EOS], "salt"))
+    fields = request_fields("m", GenerationParams(), 7, [EOS], "salt")
+    body = json.loads(prompt_part(wide[1, :5]) + json.dumps(fields).encode()[1:])
     assert torch.equal(loaded(body["prompt_embeds"]), wide[1, :5])
     assert len(body["prompt_embeds"]) < 3000, "and not the tensor that they are a part of"
     assert (body["model"], body["max_tokens"], body["stop_token_ids"], body["cache_salt"]) == (
@@ -76,9 +77,7 @@ def test_embeddings_arrive_as_they_were() -> None:
 
 def test_a_seed_is_sent_where_something_is_drawn() -> None:
     def fields(**params: Any) -> dict[str, Any]:
-        return json.loads(
-            request_body(prompt_part(torch.zeros(1, 2)), "m", GenerationParams(**params), 1, [EOS])
-        )
+        return request_fields("m", GenerationParams(**params), 1, [EOS])
 
     drawn = fields(temperature=0.5, top_p=0.3, seed=2**63 - 1)
     assert (drawn["seed"], drawn["top_p"], drawn["temperature"]) == (2**63 - 1, 0.3, 0.5)

@@ -22,7 +22,7 @@ from vlm.language import embed
 from vlm.probe import probe_prompts
 
 FOLDER = Path(__file__).parents[1] / "language" / "recorded"
-CHANGING = ("id", "created", "system_fingerprint")
+CHANGING = ("id", "request_id", "created", "system_fingerprint")
 MEASURED = "metrics"
 LOGPROBS = {"logprobs": 2, "return_tokens_as_token_ids": True}
 GRAMMAR = {"grammar": PLAIN + json.dumps({**KEPT, "x-guidance": JSON_OPTIONS})}

@@ -6,6 +6,7 @@ the real sizes of pictures and patches; otherwise both are smaller, with the sam
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -497,6 +499,17 @@ def write_family(folder: Path, name: str, real: bool = False, seed: int = 0, cha
         model.get_output_embeddings().weight[end] = 0
     model.generation_config.eos_token_id = end
     model.save_pretrained(folder)
+    return folder
+
+
+def end_by_a_token(folder: Path) -> Path:
+    """Let answers end by `</s>`, which is never the likeliest either, so that schemas can be kept to."""
+    path, end = folder / "generation_config.json", COMMON.index("</s>")
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps(said | {"eos_token_id": [end, said["eos_token_id"]]}))
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"][end] = 0
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
     return folder
 
 

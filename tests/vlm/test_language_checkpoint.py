@@ -16,7 +16,7 @@ from service.cli.main import app
 from tests.vlm.families import write_family
 from tests.vlm.family_pictures import pictures, read
 from tests.vlm.test_vision_alone import EMBEDS, REFUSED
-from vlm import GenerationParams, TokenLogprob, Vlm, VlmError, load_vlm
+from vlm import MAX_TOP_LOGPROBS, GenerationParams, TokenLogprob, Vlm, VlmError, load_vlm
 from vlm.language import embed, new_cache, next_logits
 from vlm.language_checkpoint import write_language_model
 from vlm.probe import PROMPTS, Probe, largest_difference, probe, probe_prompts, read_probe, tolerance
@@ -69,7 +69,31 @@ def test_how_a_checkpoint_samples_is_not_written(tmp_path: Path) -> None:
 def test_what_cannot_be_served_elsewhere_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(VlmError, match="both directions"):
         write_language_model(write_family(tmp_path / "model", "gemma3"), tmp_path / "out")
-    assert "qwen3_vl" in REFUSED
+    assert "qwen3_5" in REFUSED
+
+
+@pytest.mark.parametrize(("name", "images"), [("qwen2_5_vl", 0), ("qwen3_vl", 1)])
+def test_what_is_loaded_as_it_is_gets_known_answers_alone(
+    member: Callable[..., Any], tmp_path: Path, name: str, images: int
+) -> None:
+    """Without its tower, vLLM forgets the features of earlier layers (Qwen3-VL)."""
+    it = member(name)
+    result = CliRunner().invoke(app, ["language-model", str(it.folder), "--out", str(tmp_path / "out")])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["tosa_probe.json"]
+    assert read_probe(tmp_path / "out") == probe(it.vlm)
+    assert f"--model {it.folder}" in result.stdout and "--enable-prompt-embeds" not in result.stdout
+    assert "--enable-scale-out --enable-mm-embeds" in result.stdout
+    assert f"--max-logprobs {MAX_TOP_LOGPROBS + 1}" in result.stdout
+    assert f'"image": {images}, "video": 0' in result.stdout
+
+
+def test_an_adapter_is_not_loaded_as_it_is(
+    member: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlm.language_checkpoint.is_adapter", lambda _: True)
+    with pytest.raises(VlmError, match="adapter") as error:
+        write_language_model(member("qwen3_vl").folder, tmp_path / "out")
+    assert error.value.code == "unsupported_language"
 
 
 def test_quantised_weights_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

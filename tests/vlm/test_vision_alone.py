@@ -19,8 +19,10 @@ from vlm import GenerationParams, Vlm, VlmError, generate, load_vlm
 from vlm.families import family_class
 from vlm.language import embed
 
-EMBEDS = [name for name in CASES if family_class(name).language_refusal is None]
-REFUSED = [name for name in CASES if name not in EMBEDS]
+SENT = [name for name in CASES if family_class(name).language_refusal is None]
+PICTURES = [name for name in SENT if family_class(name).sends_pictures]
+EMBEDS = [name for name in SENT if name not in PICTURES]
+REFUSED = [name for name in CASES if name not in SENT]
 SIZES = [(480, 640)]
 LAYERS = re.compile(r"(language|text)_model\.(model\.)?layers\.|lm_head")
 
@@ -36,19 +38,23 @@ def without_layers(folder: Path) -> int:
 
 def test_every_family_says_whether_an_engine_elsewhere_can_read_for_it() -> None:
     assert set(EMBEDS) >= {"llava", "llava_next", "llava_onevision", "internvl", "idefics3", "smolvlm"}
-    assert set(REFUSED) >= {"paligemma", "gemma3", "qwen2_5_vl", "qwen3_vl", "qwen3_5"}
+    assert set(PICTURES) == {"qwen2_5_vl", "qwen3_vl"}
+    assert set(REFUSED) >= {"paligemma", "gemma3", "qwen3_5"}
 
 
-@pytest.mark.parametrize("name", EMBEDS)
+@pytest.mark.parametrize("name", SENT)
 def test_it_sees_and_embeds_as_the_whole_model(member: Callable[..., Any], tmp_path: Path, name: str) -> None:
     whole: Vlm = member(name).vlm
     assert without_layers(write_family(tmp_path, name)) > 0
     alone = load_vlm(tmp_path, parts="vision")
-    both = [read(vlm, pictures(SIZES), MergeSpec("tome", keep_ratio=0.5)) for vlm in (whole, alone)]
+    spec = MergeSpec() if name in PICTURES else MergeSpec("tome", keep_ratio=0.5)
+    both = [read(vlm, pictures(SIZES), spec) for vlm in (whole, alone)]
     (ids, visuals), (own_ids, own_visuals) = both
     assert torch.equal(ids, own_ids)
     with torch.inference_mode():
         assert torch.equal(embed(whole, ids, visuals), embed(alone, own_ids, own_visuals))
+        deep = [torch.cat([*visual.deepstack]) for visual in (*visuals, *own_visuals) if visual.deepstack]
+        assert len(deep) == (2 if name == "qwen3_vl" else 0) and all(torch.equal(deep[0], it) for it in deep)
     assert (whole.eos_token_ids, whole.max_tokens) == (alone.eos_token_ids, alone.max_tokens)
     assert (whole.shape, whole.dtype, len(whole.tokenizer)) == (
         alone.shape,
@@ -57,7 +63,7 @@ def test_it_sees_and_embeds_as_the_whole_model(member: Callable[..., Any], tmp_p
     )
 
 
-@pytest.mark.parametrize("name", EMBEDS)
+@pytest.mark.parametrize("name", SENT)
 def test_it_holds_nothing_of_the_language_model_but_its_table(member: Callable[..., Any], name: str) -> None:
     whole: Vlm = member(name).vlm
     alone = load_vlm(member(name).folder, parts="vision")

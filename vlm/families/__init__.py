@@ -11,6 +11,7 @@ from typing import Any
 
 from vlm.families.family import Family
 from vlm.families.layout import VIEWS, Box, Layout, Spelled, View, Views, Visual
+from vlm.families.visual_runs import VisualRun
 from vlm.model import VlmError
 
 # model_type -> (module of the family, its class)
@@ -53,6 +54,7 @@ __all__ = [
     "View",
     "Views",
     "Visual",
+    "VisualRun",
     "family_class",
     "family_of",
 ]

@@ -8,6 +8,7 @@ from tosa import MergePlan
 from vlm.families.layout import Layout, Size
 from vlm.families.qwen_vl import QwenVL
 from vlm.families.video import FRAMES_PER_S
+from vlm.families.visual_runs import Steps
 
 
 class Qwen25VL(QwenVL):
@@ -31,6 +32,7 @@ class Qwen25VL(QwenVL):
     def counts(self, layout: Layout, plan: MergePlan) -> tuple[int, ...]:
         return (sum(super().counts(layout, plan)),)
 
-    def view_times(self, layout: Layout) -> list[int]:
-        each = self.vision.temporal_patch_size / FRAMES_PER_S * self.vision.tokens_per_second
-        return [int(at * each) if layout.kind == "video" else 0 for at in range(len(layout.views))]
+    @property
+    def steps(self) -> Steps:
+        seconds = self.vision.temporal_patch_size / FRAMES_PER_S
+        return Steps(seconds, self.vision.tokens_per_second)

@@ -39,6 +39,10 @@ class Qwen3VL(QwenVL):
         options = {"temporal_factor": together, "factor": factor, "min_pixels": least, "max_pixels": most}
         return smart_resize(num_frames, *size, **options)
 
+    @property
+    def num_levels(self) -> int:
+        return len(self.vision.deepstack_visual_indexes)
+
     def level_layers(self, core: Any) -> tuple[int, ...]:
         return tuple(self.tower(core).deepstack_visual_indexes)
 

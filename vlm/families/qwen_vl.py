@@ -16,14 +16,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tosa import EncoderShape, MergePlan, Tokens, cell_places, cells_of
+from tosa import EncoderShape, MergePlan, PlanError, Tokens, cell_places, cells_of
 from vlm.adapters import adapt
 from vlm.families.agreement import require_equal, require_made_views
 from vlm.families.cells import CellFamily
 from vlm.families.family import split_views
 from vlm.families.layout import Grid, Layout, Size, View, Views, Visual
 from vlm.families.video import OPTIONS, as_video
-from vlm.model import ImageSettings
+from vlm.families.visual_runs import Steps, VisualRun, visual_runs
+from vlm.model import ImageSettings, VlmError
 
 MOST_SHAPES = 1024  # shapes to keep: pictures have as many grids as sizes
 
@@ -34,10 +35,7 @@ class QwenVL(CellFamily):
     kinds: ClassVar[tuple[Views, ...]] = ("single", "video")
     tower_name: ClassVar[str] = "visual"
     has_places: ClassVar[bool] = True
-    language_refusal: ClassVar[str | None] = (
-        "its visual tokens have positions in space, which prompt embeddings do not carry; "
-        "let it answer in this process"
-    )
+    sends_pictures: ClassVar[bool] = True
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -172,13 +170,39 @@ class QwenVL(CellFamily):
 
     def view_times(self, layout: Layout) -> list[int]:
         """Return the time of each view among the positions of its run."""
-        return [0] * len(layout.views)
+        return (self.steps if layout.kind == "video" else Steps()).positions(len(layout.views))
+
+    @property
+    def steps(self) -> Steps:
+        """Return how time is counted among the positions of a run."""
+        return Steps()
 
     def _places(self, layout: Layout, places: Tensor) -> Tensor:
         """Return time, row and column of every token: [3, views * cells]."""
         times = torch.tensor(self.view_times(layout), device=places.device)
         time = times[:, None].expand(places.shape[:2])
         return torch.cat((time[..., None], places), dim=2).flatten(0, 1).T
+
+    # A language engine elsewhere.
+
+    def require_sendable(self, layout: Layout, plan: MergePlan) -> None:
+        """Refuse plans that leave gaps, and videos so long that vLLM counts other positions behind them."""
+        if "lm" in self.saves(layout, plan):
+            message = (
+                f"{plan.method} leaves gaps in the grid of a picture: language servers derive positions from "
+                "whole grids. Use none as method, or let the model answer in one process."
+            )
+            raise PlanError("incompatible", "method", message, choices=["none"])
+        rows, columns = (side // each for side, each in zip(layout.grid, self.cell, strict=True))
+        if self.steps.end(len(layout.views), (rows, columns)) > max(rows, columns):
+            message = (
+                "the video is too long for its size: language servers count other positions behind it than "
+                "this model was trained with. Send fewer frames."
+            )
+            raise VlmError("unsupported_views", message, field="views")
+
+    def visual_runs(self, ids: Sequence[int], visuals: Sequence[Visual]) -> tuple[VisualRun, ...]:
+        return visual_runs(ids, self.visual_token_ids, visuals, self.cell, self.steps)
 
     # The language model.
 

@@ -9,10 +9,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from tosa import MergePlan
 from vlm.families.layout import Layout, Spelled, Views, Visual
+from vlm.families.visual_runs import VisualRun
 
-LanguageInput = Literal["embeds", "none"]
-"""What a language engine elsewhere is sent: embeddings of the whole prompt, or nothing that would do."""
+LanguageInput = Literal["embeds", "pictures", "none"]
+"""What a language engine elsewhere is sent: embeddings of the whole prompt, ids with features and grids of
+pictures, or nothing that would do."""
 
 
 class Reading:
@@ -20,6 +23,7 @@ class Reading:
 
     first_position: of a prompt. template: of a checkpoint that has none. has_places: positions are time, row
     and column; else they just count. adds_special: the tokenizer puts its first token in front of a prompt.
+    sends_pictures: a language engine elsewhere needs to know where pictures are, and their grids.
     language_refusal: why no language engine elsewhere can read it, as the rest of a sentence.
     """
 
@@ -30,12 +34,15 @@ class Reading:
     template: ClassVar[str | None] = None
     has_places: ClassVar[bool] = False
     adds_special: ClassVar[bool] = True
+    sends_pictures: ClassVar[bool] = False
     language_refusal: ClassVar[str | None] = None
 
     @property
     def language_input(self) -> LanguageInput:
         """Return what a language engine elsewhere is sent."""
-        return "embeds" if self.language_refusal is None else "none"
+        if self.language_refusal is not None:
+            return "none"
+        return "pictures" if self.sends_pictures else "embeds"
 
     @property
     def image_token_id(self) -> int:
@@ -65,6 +72,20 @@ class Reading:
     def spell(self, layout: Layout, counts: Sequence[int]) -> Spelled:
         """Write what the placeholder of a picture or video becomes. counts: as `counts` returns them."""
         return Spelled(self.visual_token(layout.modality), tuple(counts), layout.modality)
+
+    # A language engine elsewhere.
+
+    def require_sendable(self, layout: Layout, plan: MergePlan) -> None:
+        """Raise PlanError or VlmError where a language engine elsewhere could not be told what was merged."""
+
+    def visual_runs(self, ids: Sequence[int], visuals: Sequence[Visual]) -> tuple[VisualRun, ...]:
+        """Return what is sent beside the ids of a prompt, where `language_input` is "pictures"."""
+        raise NotImplementedError
+
+    @property
+    def num_levels(self) -> int:
+        """Count the earlier layers that the language model reads."""
+        return 0
 
     # The language model.
 
