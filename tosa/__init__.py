@@ -12,7 +12,7 @@ from tosa.merging import merge_step
 from tosa.methods import METHODS, MergeMethod
 from tosa.methods.options import Setting, settings_of
 from tosa.plan import MergePlan, make_plan
-from tosa.recovery import raster_order, recover, unmerge
+from tosa.recovery import raster_order, recover, unmerge, whole_grid
 from tosa.reduction import apply, drop, max_magnitude, mlerp, weighted_mean
 from tosa.schedule import alpha_schedule, paper_schedule
 from tosa.shape import EncoderShape
@@ -62,4 +62,5 @@ __all__ = [
     "spatial_tokens",
     "unmerge",
     "weighted_mean",
+    "whole_grid",
 ]

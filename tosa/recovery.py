@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tosa.cells import row_major
+from tosa.cells import cell_major, row_major
 from tosa.precision import upcast
 from tosa.sorting import argsort
 from tosa.tokens import Tokens, as_cells, as_slots, take
@@ -43,6 +43,20 @@ def recover(tokens: Tokens) -> Tensor:
         assert tokens.entry_grid is not None
         source = source.gather(1, _nearest_kept(source >= 0, tokens.entry_grid))
     return _patches(take(x, source), tokens)
+
+
+def whole_grid(tokens: Tokens) -> Tokens:
+    """Return one token for every patch or cell of the entry grid again, with what `recover` gives it.
+
+    In the order of the entry, without prefix tokens; every token knows its place. Raises ValueError when the
+    source was not tracked.
+    """
+    assert tokens.entry_grid is not None
+    rows, columns = (side * each for side, each in zip(tokens.entry_grid, tokens.cell, strict=True))
+    x = recover(tokens)
+    if tokens.cell != (1, 1):
+        x = cell_major(x, (rows, columns), tokens.cell)
+    return Tokens.start(x, (rows, columns), track_position=True, cell=tokens.cell)
 
 
 def raster_order(tokens: Tokens) -> Tokens:

@@ -88,7 +88,7 @@ def load_vlm(
         eos_token_ids=_eos_token_ids(found),
         device=device,
         dtype=_computed_in(model),
-        family=found.family,
+        family=found.family if parts == "all" else found.family.for_servers(),
         default_views=found.default_views,
         parts=parts,
     )

@@ -60,10 +60,9 @@ def plan_views(vlm: Vlm, spec: MergeSpec, layout: Layout) -> MergePlan:
     Raises PlanError, and VlmError (unsupported_views); also for what no language engine elsewhere could be
     told, where the language model was left out.
     """
-    plan = make_plan(spec, vlm.family.shape(layout))
     if vlm.parts == "vision":
-        vlm.family.require_sendable(layout, plan)
-    return plan
+        vlm.family.require_sendable(layout)
+    return make_plan(spec, vlm.family.shape(layout))
 
 
 def spell(vlm: Vlm, layout: Layout, plan: MergePlan) -> Spelled:

@@ -133,4 +133,4 @@ def without_language(vlm: Vlm) -> Vlm:
     """
     core = vlm.core
     vlm.family.decoder(core).layers = nn.ModuleList()
-    return replace(vlm, model=core, parts="vision")
+    return replace(vlm, model=core, parts="vision", family=vlm.family.for_servers())

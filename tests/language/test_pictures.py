@@ -30,6 +30,7 @@ from tests.vlm.families import end_by_a_token, write_family
 from tests.vlm.family_pictures import picture
 from tests.vlm.test_vlm_grammar import obj
 from vlm import GeneratedSequence, GenerationParams, VlmError, load_vlm
+from vlm.families.qwen_vl import QwenVL
 from vlm.language_checkpoint import write_language_model
 
 KEPT = Path(__file__).parent / "recorded_pictures"
@@ -90,15 +91,16 @@ def test_probabilities_are_those_of_this_process(pair: Pair) -> None:
     assert pair.stub.requests[-1]["logprobs"] == 4, "the chosen token takes a place of its own"
 
 
-def test_methods_that_leave_gaps_are_refused_before_anything_is_sent(pair: Pair) -> None:
-    before = pair.stub.answered
-    question = Question((png(0),), (), {"question": "what ?", "method": "tome", "keep_ratio": 0.5})
-    assert question.post(pair.here.client, "json").status_code == 200
-    answer = question.post(pair.apart.client, "json")
-    error = answer.json()["error"]
-    assert (answer.status_code, error["code"], error["field"]) == (422, "incompatible_method", "method")
-    assert error["choices"] == ["none"] and "whole grids" in error["message"]
-    assert pair.stub.answered == before
+@pytest.mark.parametrize("method", ["tome", "cubist"])
+def test_merged_pictures_keep_their_grid(pair: Pair, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And give the answers of a model here that does so too."""
+    fields = {"method": method, "keep_ratio": 0.5, "cache": False}
+    here, apart = asked(pair, png(7), **fields)
+    assert (here["merge"]["saves"], apart["merge"]["saves"]) == (["vit", "lm"], ["vit"])
+    assert apart["usage"]["prompt_tokens"] > here["usage"]["prompt_tokens"]
+    monkeypatch.setattr(QwenVL, "keeps_grids", True)
+    here, apart = asked(pair, png(7), png(8, (60, 60)), **fields)
+    assert apart == here and apart["merge"]["saves"] == ["vit"]
 
 
 def test_answers_keep_to_a_schema(pair: Pair) -> None:

@@ -31,6 +31,7 @@ from tests.vllm.wide import SECTIONS, write_wide
 from tests.vlm.family_pictures import picture
 from tests.vlm.test_vlm_grammar import obj
 from vlm.language_checkpoint import write_language_model
+from vlm.families.qwen_vl import QwenVL
 
 pytestmark = pytest.mark.vllm
 
@@ -137,15 +138,11 @@ def test_a_second_question_about_a_picture_reads_only_what_is_new(pair: Pair) ->
 
 
 @pytest.mark.parametrize("method", ["tome", "cubist", "pool"])
-def test_methods_that_leave_gaps_are_refused_and_the_server_lives(pair: Pair, method: str) -> None:
-    assert vqa(pair.here, [png(0)], method=method, keep_ratio=0.5).status_code == 200
-    before = metrics(pair.server.url)["vllm:request_success_total"]
-    error = vqa(pair.apart, [png(0)], method=method, keep_ratio=0.5)
-    assert error.status_code == 422
-    said = error.json()["error"]
-    assert (said["code"], said["field"], said["choices"]) == ("incompatible_method", "method", ["none"])
-    assert metrics(pair.server.url)["vllm:request_success_total"] == before
-    assert vqa(pair.apart, [png(0)]).status_code == 200
+def test_merged_pictures_keep_their_grid(pair: Pair, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And give the answers of a model here that does so too."""
+    monkeypatch.setattr(QwenVL, "keeps_grids", True)
+    here, apart = both(pair, [png(0), png(1)], method=method, keep_ratio=0.5, cache=False)
+    assert apart == here and apart["merge"]["saves"] == ["vit"]
 
 
 def test_answers_keep_to_a_schema(pair: Pair) -> None:

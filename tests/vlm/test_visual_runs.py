@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tests.vlm.family_pictures import pictures, read
-from tosa import MergeSpec, PlanError
-from vlm import Vlm, VlmError, layouts, load_vlm, plan_views
+from tosa import MergeSpec
+from vlm import Vlm, VlmError, layouts, load_vlm, plan_views, saves
 from vlm.families import VisualRun
 
 NAMES = ("qwen2_5_vl", "qwen3_vl")
@@ -85,18 +85,26 @@ def test_no_run_has_gaps(member: Callable[..., Any], name: str) -> None:
     assert vlm.family.visual_runs(ids[:3], []) == ()
 
 
+@pytest.mark.parametrize("method", ["tome", "cubist", "expedite"])
 @pytest.mark.parametrize("name", NAMES)
-def test_plans_with_gaps_are_refused_where_the_language_model_is_elsewhere(
-    member: Callable[..., Any], name: str
+def test_where_the_language_model_is_elsewhere_every_cell_gets_its_features_back(
+    member: Callable[..., Any], name: str, method: str
 ) -> None:
-    alone = load_vlm(member(name).folder, parts="vision")
-    (layout,) = layouts(alone, [(480, 640)])
-    assert plan_views(alone, MergeSpec(), layout).tokens_out
-    for method in ("tome", "cubist"):
-        assert plan_views(member(name).vlm, MergeSpec(method, keep_ratio=0.5), layout).tokens_out
-        with pytest.raises(PlanError, match="whole grids") as error:
-            plan_views(alone, MergeSpec(method, keep_ratio=0.5), layout)
-        assert (error.value.code, error.value.field) == ("incompatible", "method")
+    alone, images = load_vlm(member(name).folder, parts="vision"), pictures([(120, 160)])
+    ids, (whole,) = read(alone, images)
+    spec = MergeSpec(method, keep_ratio=0.5)
+    merged_ids, (merged,) = read(alone, images, spec)
+    assert torch.equal(merged_ids, ids), "as many placeholders"
+    assert merged.places is not None and whole.places is not None
+    assert torch.equal(merged.places, whole.places) and merged.span == whole.span
+    (layout,) = layouts(alone, [(120, 160)])
+    plan = plan_views(alone, spec, layout)
+    assert saves(alone, layout, plan) == ("vit",) and saves(member(name).vlm, layout, plan) == ("vit", "lm")
+    (run,) = alone.family.visual_runs(merged_ids[0].tolist(), [merged])
+    distinct = torch.unique(run.features, dim=0)
+    assert not torch.allclose(merged.features, whole.features, atol=1e-3)
+    if method != "expedite":  # each cell of which has a mixture of its own
+        assert len(distinct) == plan.cells_out < len(run.features)
 
 
 def test_a_video_that_ends_elsewhere_there_is_refused(member: Callable[..., Any]) -> None:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from tosa import EncoderShape, MergePlan, PlanError, Tokens, cell_places, cells_of
+from tosa import EncoderShape, MergePlan, Tokens, cell_places, cells_of, whole_grid
 from vlm.adapters import adapt
 from vlm.families.agreement import require_equal, require_made_views
 from vlm.families.cells import CellFamily
@@ -36,6 +38,8 @@ class QwenVL(CellFamily):
     tower_name: ClassVar[str] = "visual"
     has_places: ClassVar[bool] = True
     sends_pictures: ClassVar[bool] = True
+    keeps_grids: bool = False
+    """Every cell gets its features back before the merger: for who derives positions from whole grids."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -138,6 +142,14 @@ class QwenVL(CellFamily):
 
     # From the tower to the language model.
 
+    def recovers(self, layout: Layout, plan: MergePlan) -> bool:
+        return self.keeps_grids and plan.tokens_out < plan.tokens_in
+
+    def counts(self, layout: Layout, plan: MergePlan) -> tuple[int, ...]:
+        if not self.recovers(layout, plan):
+            return super().counts(layout, plan)
+        return (math.prod(layout.grid) // math.prod(self.cell),) * len(layout.views)
+
     def reduce(
         self,
         core: Any,
@@ -146,6 +158,9 @@ class QwenVL(CellFamily):
         tokens: Tokens,
         levels: Sequence[Tensor] = (),
     ) -> list[Visual]:
+        if self.recovers(layouts[0], plan):
+            levels = [whole_grid(replace(tokens, x=level)).x for level in levels]
+            tokens = whole_grid(tokens)
         tower, cells = self.tower(core), cells_of(tokens)
         features = tower.merger(cells.flatten(0, 2)).unflatten(0, cells.shape[:2])
         deep = [
@@ -185,14 +200,13 @@ class QwenVL(CellFamily):
 
     # A language engine elsewhere.
 
-    def require_sendable(self, layout: Layout, plan: MergePlan) -> None:
-        """Refuse plans that leave gaps, and videos so long that vLLM counts other positions behind them."""
-        if "lm" in self.saves(layout, plan):
-            message = (
-                f"{plan.method} leaves gaps in the grid of a picture: language servers derive positions from "
-                "whole grids. Use none as method, or let the model answer in one process."
-            )
-            raise PlanError("incompatible", "method", message, choices=["none"])
+    def for_servers(self) -> Self:
+        family = copy(self)
+        family.keeps_grids = True
+        return family
+
+    def require_sendable(self, layout: Layout) -> None:
+        """Refuse videos so long that vLLM counts other positions behind them."""
         rows, columns = (side // each for side, each in zip(layout.grid, self.cell, strict=True))
         if self.steps.end(len(layout.views), (rows, columns)) > max(rows, columns):
             message = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -75,8 +75,12 @@ class Reading:
 
     # A language engine elsewhere.
 
-    def require_sendable(self, layout: Layout, plan: MergePlan) -> None:
-        """Raise PlanError or VlmError where a language engine elsewhere could not be told what was merged."""
+    def for_servers(self) -> Self:
+        """Return the family as it reduces for a language engine elsewhere."""
+        return self
+
+    def require_sendable(self, layout: Layout) -> None:
+        """Raise VlmError where a language engine elsewhere could not be told what was seen."""
 
     def visual_runs(self, ids: Sequence[int], visuals: Sequence[Visual]) -> tuple[VisualRun, ...]:
         """Return what is sent beside the ids of a prompt, where `language_input` is "pictures"."""
