@@ -11,8 +11,9 @@ from typing import Any, Literal
 from bench.load.corpus import question_form, view
 from bench.load.requests import Request
 
-Server = Literal["vllm alone", "torch", "vllm"]
-"""vLLM with the whole checkpoint; our service by itself; our service with a vLLM server behind it."""
+Server = Literal["vllm alone", "vllm alone, all cores", "torch", "vllm"]
+"""vLLM with the whole checkpoint, as it binds its threads and with one on each core; our service by itself;
+our service with a vLLM server behind it."""
 VLLM_MODEL = "model"
 ANSWER_TOKENS = 8
 
@@ -25,9 +26,14 @@ class Arm:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def is_alone(self) -> bool:
+        """Return whether vLLM answers without us."""
+        return self.server not in OURS
+
+    @property
     def name(self) -> str:
         """Return the server, views and method."""
-        if self.server == "vllm alone":
+        if self.is_alone:
             return self.server
         keep = f" {self.fields['keep_ratio']:g}" if "keep_ratio" in self.fields else ""
         return f"{self.server}, {self.fields['views']}, {self.fields['method']}{keep}"
@@ -36,14 +42,14 @@ class Arm:
         self, frame: int, question: int = 0, max_tokens: int = ANSWER_TOKENS, stream: bool = False
     ) -> Request:
         """Return the request of one question about one frame of RoomQA's test split."""
-        if self.server == "vllm alone":
+        if self.is_alone:
             return _chat(frame, question, max_tokens)
         fields = {**self.fields, "max_new_tokens": max_tokens, **({"stream": "true"} if stream else {})}
         return Request("/vqa", question_form(frame, fields, question), str(frame))
 
     def answer(self, body: Mapping[str, Any]) -> str:
         """Return the text of an answer."""
-        if self.server == "vllm alone":
+        if self.is_alone:
             return str(body["choices"][0]["message"]["content"]).strip()
         return str(body["answer"])
 
@@ -72,10 +78,11 @@ def _chat(frame: int, question: int, max_tokens: int) -> Request:
 OURS: tuple[Server, Server] = ("torch", "vllm")
 NONE, TOSA = {"method": "none"}, {"method": "tosa", "keep_ratio": 0.25}
 ANYRES, SINGLE = {"views": "anyres"}, {"views": "single"}
-ALONE = Arm("vllm alone")
+ALONE, ALL_CORES = Arm("vllm alone"), Arm("vllm alone, all cores")
 """Cuts pictures into the views of the checkpoint's own processor, as `anyres` does."""
 ARMS: Sequence[Arm] = (
     ALONE,
+    ALL_CORES,
     *(
         Arm(server, views | method)
         for server in OURS

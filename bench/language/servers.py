@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.full_size.checkpoints import SHAPES, Shape, write_checkpoint
 from bench.language.arms import Server
 from bench.load.serving import Serving, ours, serving
-from bench.vllm_server import vllm_serving
+from bench.vllm_server import ALL_CORES, vllm_serving
 from vlm.language_checkpoint import write_language_model
 from vlm.load import EMBEDDED
 
@@ -43,9 +43,12 @@ def embedded(block: int) -> Iterator[Embedded]:
         options = ("--max-model-len", "2048", "--block-size", str(block))
         threads = {"OMP_NUM_THREADS": THREADS}
         images = ("--limit-mm-per-prompt", '{"image": 1, "video": 0}')
-        alone = vllm_serving(EMBEDDED["room-tiny"], *options, *images, env=threads)
+        bindings: dict[Server, dict[str, str]] = {"vllm alone": {}, "vllm alone, all cores": ALL_CORES}
+        found: dict[Server, Serving] = {}
+        for name, binding in bindings.items():
+            alone = vllm_serving(EMBEDDED["room-tiny"], *options, *images, env=threads | binding)
+            found[name] = running.enter_context(alone)
         behind = vllm_serving(language, "--enable-prompt-embeds", *options)
-        found: dict[Server, Serving] = {"vllm alone": running.enter_context(alone)}
         server = running.enter_context(behind)
         yield Embedded(found | _both(running, "room-tiny", server.url), server)
 
@@ -60,7 +63,8 @@ def long_answers() -> Iterator[dict[Server, Serving]]:
         write_checkpoint(folder / "whole", LONG)
         language = write_language_model(folder / "whole", folder / "language").folder
         options = ("--enable-prompt-embeds", "--max-model-len", "2048", "--dtype", "bfloat16")
-        behind = running.enter_context(vllm_serving(language, *options, env={"OMP_NUM_THREADS": THREADS}))
+        threads = {"OMP_NUM_THREADS": THREADS} | ALL_CORES  # it has nearly all of the work
+        behind = running.enter_context(vllm_serving(language, *options, env=threads))
         yield _both(running, str(folder / "whole"), behind.url)
 
 

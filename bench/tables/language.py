@@ -6,16 +6,17 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.language.arms import ALONE, ANYRES, LONG_ARMS, NONE, TOSA, Arm
+from bench.language.arms import ALL_CORES, ALONE, ANYRES, LONG_ARMS, NONE, TOSA, Arm
 from bench.tables.markdown import load_if_measured, of_machine, table
 from evals.environment import environment_line
 
 NAME = "language"
 EQUALITY = "language_equality"
 NOT_MEASURED = "Not measured: `make language` does."
-AT_LEAST = (
-    ("none behind vLLM against vLLM alone, same views", Arm("vllm", ANYRES | NONE), ALONE, 1.0),
-    ("tosa 0.25 behind vLLM against vLLM alone, same views", Arm("vllm", ANYRES | TOSA), ALONE, 1.7),
+AT_LEAST = tuple(
+    (f"{name} behind vLLM against {other.name}, same views", Arm("vllm", ANYRES | method), other, least)
+    for other in (ALONE, ALL_CORES)
+    for name, method, least in (("none", NONE, 1.0), ("tosa 0.25", TOSA, 1.7))
 )
 """What is compared, and the ratio of answers in a second that is wanted."""
 LONG_AT_LEAST = 1.5

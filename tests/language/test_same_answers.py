@@ -69,7 +69,7 @@ def say(served: Live, status: int = 200, **fields: Any) -> dict[str, Any]:
 def close(one: Any, other: Any) -> bool:
     """Compare, with numbers equal to rounding."""
     if isinstance(one, float) and isinstance(other, float):
-        return one == pytest.approx(other, abs=1e-5)
+        return one == pytest.approx(other, abs=1e-4)
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(close(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
