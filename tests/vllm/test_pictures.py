@@ -30,8 +30,8 @@ from tests.vllm.recorded_pictures import KEPT, PICTURES
 from tests.vllm.wide import SECTIONS, write_wide
 from tests.vlm.family_pictures import picture
 from tests.vlm.test_vlm_grammar import obj
-from vlm.language_checkpoint import write_language_model
 from vlm.families.qwen_vl import QwenVL
+from vlm.language_checkpoint import write_language_model
 
 pytestmark = pytest.mark.vllm
 

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from tosa import MergePlan
 from vlm.families.layout import Layout, Spelled, Views, Visual
 from vlm.families.visual_runs import VisualRun
 
