@@ -133,11 +133,12 @@ def test_an_answer_that_is_given_up_closes_what_it_was_read_from() -> None:
         yield SimpleNamespace(aiter_raw=pieces)
 
     async def give_up() -> bool:
-        language: Any = SimpleNamespace(_client=SimpleNamespace(stream=stream))
+        form = SimpleNamespace(path="", event=dict)
+        language: Any = SimpleNamespace(_client=SimpleNamespace(stream=stream), _form=form)
         listener: Any = Mock(take=lambda *_: False)
         following = vllm.VllmLanguage._follow(language, Server("http://x"), b"", answer, listener)
         task = asyncio.create_task(following)
-        while not answer.row.token_ids:
+        while not answer.row.token_ids and not task.done():
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task])
