@@ -1,11 +1,11 @@
 """Start the service, ask about the bundled frames with every method, print the answers, and stop it.
 
-Writes images of the merged patches to examples/out/. Exits 1 if the server failed. A number as argument asks
-so many of the six questions about each frame.
+Writes images of the merged patches to examples/out/. Exits 1 if the server failed.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import socket
@@ -43,7 +43,6 @@ SPECS: dict[str, dict[str, Any]] = {
     name: {"method": name, "keep_ratio": 0.25} if method.merges else {"method": name}
     for name, method in METHODS.items()
 }
-QUESTIONS = 3
 START_TIMEOUT_S = 180
 console = Console(width=None if sys.stdout.isatty() else 130)
 
@@ -63,7 +62,10 @@ class Answered:
         return is_right(self.response["answer"], self.truth)
 
 
-def main(questions: int = QUESTIONS) -> int:
+def main() -> int:
+    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args.add_argument("questions", nargs="?", type=int, default=3, help="about each frame, of six")
+    questions = args.parse_args().questions
     frames = sorted(path.parent for path in FRAMES.glob("*/scene.json"))
     if not frames:
         console.print(f"no frames in {FRAMES}; make one with: tosa-vqa scene --seed 1 --out {FRAMES}/1")
@@ -250,4 +252,4 @@ def save_images(frames: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:2])))
+    sys.exit(main())

@@ -20,8 +20,6 @@ PORT = 8100
 SERVER = "python -m vllm.entrypoints.openai.api_server"
 PICTURES = ("--enable-scale-out", "--enable-mm-embeds", "--skip-mm-profiling")
 """Take features of pictures, and reserve no memory for a tower that sees none."""
-MOST_LOGPROBS = "21"
-"""Those that a request may ask for (`vlm.MAX_TOP_LOGPROBS`) and the chosen token's."""
 COUNTS = ("--enable-prompt-tokens-details", "--enable-per-request-metrics")
 
 
@@ -55,6 +53,8 @@ def language_model(model: str, out: Path, as_json: bool) -> None:
 
 def server_command(written: LanguageCheckpoint) -> str:
     """Return the command that serves what was written."""
+    from vlm import MAX_TOP_LOGPROBS
+
     options = {
         "--model": written.model,
         "--dtype": written.dtype,
@@ -66,7 +66,8 @@ def server_command(written: LanguageCheckpoint) -> str:
     }
     if written.pictures:
         limits = {"image": int(written.needs_tower), "video": 0}
-        options |= {"--limit-mm-per-prompt": json.dumps(limits), "--max-logprobs": MOST_LOGPROBS}
+        most = str(MAX_TOP_LOGPROBS + 1)  # the chosen token's too
+        options |= {"--limit-mm-per-prompt": json.dumps(limits), "--max-logprobs": most}
     inputs = PICTURES if written.pictures else ("--enable-prompt-embeds",)
     given = [part for option in options.items() for part in option]
     return f"{SERVER} {shlex.join([*given, *inputs, *COUNTS])}"

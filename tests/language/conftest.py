@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,13 @@ import pytest
 from service.language import servers
 from tests.language.stub_server import Behaviour, Stub, stub_server
 from tests.loopback import wait_for
+from tests.service.chats import chat, image, text, user
 from tests.service.conftest import Question
 from tests.service.conftest import checkpoint as checkpoint
 from tests.service.conftest import form as form
 from tests.service.conftest import question as question
 from tests.service.live import Live, live
+from tests.vlm.test_vlm_grammar import obj
 from vlm import Vlm, load_vlm
 
 
@@ -94,3 +97,15 @@ def ask(served: Live, question: Question, /, **changes: Any) -> dict[str, Any]:
 def same(body: dict[str, Any]) -> dict[str, Any]:
     drop = ("timings_ms", "request_id", "batch_size", "cached", "id", "created")
     return {name: value for name, value in body.items() if name not in drop}
+
+
+def assert_a_schema_is_kept(here: Live, apart: Live, picture: bytes) -> None:
+    """Ask both about a picture: the answers are the same, and inside their schema."""
+    schema = obj(side={"enum": ["left", "right"]})
+    named = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    fields = {"max_tokens": 64, "response_format": named, "merge": {"method": "none"}}
+    request = chat(user(image(picture), text("which side ?")), **fields)
+    ours, theirs = (one.client.post("/v1/chat/completions", json=request) for one in (here, apart))
+    assert theirs.status_code == 200, theirs.text
+    assert same(theirs.json()) == same(ours.json())
+    assert json.loads(theirs.json()["choices"][0]["message"]["content"])["side"] in ("left", "right")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tests.language.stub_server import Stub
+from tests.language.stub_server import Stub, running
 from vlm import Visual, Vlm
 
 TENSOR = 3
@@ -91,15 +91,8 @@ def _number(value: float | None) -> float:
     return -9999.0 if value is None else value
 
 
-@contextmanager
-def picture_stub(vlm: Vlm) -> Iterator[PictureStub]:
-    stub = PictureStub(vlm)
-    stub.start()
-    try:
-        yield stub
-    finally:
-        stub.go.set()
-        stub.stop()
+def picture_stub(vlm: Vlm) -> AbstractContextManager[PictureStub]:
+    return running(PictureStub(vlm))
 
 
 def items(data: bytes) -> dict[str, Tensor]:

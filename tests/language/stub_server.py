@@ -11,9 +11,9 @@ import io
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import uvicorn
@@ -28,6 +28,8 @@ from tests.loopback import PATIENCE_S, free_port, wait_for
 from vlm import Decoding, GeneratedSequence, GenerationParams, Visual, Vlm
 from vlm.grammar import Grammar
 from vlm.guide import TokenGuide
+
+S = TypeVar("S", bound="Stub")
 
 MODEL = "tiny-language"
 SECRET = "s3cret-for-the-server"
@@ -356,11 +358,15 @@ def _data(event: dict[str, Any]) -> bytes:
 
 
 @contextmanager
-def stub_server(vlm: Vlm) -> Iterator[Stub]:
-    stub = Stub(vlm)
+def running(stub: S) -> Iterator[S]:
+    """Serve from a stub for the length of the block."""
     stub.start()
     try:
         yield stub
     finally:
         stub.go.set()
         stub.stop()
+
+
+def stub_server(vlm: Vlm) -> AbstractContextManager[Stub]:
+    return running(Stub(vlm))

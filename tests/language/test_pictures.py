@@ -18,7 +18,7 @@ from service.language.msgpack import packed
 from service.language.pictures import Pictures
 from service.language.probe import WeightsCheck
 from service.language.wire import Received, request_fields
-from tests.language.conftest import same, served_by
+from tests.language.conftest import assert_a_schema_is_kept, same, served_by
 from tests.language.picture_stub import PictureStub, picture_stub, unpacked
 from tests.language.test_faults import unready
 from tests.language.test_same_answers import close
@@ -28,7 +28,6 @@ from tests.service.conftest import Question
 from tests.service.live import Live, live
 from tests.vlm.families import end_by_a_token, write_family
 from tests.vlm.family_pictures import picture
-from tests.vlm.test_vlm_grammar import obj
 from vlm import GeneratedSequence, GenerationParams, VlmError, load_vlm
 from vlm.families.qwen_vl import QwenVL
 from vlm.language_checkpoint import write_language_model
@@ -104,14 +103,7 @@ def test_merged_pictures_keep_their_grid(pair: Pair, method: str, monkeypatch: p
 
 
 def test_answers_keep_to_a_schema(pair: Pair) -> None:
-    schema = obj(side={"enum": ["left", "right"]})
-    named = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
-    fields = {"max_tokens": 64, "response_format": named, "merge": {"method": "none"}}
-    request = chat(user(image(png(2)), text("which side ?")), **fields)
-    here, apart = (one.client.post("/v1/chat/completions", json=request) for one in (pair.here, pair.apart))
-    assert apart.status_code == 200, apart.text
-    assert same(apart.json()) == same(here.json())
-    assert json.loads(apart.json()["choices"][0]["message"]["content"])["side"] in ("left", "right")
+    assert_a_schema_is_kept(pair.here, pair.apart, png(2))
 
 
 def test_pictures_of_other_salts_share_no_name(pair: Pair) -> None:

@@ -18,7 +18,7 @@ import pytest
 from bench.load.serving import Serving
 from bench.vllm_server import metrics, vllm_serving
 from service.cli.language_model import server_command
-from tests.language.conftest import same
+from tests.language.conftest import assert_a_schema_is_kept, same
 from tests.loopback import wait_for
 from tests.needs import skip_without
 from tests.service.chats import chat, image, text, user
@@ -29,7 +29,6 @@ from tests.vllm.recorded import alike, written
 from tests.vllm.recorded_pictures import KEPT, PICTURES
 from tests.vllm.wide import SECTIONS, write_wide
 from tests.vlm.family_pictures import picture
-from tests.vlm.test_vlm_grammar import obj
 from vlm.families.qwen_vl import QwenVL
 from vlm.language_checkpoint import write_language_model
 
@@ -146,14 +145,7 @@ def test_merged_pictures_keep_their_grid(pair: Pair, method: str, monkeypatch: p
 
 
 def test_answers_keep_to_a_schema(pair: Pair) -> None:
-    schema = obj(side={"enum": ["left", "right"]})
-    named = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
-    fields = {"max_tokens": 64, "response_format": named, "merge": {"method": "none"}}
-    request = chat(user(image(png(2)), text("which side ?")), **fields)
-    here, apart = (one.client.post("/v1/chat/completions", json=request) for one in (pair.here, pair.apart))
-    assert apart.status_code == 200, apart.text
-    assert same(apart.json()) == same(here.json())
-    assert json.loads(apart.json()["choices"][0]["message"]["content"])["side"] in ("left", "right")
+    assert_a_schema_is_kept(pair.here, pair.apart, png(2))
 
 
 def test_clients_that_leave_end_their_answers(pair: Pair) -> None:

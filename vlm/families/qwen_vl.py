@@ -148,7 +148,7 @@ class QwenVL(CellFamily):
     def counts(self, layout: Layout, plan: MergePlan) -> tuple[int, ...]:
         if not self.recovers(layout, plan):
             return super().counts(layout, plan)
-        return (math.prod(layout.grid) // math.prod(self.cell),) * len(layout.views)
+        return (plan.cells_in,) * len(layout.views)
 
     def reduce(
         self,
