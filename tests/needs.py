@@ -61,6 +61,7 @@ NEEDS = {
     "ray": Need("Ray", "make test-ray", lambda: find_spec("ray") is not None),
     "vllm": Need("a vLLM server", "make test-vllm", lambda: bool(os.environ.get("VLLM_PYTHON"))),
     "locust": Need("Locust", "make test-load", lambda: find_spec("locust") is not None),
+    "kubeconform": Need("kubeconform", "install it", lambda: program("kubeconform") is not None),
     "docker": Need("a Docker engine", "install and start Docker", lambda: program("docker") is not None),
     "gpu": Need("a CUDA device", "run on a machine with one", _has_cuda),
     "two gpus": Need("two CUDA devices", "run on a machine with them", _has_two),
