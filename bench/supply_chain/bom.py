@@ -21,6 +21,7 @@ from bench.supply_chain.pins import IMAGES, contents
 from tests.locks import ROOT, Pin
 
 MODELS = {"room-tiny": ROOT / "vlm" / "checkpoints", "room-depth-tiny": ROOT / "depth" / "checkpoints"}
+STATUS = "var/lib/dpkg/status"
 Part = dict[str, Any]
 
 
@@ -32,7 +33,8 @@ def bill(image: str, root: Path | None = None) -> str:
     licences = listed()
     parts = [_package(pin, licences[pin.name]) for pin in contents(image)]
     parts += [_model(each, folder / each, ours) for each, folder in MODELS.items()]
-    parts += [] if root is None else map(_debian, debian_packages(root))
+    status = "" if root is None else (root / STATUS).read_text(encoding="utf-8")
+    parts += map(_debian, debian_packages(status))
     body = {
         "metadata": {"component": itself | _licensed(ours)},
         "components": parts,
@@ -76,9 +78,9 @@ def _debian(package: tuple[str, str, str]) -> Part:
     return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
 
 
-def debian_packages(root: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield name, version and architecture of what dpkg has installed in a root file system."""
-    for paragraph in (root / "var/lib/dpkg/status").read_text(encoding="utf-8").split("\n\n"):
+def debian_packages(status: str) -> Iterator[tuple[str, str, str]]:
+    """Yield name, version and architecture of what is installed by the status file of dpkg."""
+    for paragraph in status.split("\n\n"):
         fields = dict(
             line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " "
         )

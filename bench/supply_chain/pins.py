@@ -27,9 +27,10 @@ INSIDE = {
 
 
 @cache
-def contents(image: str) -> tuple[Pin, ...]:
+def contents(image: str, python: str = INSIDE["python_full_version"]) -> tuple[Pin, ...]:
     """Return the packages of an image. torch for CPUs has no hashes: it comes from an index of its own."""
-    pins = [pin for pin in locks.pins(locks.text(IMAGES[image])) if pin.applies_in(INSIDE)]
+    inside = INSIDE | {"python_full_version": python, "python_version": ".".join(python.split(".")[:2])}
+    pins = [pin for pin in locks.pins(locks.text(IMAGES[image])) if pin.applies_in(inside)]
     if image == "cuda":
         return tuple(pins)
     kept = [pin for pin in pins if not CUDA.fullmatch(pin.name)]

@@ -49,7 +49,7 @@ def test_the_same_lock_gives_the_same_bytes_and_another_one_does_not() -> None:
 def test_the_packages_of_debian_are_added_from_a_root_file_system(tmp_path: Path) -> None:
     (tmp_path / "var/lib/dpkg").mkdir(parents=True)
     (tmp_path / "var/lib/dpkg/status").write_text(STATUS)
-    assert list(debian_packages(tmp_path)) == [("libc6", "2.36-9+deb12u13", "amd64")]
+    assert list(debian_packages(STATUS)) == [("libc6", "2.36-9+deb12u13", "amd64")]
     written = bill("cpu", tmp_path)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(written) is None
     assert "pkg:deb/debian/libc6@2.36-9" in written
