@@ -6,7 +6,7 @@ import hashlib
 import re
 import stat
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -96,7 +96,7 @@ def read(stream: IO[bytes]) -> Contents:
                 member.uid,
                 member.gid,
                 _digest(path, data) if member.isreg() else member.linkname,
-                tuple(_secrets(path, data)),
+                tuple(secrets_in(path, data)),
             )
     return found
 
@@ -115,13 +115,14 @@ def _digest(path: str, data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _secrets(path: str, data: bytes) -> Iterator[str]:
-    if OF_OTHERS.search(path):
-        return
-    if PLACES.search(path) and data:
-        yield "its name"
+def secrets_in(path: str, data: bytes) -> list[str]:
+    """Say why a file looks like a secret."""
+    if not data or OF_OTHERS.search(path):
+        return []
+    reasons = ["its name"] if PLACES.search(path) else []
     if len(data) <= LARGEST and b"\0" not in data:
-        yield from (name for name, pattern in SECRETS.items() if re.search(pattern, data))
+        reasons += [name for name, pattern in SECRETS.items() if re.search(pattern, data)]
+    return reasons
 
 
 def setuid(found: Contents) -> list[str]:
