@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -11,10 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-
-from evals.environment import describe_environment, processor
+from evals.environment import describe_environment, package_version, processor
 
 FLAT_LIST = re.compile(r"\[\s[^][{}\"]*\]")  # lists of numbers go on one line
 
@@ -33,23 +31,38 @@ def write_result(path: Path, measured: dict[str, Any]) -> None:
 
 def describe_machine() -> dict[str, str | int]:
     """Name processor or accelerator, core count, library versions and the commit that was measured."""
+    accelerator, threads, torch_version = _torch()
     return {
-        "processor": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
+        "processor": accelerator or processor(),
         "cores": os.cpu_count() or 0,
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
+        "torch": torch_version,
+        "transformers": package_version("transformers") or "absent",
         "commit": _commit(),
     }
 
 
+def _torch() -> tuple[str | None, int, str]:
+    """Return accelerator, threads and version; a load generator may lack torch, and has one thread."""
+    if importlib.util.find_spec("torch") is None:
+        return None, 1, "absent"
+    import torch  # slow to import
+
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return accelerator, torch.get_num_threads(), torch.__version__
+
+
 def _commit() -> str:
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parent,
-    )
+    """Return the commit, "unknown" where there is no repository or no git, as in an image."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=Path(__file__).parent,
+        )
+    except FileNotFoundError:
+        return "unknown"
     return described.stdout.strip() or "unknown"

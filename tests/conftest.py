@@ -83,7 +83,7 @@ def pytest_unconfigure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.with_suffix("").as_posix().endswith(SLOW), reverse=True)
     for item in items:
-        for name in ("gpu", "docker", "long", "vllm"):
+        for name in ("gpu", "containers", "long", "vllm"):
             if item.get_closest_marker(name) and not NEEDS[name].is_met():
                 item.add_marker(pytest.mark.skip(reason=NEEDS[name].reason))
 

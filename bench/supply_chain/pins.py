@@ -28,12 +28,17 @@ INSIDE = {
 
 @cache
 def contents(image: str, python: str = INSIDE["python_full_version"]) -> tuple[Pin, ...]:
-    """Return the packages of an image. torch for CPUs has no hashes: it comes from an index of its own."""
+    """Return the packages of an image. torch for CPUs has no hashes: it comes from an index of its own.
+
+    The load generator asks questions and answers none, so it has no torch.
+    """
     inside = INSIDE | {"python_full_version": python, "python_version": ".".join(python.split(".")[:2])}
     pins = [pin for pin in locks.pins(locks.text(IMAGES[image])) if pin.applies_in(inside)]
     if image == "cuda":
         return tuple(pins)
     kept = [pin for pin in pins if not CUDA.fullmatch(pin.name)]
+    if image == "load":
+        return tuple(pin for pin in kept if pin.name not in TORCH)
     return tuple(replace(pin, hashes=()) if pin.name in TORCH else pin for pin in kept)
 
 

@@ -120,5 +120,9 @@ def soft_spots(service: dict[str, Any]) -> Iterator[str]:
 
 def without_cuda(lock: str, found: list[Stage]) -> str:
     """Return what the images for CPUs keep of a lock's text: run the Dockerfile's own sed on it."""
-    (edit,) = re.findall(r"sed -E -i '(.+)' /locks/", str(lineage("build-cpu", found)[1].last("RUN")))
-    return subprocess.run(["sed", "-E", edit], input=lock, capture_output=True, text=True, check=True).stdout
+    run = str(next(stage for stage in found if stage.name == "locks").last("RUN"))
+    (edit,) = re.findall(r"cuda='(.+?)'", run)
+    assert 'sed -E -i "${cuda}d" /locks/runtime.txt /locks/ray.txt /locks/load.txt' in run
+    return subprocess.run(
+        ["sed", "-E", f"{edit}d"], input=lock, capture_output=True, text=True, check=True
+    ).stdout

@@ -1,0 +1,98 @@
+"""Questions over kept-alive connections, and what became of each."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import httpx
+
+from bench.load.corpus import body_of
+from bench.load.generator import Target, send
+from bench.load.requests import Request, Sample
+from tests.loopback import PATIENCE_S, START_S, wait_for
+
+
+@dataclass(frozen=True)
+class Load:
+    """What was sent. `lost`: accepted and never answered in whole; `unsent`: nobody took the connection."""
+
+    samples: Sequence[Sample]
+
+    @property
+    def statuses(self) -> Counter[int]:
+        return Counter(one.status for one in self.samples if one.status is not None)
+
+    @property
+    def lost(self) -> list[str]:
+        return [one.lost for one in self.samples if one.lost and not one.lost.startswith("connect")]
+
+    @property
+    def unsent(self) -> int:
+        return sum(1 for one in self.samples if one.lost and one.lost.startswith("connect"))
+
+    @property
+    def answers(self) -> set[str]:
+        bodies = (one.response.body for one in self.samples if one.status == 200 and one.response)
+        return {json.loads(body)["answer"] for body in bodies}
+
+
+def question(index: int = 0, mode: str = "none") -> Request:
+    """Return a question about frame `index` of the test rooms."""
+    return Request("/vqa", body_of(index, mode), mode)
+
+
+async def loaded(
+    url: str, clients: int, goes_on: Callable[[int], bool], frames: int = 1, mode: str = "none"
+) -> Load:
+    """Let clients ask, each its next question when it has an answer, while `goes_on(number sent)`.
+
+    A client stops when nobody takes its connection.
+    """
+    target, samples, sent = Target.of(url), list[Sample](), 0
+    requests = [question(index, mode) for index in range(frames)]
+
+    async def client() -> None:
+        nonlocal sent
+        while goes_on(sent):
+            sent += 1
+            one = await send(target, requests[sent % frames], time.perf_counter())
+            samples.append(one)
+            if one.lost and one.lost.startswith("connect"):
+                return
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+    target.close()
+    return Load(samples)
+
+
+def load(url: str, clients: int, goes_on: Callable[[int], bool], frames: int = 1, mode: str = "none") -> Load:
+    return asyncio.run(loaded(url, clients, goes_on, frames, mode))
+
+
+def ask(url: str) -> httpx.Response:
+    """Ask one question about the first frame."""
+    request = question()
+    headers = {"Content-Type": request.content_type}
+    with httpx.Client(trust_env=False, timeout=PATIENCE_S) as client:
+        return client.post(f"{url}/vqa", content=request.body, headers=headers)
+
+
+def wait_until_answered(url: str) -> httpx.Response:
+    """Ask until there is an answer, as soon as somebody listens."""
+    answers: list[httpx.Response] = []
+
+    def answered() -> bool:
+        try:
+            reply = ask(url)
+        except httpx.TransportError:
+            return False
+        answers.append(reply)
+        return reply.status_code == 200
+
+    wait_for(answered, START_S)
+    return answers[-1]

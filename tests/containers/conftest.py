@@ -1,0 +1,43 @@
+"""The engine and the images that `make test-containers` built, and their files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.containers.engine import Engine, engine
+from tests.containers.unpacked import unpacked_image
+from tests.needs import skip_without
+
+
+@pytest.fixture(scope="session")
+def found() -> Engine:
+    """Return the engine; skip where there is none."""
+    there = engine()
+    skip_without("an engine", there is not None)
+    assert there is not None
+    return there
+
+
+@pytest.fixture(scope="session", params=["cpu", "load", "ray", "cuda"])
+def image(request: pytest.FixtureRequest, found: Engine) -> str:
+    """Return the name of one image after the other; skip one that was not built."""
+    name = f"tosa-vqa:{request.param}"
+    skip_without("an image", found.has(name))
+    return name
+
+
+@pytest.fixture(scope="session")
+def cpu(found: Engine) -> str:
+    skip_without("an image", found.has("tosa-vqa:cpu"))
+    return "tosa-vqa:cpu"
+
+
+@pytest.fixture(scope="session")
+def unpacked(image: str, found: Engine) -> Iterator[Path]:
+    """Return a folder with the root file system of `image`, to be read only."""
+    with ExitStack() as stack:
+        yield stack.enter_context(unpacked_image(found, image))
