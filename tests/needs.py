@@ -66,6 +66,7 @@ NEEDS = {
         "a container engine", "make test-containers", lambda: os.environ.get("CONTAINER_TESTS") == "1"
     ),
     "an engine": Need("docker or podman", "make test-containers as root on Debian", lambda: False),
+    "podman": Need("podman", "make test-containers as root on Debian", lambda: False),
     "an image": Need("an image that was not built", "make test-containers with more disk", lambda: False),
     "gpu": Need("a CUDA device", "run on a machine with one", _has_cuda),
     "two gpus": Need("two CUDA devices", "run on a machine with them", _has_two),

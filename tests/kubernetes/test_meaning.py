@@ -207,7 +207,8 @@ def test_keys_are_read_from_the_secret(objects: list[Object], tmp_path: Path) ->
     spec = pod(_service(objects))
     (volume,) = [each for each in spec["volumes"] if each["name"] == "api-keys"]
     (mount,) = [each for each in spec["containers"][0]["volumeMounts"] if each["name"] == "api-keys"]
-    assert volume["secret"] == {"secretName": "tosa-vqa-api-keys", "defaultMode": 0o440} and mount["readOnly"]
+    secret = {"secretName": "tosa-vqa-api-keys", "defaultMode": 0o440, "optional": False}
+    assert volume["secret"] == secret and mount["readOnly"]
     assert settings(objects)["TOSA_VQA_API_KEYS_FILE"] == f"{mount['mountPath']}/keys"
     assert spec["securityContext"]["fsGroup"] == 10001, "only the group may read it"
     assert re.search(r"create secret generic tosa-vqa-api-keys --from-file=keys=\S+", PAGE)
