@@ -37,7 +37,7 @@ print(json.dumps({
 
 @pytest.fixture
 def container(cpu: str, found: Engine, tmp_path: Path) -> Iterator[str]:
-    """Play one replica without a network, and so without ports. podman would ask its probes with curl inside."""
+    """Play one replica without a network, and so without ports; podman would ask its probes with curl."""
     skip_without("podman", found.is_podman)
     objects = copy.deepcopy(rendered(FOLDER / "base"))
     deployment = named(objects, "Deployment", "tosa-vqa")
