@@ -12,7 +12,7 @@ from bench.supply_chain import licences, pins
 from bench.supply_chain.licences import Licence
 from tests.docker import recipes
 from tests.docker.test_containers import STAGES, TARGETS
-from tests.locks import text, versions
+from tests.locks import mismatches, text, versions
 
 Values = Callable[[str], list[str] | None]
 OSI = "License :: OSI Approved"
@@ -50,7 +50,7 @@ def test_the_list_says_what_the_installed_packages_say() -> None:
         if here.version.partition("+")[0] == each.version:
             assert licences.expression_of(name, here.metadata.get_all) == each.expression, STALE
             seen += 1
-    assert seen > 30
+    assert seen > 30 or mismatches(text("dev")), "other versions than the lock's are installed"
 
 
 def fields(**values: str | list[str]) -> Values:
