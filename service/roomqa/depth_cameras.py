@@ -16,7 +16,8 @@ EDGE_HOLES = 0.7  # share of pixels beside such a jump that are lost
 BLOBS, BLOB_PX = 12, 0.06  # reflections and dark surfaces: how many, and how wide at most
 STEREO_PX_M = 25.0  # focal length times baseline, of a picture 384 px wide: 250 px and 10 cm
 MATCHED_PX = 0.25  # error of a good match
-BLOCK_PX = 15  # side of the matched blocks
+BLOCK_PX = 21  # side of the matched blocks
+LEAST_CLEAR = 0.7  # of contrast over noise: by chance a blank block of pure noise has 0.4
 LEAST_CONTRAST = 1.0  # in grey values of 255: what a match needs without noise
 
 
@@ -53,7 +54,7 @@ def stereo_depth(depth_m: NDArray[np.float32], rgb: NDArray[np.uint8], seed: int
     disparity = scale / np.maximum(depth_m, 0.05)
     error = rng.normal(size=depth_m.shape) * MATCHED_PX / np.clip(clear, 0.25, 1)
     measured = np.round(scale / np.maximum(disparity + error, 0.1) * 1000) / 1000
-    lost = (clear < 0.5) | (measured > FARTHEST_M) | _shadows(depth_m, rng)
+    lost = (clear < LEAST_CLEAR) | (measured > FARTHEST_M) | _shadows(depth_m, rng)
     return np.where(lost, 0, measured).astype(np.float32)
 
 

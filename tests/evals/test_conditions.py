@@ -154,7 +154,7 @@ def test_a_split_keeps_scenes_questions_and_depth() -> None:
 
 def test_stereo_sees_texture_in_light_and_little_in_the_dark() -> None:
     rgb = np.full((192, 384, 3), 150, np.uint8)
-    rgb[:, 192:] = np.where(np.arange(192) // 6 % 2, 190, 110)[None, :, None]
+    rgb[:, 192:] = np.where(np.arange(192) // 6 % 2, 170, 130)[None, :, None]
     depth_m = np.full((192, 384), 3.0, np.float32)
     light = stereo_depth(depth_m, rgb, 1)
     dark = stereo_depth(depth_m, spoil(rgb, Condition("dark", 3), 1), 1)
@@ -162,8 +162,7 @@ def test_stereo_sees_texture_in_light_and_little_in_the_dark() -> None:
     textured = light[:, 210:]
     assert (textured > 0).mean() > 0.95
     assert np.median(textured) == pytest.approx(3.0, rel=0.02)
-    assert (dark[:, 210:] > 0).mean() < 0.8
-    assert dark[:, 210:][dark[:, 210:] > 0].std() > 1.3 * textured[textured > 0].std()
+    assert (dark > 0).mean() < (light > 0).mean() - 0.2
 
 
 def test_a_users_file_is_spoiled_the_same_wherever_it_lies() -> None:
@@ -193,6 +192,6 @@ def test_a_scene_is_written_spoiled_with_depth_of_a_camera(tmp_path: Path) -> No
     record = json.loads((tmp_path / "dark" / "scene.json").read_text())
     assert (record["condition"], record["depth_camera"]) == ({"kind": "dark", "strength": 3}, "stereo")
     read = {name: np.asarray(Image.open(tmp_path / name / "rgb.png")) for name in ("plain", "dark")}
-    exact = np.asarray(Image.open(tmp_path / "plain" / "depth.png")) .astype(np.float32) / 1000
+    exact = np.asarray(Image.open(tmp_path / "plain" / "depth.png")).astype(np.float32) / 1000
     assert np.array_equal(read["dark"], spoil(read["plain"], Condition("dark", 3), 3, exact))
     assert (np.asarray(Image.open(tmp_path / "dark" / "depth.png")) == 0).mean() > 0.5
