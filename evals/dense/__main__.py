@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +49,16 @@ def compare(tower: Tower, probed: Probed, given: argparse.Namespace) -> dict[str
     wanted = {
         keep: settings_at(keep, given.methods, given.alphas, given.depths) for keep in given.keep_ratios
     }
+    all_settings = (NONE, *chain.from_iterable(wanted.values()))
     found = dict[str, dict[Setting, Scores]]()
-    total = len(given.conditions) * (1 + sum(map(len, wanted.values())))
-    with tqdm(total=total, unit="setting") as bar:
+    with tqdm(total=len(given.conditions) * len(all_settings), unit="setting") as bar:
         for label in given.conditions:
             seen = under(probed, _condition(label))
             found[label] = {}
-            for setting in (NONE, *(one for settings in wanted.values() for one in settings)):
+            for setting in all_settings:
                 found[label][setting] = _probe(tower, seen, setting)
                 bar.update()
-    together = {setting: pooled([each[setting] for each in found.values()]) for setting in found[label]}
+    together = {setting: pooled([each[setting] for each in found.values()]) for setting in all_settings}
     return {
         "tower": {"digest": tower.digest, "steps": tower.step},
         "split": {"name": given.split, "scenes": len(probed.seeds), "first_seed": probed.seeds[0]},

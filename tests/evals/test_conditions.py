@@ -192,6 +192,8 @@ def test_a_scene_is_written_spoiled_with_depth_of_a_camera(tmp_path: Path) -> No
     record = json.loads((tmp_path / "dark" / "scene.json").read_text())
     assert (record["condition"], record["depth_camera"]) == ({"kind": "dark", "strength": 3}, "stereo")
     read = {name: np.asarray(Image.open(tmp_path / name / "rgb.png")) for name in ("plain", "dark")}
-    exact = np.asarray(Image.open(tmp_path / "plain" / "depth.png")).astype(np.float32) / 1000
-    assert np.array_equal(read["dark"], spoil(read["plain"], Condition("dark", 3), 3, exact))
+    exact = np.asarray(Image.open(tmp_path / "plain" / "depth.png")) / 1000
+    assert np.array_equal(
+        read["dark"], spoil(read["plain"], Condition("dark", 3), 3, exact.astype(np.float32))
+    )
     assert (np.asarray(Image.open(tmp_path / "dark" / "depth.png")) == 0).mean() > 0.5
