@@ -106,7 +106,7 @@ def _arguments() -> argparse.ArgumentParser:
     args.add_argument("--conditions", nargs="+", type=_label, default=[CLEAN, "noise:2", "dark:2"])
     args.add_argument("--keep-ratios", nargs="+", type=float, default=(0.25, 0.1))
     args.add_argument("--methods", nargs="*", choices=merging, default=("tome", "tosa"))
-    args.add_argument("--alphas", nargs="*", type=_alpha, default=("increase", 0.5), help="of ToSA")
+    args.add_argument("--alphas", nargs="*", type=_alpha, default=("increase", 0.5, "auto"), help="of ToSA")
     args.add_argument("--depths", nargs="*", choices=DEPTHS, default=("true", "x and y", "shuffled"))
     args.add_argument("--threads", type=int, default=2)
     args.add_argument("--out", type=Path)

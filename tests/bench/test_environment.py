@@ -28,6 +28,7 @@ WRITERS = {
     "bench/prop_attn.py",
     "bench/room_frames.py",
     "bench/vision_latency.py",
+    "evals/dense/__main__.py",
     "evals/depth_estimation.py",
     "evals/rooms/compare/__main__.py",
     "evals/runners/__main__.py",
