@@ -26,7 +26,7 @@ from service.settings import Settings
 from tests.docs.pages import ROOT
 
 PROGRAMS = (
-    *("python", "tosa-vqa", "make", "pip", "uv", "docker", "locust", "jq", "ray", "serve"),
+    *("python", "tosa-vqa", "make", "pip", "uv", "sh", "docker", "locust", "jq", "ray", "serve"),
     "lmms-eval",
 )
 # What vLLM 0.32 was tried with.
@@ -51,7 +51,7 @@ VLMEVALKIT = ("config", "mode", "api-nproc", "work-dir")
 LOCUST = ("host", "headless", "u", "r", "t", "f")
 COMPOSE = {"up": {"--build", "--wait", "--detach", "--scale"}, "run": {"--rm", "--build"}}
 DOCKER = {
-    "build": {"--tag"},
+    "build": {"--tag", "--build-arg", "--build-context"},
     "run": {"--rm", "--read-only", "--tmpfs", "--cap-drop", "--publish"},
 }
 
@@ -121,6 +121,8 @@ def check(call: Call) -> None:
             installed(packages)
         case ("uv", "pip", "compile", "--torch-backend", "cpu", "--generate-hashes", file):
             assert (ROOT / file).is_file(), file
+        case ("sh", script, *_):
+            assert (ROOT / script).is_file(), script
         case ("docker", "compose", *words):
             compose(words)
         case ("docker", verb, *words):
