@@ -53,14 +53,11 @@ def bootstrap(engine: Engine) -> None:
         (folder / "usr/lib/python3.11/EXTERNALLY-MANAGED").unlink()
         (folder / "usr/bin/python").symlink_to("python3")
         shutil.copy(CERTIFICATES, folder / CERTIFICATES.relative_to("/"))
-        for part in (
-            "var/cache/apt",
-            "var/lib/apt/lists",
-            "usr/share/doc",
-            "usr/share/man",
-            "usr/share/locale",
-        ):
+        for part in ("var/cache/apt", "var/lib/apt/lists", "usr/share/man", "usr/share/locale"):
             shutil.rmtree(folder / part, ignore_errors=True)
+        for each in (folder / "usr/share/doc").glob("*/*"):
+            if each.name != "copyright" and not each.is_dir():
+                each.unlink()
         archive = Path(scratch) / "root.tar"
         subprocess.run(["tar", "-C", folder, "-cf", archive, "."], check=True)
         settings = (f"SSL_CERT_FILE={CERTIFICATES}", f"PIP_CERT={CERTIFICATES}", "UV_SYSTEM_CERTS=1")

@@ -23,16 +23,17 @@ ALWAYS = ("proxy", "prometheus")
 
 @dataclass(frozen=True)
 class Stack:
-    """A project of compose. profile: which of the services it starts."""
+    """A project of compose. profile: which of the services it starts. threads: torch's, in each replica."""
 
     engine: Engine
     profile: str = "cpu"
+    threads: int = 2
 
     def __call__(self, *words: str, timeout_s: float = 300) -> str:
         """Run a command of compose and return what it printed. Raises EngineFailed."""
         done = subprocess.run(
             [*self._program(), "-p", PROJECT, "-f", str(COMPOSE), *words],
-            env={**self.engine.environment, "COMPOSE_PROFILES": self.profile},
+            env={**self.engine.environment, **self._settings()},
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -42,6 +43,9 @@ class Stack:
         if done.returncode:
             raise EngineFailed(f"compose {' '.join(words)}\n{(done.stdout + done.stderr)[-4000:]}")
         return done.stdout
+
+    def _settings(self) -> dict[str, str]:
+        return {"COMPOSE_PROFILES": self.profile, "TOSA_VQA_NUM_THREADS": str(self.threads)}
 
     def _program(self) -> list[str]:
         return [str(PODMAN_COMPOSE)] if self.engine.is_podman else [self.engine.program, "compose"]
@@ -86,9 +90,11 @@ class Stack:
 
 
 @contextmanager
-def started(engine: Engine, *services: str, profile: str = "cpu", replicas: int = 1) -> Iterator[Stack]:
+def started(
+    engine: Engine, *services: str, profile: str = "cpu", replicas: int = 1, threads: int = 2
+) -> Iterator[Stack]:
     """Start the stack with some services beside proxy and Prometheus, and remove it with its volumes."""
-    stack = Stack(engine, profile)
+    stack = Stack(engine, profile, threads)
     stack("down", "--volumes", "--timeout=0")
     with _health_checks(engine):
         try:

@@ -22,7 +22,7 @@ ROLLING = 2000
 
 @pytest.fixture(scope="module")
 def stack(found: Engine, cpu: str) -> Iterator[Stack]:
-    with started(found, "service", replicas=REPLICAS) as stack:
+    with started(found, "service", replicas=REPLICAS, threads=1) as stack:
         wait_until_answered(URL)
         stack.wait_for_replicas(REPLICAS)
         yield stack
@@ -54,9 +54,11 @@ def test_a_replica_that_dies_costs_only_what_it_had(stack: Stack) -> None:
     end = time.monotonic() + 15
     done = load(URL, 9, lambda _: time.monotonic() < end, frames=9)
     killer.join()
-    print(f"one of {REPLICAS} killed under load: {done.statuses}")
-    assert done.lost == [] and done.unsent == 0, "the client hears of every request"
-    assert set(done.statuses) <= {200, 502, 503} and done.statuses[502] + done.statuses[503] <= 9
+    print(f"one of {REPLICAS} killed under load: {done.statuses}, closed {len(done.lost)}")
+    assert done.unsent == 0 and set(done.statuses) <= {200, 502, 503}
+    told = done.statuses[502] + done.statuses[503]
+    assert told + len(done.lost) <= 9, "at most what it had; kept-alive clients see their connection closed"
+    assert set(done.lost) <= {"closed without a response"}
     stack.wait_for_replicas(REPLICAS)
 
 

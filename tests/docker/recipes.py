@@ -90,8 +90,9 @@ def unpinned(image: str) -> bool:
 
 
 def compose(path: Path = COMPOSE) -> dict[str, Any]:
-    """Read a compose file, anchors and merges resolved."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    """Read a compose file: anchors and merges resolved, and variables as they are where nobody sets them."""
+    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", path.read_text(encoding="utf-8"))
+    return yaml.safe_load(text)
 
 
 def seconds(duration: str) -> float:

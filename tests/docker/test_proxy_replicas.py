@@ -79,23 +79,31 @@ def test_a_replica_that_is_gone_loses_no_request(fleet: Fleet) -> None:
 class Dying(BaseHTTPRequestHandler):
     """A replica that is ready, takes a request and ends without an answer."""
 
+    protocol_version = "HTTP/1.1"
     taken: ClassVar[list[str]] = []
+    answers: ClassVar[int] = 0
 
     def do_GET(self) -> None:
         self.send_response(200)
+        self.send_header("Content-Length", "0")
         self.end_headers()
 
     def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
         self.taken.append(self.path)
-        self.close_connection = True
+        if len(self.taken) <= self.answers:
+            self.do_GET()
+        else:
+            self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:
         pass
 
 
 @contextmanager
-def dying(address: str, port: int) -> Iterator[list[str]]:
+def dying(address: str, port: int, answers: int = 0) -> Iterator[list[str]]:
     Dying.taken.clear()
+    Dying.answers = answers
     with ThreadingHTTPServer((address, port), Dying) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
@@ -120,6 +128,25 @@ def test_a_request_that_a_replica_has_taken_is_not_given_to_another(fleet: Fleet
         wait_for(is_refused)
         assert refusal(refused[0]) == (502, "bad_gateway") and refused[0].headers["retry-after"] == "1"
         assert len(taken) == 1
+
+
+def test_a_later_request_of_a_connection_is_not_given_to_another_either(fleet: Fleet) -> None:
+    """HAProxy 2.6 closes such a connection without 502, and leaves it to the client to ask again."""
+    for stub in fleet.stubs.values():
+        stub.is_ready = False
+    with dying("127.0.0.5", fleet.door.upstream_port, answers=1) as taken, fleet.door.client() as client:
+
+        def status() -> int:
+            return client.post("/vqa", content=b"x").status_code
+
+        wait_for(lambda: status() == 503)
+        fleet.door.names.addresses = ["127.0.0.5"]
+        wait_for(lambda: status() == 200)
+        try:
+            assert refusal(client.post("/vqa", content=b"x")) == (502, "bad_gateway")
+        except httpx.RemoteProtocolError as closed:
+            assert "without sending a response" in str(closed)
+        assert len(taken) == 2
 
 
 def test_without_a_ready_replica_the_proxy_says_so(fleet: Fleet) -> None:

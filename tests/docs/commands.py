@@ -27,7 +27,7 @@ from tests.docs.pages import ROOT
 from tests.kubernetes.rendering import FOLDER, rendered
 
 PROGRAMS = (
-    *("python", "tosa-vqa", "make", "pip", "uv", "docker", "locust", "jq", "ray", "serve"),
+    *("python", "tosa-vqa", "make", "pip", "uv", "sh", "docker", "locust", "jq", "ray", "serve"),
     *("lmms-eval", "kubectl"),
 )
 # What vLLM 0.32 was tried with.
@@ -54,7 +54,7 @@ COMPOSE = {"up": {"--build", "--wait", "--detach", "--scale"}, "run": {"--rm", "
 KUSTOMIZED = FOLDER / "example"
 KUBECTL = {"--namespace", "--from-file", "-k"}
 DOCKER = {
-    "build": {"--tag"},
+    "build": {"--tag", "--build-arg", "--build-context"},
     "push": set[str](),
     "run": {"--rm", "--read-only", "--tmpfs", "--cap-drop", "--publish"},
 }
@@ -125,6 +125,8 @@ def check(call: Call) -> None:
             installed(packages)
         case ("uv", "pip", "compile", "--torch-backend", "cpu", "--generate-hashes", file):
             assert (ROOT / file).is_file(), file
+        case ("sh", script, *_):
+            assert (ROOT / script).is_file(), script
         case ("docker", "compose", *words):
             compose(words)
         case ("docker", verb, *words):
