@@ -21,7 +21,7 @@ def test_steps_say_what_a_layer_does() -> None:
 
 
 def test_alpha_goes_to_the_method_that_uses_it() -> None:
-    def alphas(name: str) -> list[float]:
+    def alphas(name: str) -> list[float | str]:
         plan = make_plan(MergeSpec(name, keep_ratio=0.25, alpha="decrease"), SHAPE)
         return [step.alpha for step in plan.steps if step]
 
