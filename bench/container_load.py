@@ -28,6 +28,7 @@ from tests.containers.asking import wait_until_answered
 from tests.containers.engine import Engine, engine
 from tests.containers.stack import PROJECT, URL, Stack, started
 from tests.containers.test_hardened import running
+from tests.needs import program
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "bench" / "results" / "containers.json"
@@ -87,7 +88,8 @@ def measure(found: Engine, given: argparse.Namespace) -> dict[str, Any]:
 @contextmanager
 def uncontained(found: Engine, threads: int) -> Iterator[str]:
     """Run the service from the image's files as an ordinary process: another root folder is all it has."""
-    root = found("image", "mount", IMAGE)
+    container = found("create", IMAGE)
+    root = found("mount", container)
     environment = {
         "PATH": "/opt/tosa-vqa/bin:/usr/local/bin:/usr/bin:/bin",
         **{"HOME": "/tmp", "HF_HUB_OFFLINE": "1", "MALLOC_ARENA_MAX": "2", "OMP_WAIT_POLICY": "PASSIVE"},
@@ -95,13 +97,15 @@ def uncontained(found: Engine, threads: int) -> Iterator[str]:
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     serve = ["/opt/tosa-vqa/bin/tosa-vqa", "serve", "--host", "127.0.0.1", "--port", str(PORT)]
-    process = subprocess.Popen(["chroot", root, *serve], env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [program("chroot") or "chroot", root, *serve], env=environment, stdout=subprocess.DEVNULL
+    )
     try:
         yield f"http://127.0.0.1:{PORT}"
     finally:
         process.terminate()
         process.wait(60)
-        found("image", "unmount", IMAGE)
+        found("rm", "--force", container)
 
 
 async def loaded(url: str, frames: int) -> dict[str, float]:

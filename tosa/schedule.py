@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tosa.spec import PlanError, shown
+from tosa.spec import Alpha, PlanError, shown
 
+_AUTO: Alpha = "auto"
 _INFLECTION = {"constant": 0.0, "decreasing": -1.0, "increasing": 1.0}
 
 
@@ -44,18 +45,20 @@ def removal_weights(num_layers: int, inflection: float) -> tuple[float, ...]:
     return tuple((1 - inflection + slope * layer) / num_layers for layer in range(num_layers))
 
 
-def alpha_schedule(alpha: str | float | Sequence[float], num_layers: int) -> tuple[float, ...]:
+def alpha_schedule(alpha: str | float | Sequence[float], num_layers: int) -> tuple[Alpha, ...]:
     """Return the weight of the visual term at each layer (ToSA, arXiv 2506.20066), each in [0, 1].
 
     "increase" runs from 0 (spatial first) to 1 at the last layer, "decrease" the other way, "uniform" is 0.5.
-    Raises PlanError.
+    "auto" stays "auto": the layer finds its weight. Raises PlanError.
     """
-    rising = tuple(layer / max(num_layers - 1, 1) for layer in range(num_layers))
+    rising: tuple[Alpha, ...] = tuple(layer / max(num_layers - 1, 1) for layer in range(num_layers))
     if isinstance(alpha, str):
-        words = {
+        automatic: tuple[Alpha, ...] = (_AUTO,) * num_layers
+        words: dict[str, tuple[Alpha, ...]] = {
             "increase": rising,
             "decrease": tuple(1 - value for value in rising),
             "uniform": (0.5,) * num_layers,
+            "auto": automatic,
         }
         if alpha not in words:
             sentence = f"alpha must be {', '.join(words)}, a number in [0, 1] or a list of them."

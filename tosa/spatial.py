@@ -46,6 +46,18 @@ def position_tokens(
     return _code(axes, grid, dim, kernel)
 
 
+def split_depth(spatial: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Split spatial tokens [..., S] into those of row and column, and those of depth (None without depth).
+
+    Told by the width: `spatial_tokens` of any `dim` but 48 hold depth, `position_tokens` of the default one
+    do not.
+    """
+    width = spatial.shape[-1]
+    if width % 3 or width == 2 * SPATIAL_DIM // 3:
+        return spatial, None
+    return spatial[..., : 2 * width // 3], spatial[..., 2 * width // 3 :]
+
+
 def _rows_and_columns(like: Tensor) -> tuple[Tensor, Tensor]:
     _, rows, columns = like.shape
     row = torch.arange(rows, device=like.device)[:, None].expand_as(like)

@@ -23,7 +23,8 @@ class MergeSpec:
         encoder has windows).
     schedule: "constant", "decreasing", "increasing" or the ToMe inflection in [-1, 1] (-1 = decreasing).
     layers: the layers that may merge, counted from 0; None means the default of the method.
-    alpha: weight of ToSA's visual term: "increase", "decrease", "uniform", a number in [0, 1], one per layer.
+    alpha: weight of ToSA's visual term: "increase", "decrease", "uniform", a number in [0, 1], one per layer,
+        or "auto", by the quality of picture and depth.
     spatial_kernel: how similarity falls with distance in spatial tokens; read by the code that makes them.
     prop_attn: proportional attention; None means the default of the method.
     order: order of the visual tokens after the last layer.
@@ -77,7 +78,7 @@ class MergeStep:
     layer: int
     r: int = 0
     r_hw: tuple[int, int] | None = None
-    alpha: float = 1.0
+    alpha: Alpha = 1.0
     num_layers: int = 1
     options: object | None = None
     kept: tuple[int, ...] | None = None
@@ -179,5 +180,6 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 Order = Literal["raster", "merge"]
 ORDERS: tuple[Order, ...] = ("raster", "merge")
+Alpha = float | Literal["auto"]  # of one layer
 SpatialKernel = Literal["sinusoidal", "distance"]
 OptionValue = int | float | str | None

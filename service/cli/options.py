@@ -31,7 +31,7 @@ MERGE_OPTIONS = (
     click.Option(["--r-hw"], help="Rows and columns to remove per layer, for methods that keep a grid: 2,2."),
     click.Option(["--layers"], help="Layers that may merge, counted from 0: 1,2,5."),
     click.Option(["--schedule"], help="constant, decreasing, increasing, or a number in [-1, 1]."),
-    click.Option(["--alpha"], help="increase, decrease, uniform, or numbers."),
+    click.Option(["--alpha"], help="increase, decrease, uniform, auto, or numbers."),
     click.Option(["--spatial-kernel"], help="sinusoidal or distance."),
     click.Option(
         ["--option", "options"], multiple=True, help="Option of the method, name=value; may be repeated."

@@ -23,7 +23,7 @@ _KINDS = {
     "r_hw": "two counts, (rows, columns)",
     "layers": "a list of layer numbers, from 0",
     "schedule": "constant, decreasing, increasing or a number in [-1, 1]",
-    "alpha": "increase, decrease, uniform, a number in [0, 1] or a list of them",
+    "alpha": "increase, decrease, uniform, auto, a number in [0, 1] or a list of them",
     "spatial_kernel": " or ".join(KERNELS),
     "order": " or ".join(ORDERS),
     "options": f"an object of at most {MAX_ENTRIES} names with a number, a text or null each; in a form it "

@@ -158,7 +158,7 @@ class MergeFields(BaseModel):
     )
     alpha: Annotated[Word | float | Weights, BeforeValidator(numbers)] = Field(
         default="increase",
-        description="Weight of the visual term of ToSA: increase, decrease, uniform, number, list.",
+        description="Weight of the visual term of ToSA: increase, decrease, uniform, auto, number, list.",
         examples=["increase", 0.5],
     )
     spatial_kernel: Word = Field(

@@ -17,6 +17,7 @@ from evals.machine import write_result
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "bench" / "results"
 WRITERS = {
+    "bench/container_load.py",
     "bench/decode.py",
     "bench/full_size/__main__.py",
     "bench/language/__main__.py",
@@ -28,6 +29,7 @@ WRITERS = {
     "bench/prop_attn.py",
     "bench/room_frames.py",
     "bench/vision_latency.py",
+    "evals/dense/__main__.py",
     "evals/depth_estimation.py",
     "evals/rooms/compare/__main__.py",
     "evals/runners/__main__.py",

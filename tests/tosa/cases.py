@@ -61,6 +61,7 @@ def case_of(method: MergeMethod) -> Case:
 # One row for each other way in which a method can run.
 SPECS = {
     "tosa without its visual term": MergeSpec("tosa", keep_ratio=0.3, alpha=0.0),
+    "tosa that knows when": MergeSpec("tosa", keep_ratio=0.3, alpha="auto"),
     "tofu that only fuses": MergeSpec("tofu", keep_ratio=0.3, options={"switch_layer": 0}),
     "tofu that only drops": MergeSpec("tofu", keep_ratio=0.3, options={"switch_layer": LAYERS}),
     "pitome-bsm": MergeSpec("pitome", keep_ratio=0.3, options={"variant": "bsm"}),
@@ -90,7 +91,8 @@ def one_step(case: Case, num_prefix: int = 0, seed: int = 7) -> tuple[Tokens, Te
     """Tokens, a metric and a step; the tokens have different sizes unless the method needs a whole grid."""
     tokens = Tokens.start(images(2, num_prefix, seed), GRID, num_prefix, scene(2, seed + 1))
     steps = [step for step in case.plan(num_prefix).steps if step]
-    step = replace(steps[0], alpha=0.5) if steps else MergeStep(0)
+    step = steps[0] if steps else MergeStep(0)
+    step = step if step.alpha == "auto" else replace(step, alpha=0.5)
     if case.exact:
         tokens = METHODS["tome"].merge(tokens, tokens.x, MergeStep(0, r=9))
         step = replace(step, layer=1, r=8)

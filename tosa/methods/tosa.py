@@ -10,6 +10,8 @@ from torch import Tensor
 from tosa.matching import bipartite, cosine
 from tosa.methods.method import MergeMethod
 from tosa.reduction import apply, weighted_mean
+from tosa.reliability import reliable_score
+from tosa.spatial import split_depth
 from tosa.spec import MergeStep
 from tosa.tokens import Tokens
 
@@ -19,11 +21,17 @@ _EQUAL_DISTANCE = 2.0**-12  # far above float32 noise (5e-7), below the gaps bet
 def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
     """Merge step.r tokens by alpha * visual + (1 - alpha) * spatial similarity; equals go by the visual one.
 
+    With alpha "auto" the tokens themselves say what both are worth, see `tosa.reliability`.
     Raises ValueError without spatial tokens.
     """
     if tokens.spatial is None:
         raise ValueError("tosa needs spatial tokens: start the tokens with spatial=spatial_tokens(z)")
     visual = cosine(metric, tokens.num_prefix)
+    if step.alpha == "auto":
+        place, depth = split_depth(tokens.spatial)
+        known = None if depth is None else cosine(depth, tokens.num_prefix)
+        score = reliable_score(visual, cosine(place, tokens.num_prefix), known)
+        return apply(tokens, bipartite(score, step.r, tokens.num_prefix), weighted_mean)
     spatial = cosine(tokens.spatial, tokens.num_prefix)
     if step.alpha == 0.0:
         # Equal distances on a grid differ in floating point: without this, rounding would decide.
