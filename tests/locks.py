@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -24,10 +25,15 @@ class Pin:
     name: str
     version: str
     marker: str | None
+    hashes: tuple[str, ...] = ()
 
     @property
     def applies(self) -> bool:
-        return self.marker is None or Marker(self.marker).evaluate()
+        return self.applies_in({})
+
+    def applies_in(self, environment: Mapping[str, str]) -> bool:
+        """Say whether the marker holds where its names have these values, and those of this machine."""
+        return self.marker is None or Marker(self.marker).evaluate(dict(environment))
 
 
 def text(lock: str) -> str:
@@ -40,7 +46,9 @@ def pins(lock: str) -> list[Pin]:
     found = list(ENTRY.finditer(lock))
     if "".join(match[0] for match in found) != lock:
         raise ValueError("not only versions with hashes")
-    return [Pin(match[1], match[2], match[3]) for match in found]
+    return [
+        Pin(match[1], match[2], match[3], tuple(re.findall(r"--hash=(\S+)", match[4]))) for match in found
+    ]
 
 
 def versions(lock: str) -> dict[str, str]:

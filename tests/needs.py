@@ -61,10 +61,12 @@ NEEDS = {
     "ray": Need("Ray", "make test-ray", lambda: find_spec("ray") is not None),
     "vllm": Need("a vLLM server", "make test-vllm", lambda: bool(os.environ.get("VLLM_PYTHON"))),
     "locust": Need("Locust", "make test-load", lambda: find_spec("locust") is not None),
+    "kubeconform": Need("kubeconform", "install it", lambda: program("kubeconform") is not None),
     "containers": Need(
         "a container engine", "make test-containers", lambda: os.environ.get("CONTAINER_TESTS") == "1"
     ),
     "an engine": Need("docker or podman", "make test-containers as root on Debian", lambda: False),
+    "podman": Need("podman", "make test-containers as root on Debian", lambda: False),
     "an image": Need("an image that was not built", "make test-containers with more disk", lambda: False),
     "gpu": Need("a CUDA device", "run on a machine with one", _has_cuda),
     "two gpus": Need("two CUDA devices", "run on a machine with them", _has_two),

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from depth.codes import depth_codes
 from depth.depth_map import metric_depth
 from evals.rooms import Question, make_plain_scene, make_scene, questions, render
-from evals.rooms.sensor import sensed_depth
+from service.roomqa.depth_cameras import sensed_depth
 from training.model import END, START
 from training.symbols import ANCHOR, FACTS, PLACE, THING, WIDTH, patch_symbols
 

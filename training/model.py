@@ -73,9 +73,9 @@ def words_of(scenes: int) -> list[str]:
     return sorted(words)
 
 
-def build_config(tokenizer: PreTrainedTokenizerFast) -> LlavaOnevisionConfig:
-    """LLaVA-OneVision with a SigLIP tower of 8 layers over 24 x 24 patches and a Qwen2 LM of 4 layers."""
-    vision = SiglipVisionConfig(
+def build_vision_config() -> SiglipVisionConfig:
+    """SigLIP of 8 layers over 24 x 24 patches."""
+    return SiglipVisionConfig(
         hidden_size=TOWER_DIM,
         intermediate_size=768,
         num_hidden_layers=8,
@@ -85,6 +85,10 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> LlavaOnevisionConfig:
         hidden_act="gelu_pytorch_tanh",
         vision_use_head=False,
     )
+
+
+def build_config(tokenizer: PreTrainedTokenizerFast) -> LlavaOnevisionConfig:
+    """LLaVA-OneVision with a SigLIP tower of 8 layers over 24 x 24 patches and a Qwen2 LM of 4 layers."""
     text = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=LANGUAGE_DIM,
@@ -100,7 +104,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> LlavaOnevisionConfig:
         pad_token_id=tokenizer.vocab[PAD],
     )
     config = LlavaOnevisionConfig(
-        vision_config=vision.to_dict(),
+        vision_config=build_vision_config().to_dict(),
         text_config=text.to_dict(),
         image_token_index=tokenizer.vocab[IMAGE],
         video_token_index=tokenizer.vocab[VIDEO],

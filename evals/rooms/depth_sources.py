@@ -1,10 +1,11 @@
-"""Sources of spatial tokens: exact, estimated, sensed or shuffled depth, or positions alone."""
+"""Sources of spatial tokens: exact, estimated, sensed, stereo or shuffled depth, or positions alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
@@ -12,13 +13,13 @@ from depth import DepthMap, metric_depth
 from depth.estimate import estimate
 from depth.estimators import load_depth_estimator
 from evals.inputs import spatial_of
-from evals.rooms.sensor import sensed_depth
 from evals.rooms.splits import Example
+from service.roomqa.depth_cameras import sensed_depth, stereo_depth
 from tosa import position_tokens
 from vlm import Vlm
 
 DepthOf = Callable[[Example], DepthMap]
-DEPTHS = ("true", "estimated", "sensed", "shuffled", "x and y")
+DEPTHS = ("true", "estimated", "sensed", "stereo", "shuffled", "x and y")
 
 
 def spatial_from(
@@ -36,7 +37,7 @@ def spatial_from(
     elif depth == "estimated":
         depth_of = estimated_depth(estimator)
     else:
-        depth_of = {"true": true_depth, "sensed": sensor_depth}[depth]
+        depth_of = {"true": true_depth, "sensed": sensor_depth, "stereo": stereo_of_picture}[depth]
     return lambda example: spatial_of(vlm, depth_of(example), kernel)
 
 
@@ -46,8 +47,17 @@ def true_depth(example: Example) -> DepthMap:
 
 
 def sensor_depth(example: Example) -> DepthMap:
-    """Simulate what a depth camera would measure."""
+    """Simulate what an active depth camera would measure, in any light."""
     return metric_depth(sensed_depth(example.frame.depth, example.scene.seed))
+
+
+def stereo_of_picture(example: Example) -> DepthMap:
+    """Simulate what a stereo pair would measure from the picture as it is, spoiled or not.
+
+    Where nothing can be matched, all is one flat surface a metre away.
+    """
+    measured = stereo_depth(example.frame.depth, example.frame.rgb, example.scene.seed)
+    return metric_depth(measured if measured.any() else np.ones_like(measured))
 
 
 def shuffled_depth(split: Sequence[Example]) -> DepthOf:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,33 @@ from service.cli.in_process import load_settings, read_fields
 from service.cli.options import DEPTH_OPTIONS, FILE, MERGE_OPTIONS
 from service.request.schemas import AskFields, VqaFields
 from service.request.validation import check_fields
+from service.roomqa.condition import Condition, parse_condition
 
 BENCHMARKS: tuple[Benchmark, ...] = (OPENEQA, GQA, VQAV2, VQAV2_COUNTING, SCANQA, SQA3D, VSIBENCH)
 """The benchmarks; each becomes a command of its name."""
 
+
+class _ConditionType(click.ParamType):
+    """A condition as `parse_condition` reads it; fog, which is made from depth, is not for files."""
+
+    name = "condition"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Condition:
+        try:
+            condition = parse_condition(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if condition.kind == "fog":
+            self.fail("fog is made from depth: spoil these images yourself, see docs/evaluate.md", param, ctx)
+        return condition
+
+
+CONDITION = _ConditionType()
 RUN_OPTIONS = (
     click.Option(["--data"], type=FILE, required=True, help="Folder with the official files."),
     click.Option(["--out"], type=FILE, required=True, help="Folder for answers, predictions and report."),
     click.Option(["--limit"], type=click.IntRange(min=1), help="Ask only the first questions."),
+    click.Option(["--condition"], type=CONDITION, help="Spoil every image: dark, noise:3, ..."),
 )
 URL_OPTION = click.Option(["--url"], help="Ask this running server, http://host:port.")
 CLIENT_OPTIONS = (
@@ -73,11 +93,13 @@ def command_line(benchmarks: Iterable[Benchmark]) -> click.Group:
 def command(benchmark: Benchmark) -> click.Command:
     """Return the command that runs a benchmark."""
 
-    def callback(data: Path, out: Path, limit: int | None, **options: Any) -> None:
+    def callback(
+        data: Path, out: Path, limit: int | None, condition: Condition | None, **options: Any
+    ) -> None:
         given = {name: value for name, value in options.items() if value not in (None, ())}
         try:
             with exit_on_errors():
-                run(benchmark, data, out, limit, given)
+                run(benchmark, data, out, limit, given, condition)
         except (DatasetError, RunError) as error:
             fail(str(error))
 
@@ -88,11 +110,19 @@ def command(benchmark: Benchmark) -> click.Command:
     return click.Command(benchmark.name, callback=callback, params=params, help=benchmark.about)
 
 
-def run(benchmark: Benchmark, data: Path, out: Path, limit: int | None, given: Mapping[str, Any]) -> None:
+def run(
+    benchmark: Benchmark,
+    data: Path,
+    out: Path,
+    limit: int | None,
+    given: Mapping[str, Any],
+    condition: Condition | None = None,
+) -> None:
     """Load, ask, score and write: answers.jsonl, what the benchmark writes, and report.json."""
     spec = spec_of(given)
     load_options = _select(given, benchmark.load_options)
     entries = benchmark.load(data, **load_options)[:limit]
+    entries = [replace(entry, item=replace(entry.item, condition=condition)) for entry in entries]
     items = [entry.item for entry in entries]
     check_items(items)
     with closing(answerer_of(given, spec)) as answerer:
@@ -102,7 +132,7 @@ def run(benchmark: Benchmark, data: Path, out: Path, limit: int | None, given: M
     scores = benchmark.finish(entries, texts_of(entries, found), out, **finish_options)
     result = {
         "benchmark": benchmark.name,
-        "options": json.loads(json.dumps({**load_options, "limit": limit}, default=str)),
+        "options": json.loads(json.dumps({**load_options, "limit": limit} | _shown(condition), default=str)),
         **report(entries, found, scores, settings),
     }
     write_result(out / "report.json", result)
@@ -167,6 +197,10 @@ def _object(text: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise RunError('--merge-json takes one JSON object: {"method": "tosa", "keep_ratio": 0.25}')
     return values
+
+
+def _shown(condition: Condition | None) -> dict[str, str]:
+    return {} if condition is None else {"condition": condition.label}
 
 
 def _select(given: Mapping[str, Any], options: Iterable[click.Option]) -> dict[str, Any]:

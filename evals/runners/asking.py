@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
-from evals.runners.items import Item, read_file
+from evals.runners.items import DatasetError, Item, read_file
+from evals.spoiled_files import spoiled_file
+from service.roomqa.condition import Condition
 
 Spec = Mapping[str, Any]
 """Merge and depth fields of a request, as in JSON; every item is sent with them."""
@@ -81,9 +84,21 @@ def sends_depth(item: Item, spec: Spec) -> bool:
 
 
 def files_of(item: Item, spec: Spec) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    """Read the bytes of images and depth maps. Raises DatasetError."""
+    """Read the bytes of images, spoiled where the item says so, and of depth maps. Raises DatasetError."""
     depths = item.depths if sends_depth(item, spec) else ()
-    return tuple(map(read_file, item.images)), tuple(map(read_file, depths))
+    images = tuple(map(read_file, item.images))
+    if item.condition is not None:
+        images = tuple(
+            _spoiled(data, path, item.condition) for data, path in zip(images, item.images, strict=True)
+        )
+    return images, tuple(map(read_file, depths))
+
+
+def _spoiled(data: bytes, path: Path, condition: Condition) -> bytes:
+    try:
+        return spoiled_file(data, condition)
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for broken files
+        raise DatasetError(f"{path} cannot be read as a picture: {error}") from error
 
 
 def answered(item: Item, body: Mapping[str, Any]) -> Answer:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from service.roomqa.condition import Condition
+
 Truth = TypeVar("Truth")
 
 
@@ -21,7 +23,8 @@ class Item:
     """One question as it is sent to the service. Files are read only when it is sent.
 
     id: unique in the dataset. question: the prompt as sent, with the protocol's suffix. images: frames in
-    order. depths: none, or one per image; depth_preset says what their numbers are.
+    order. depths: none, or one per image; depth_preset says what their numbers are. condition: what spoils
+    the images when they are sent.
     """
 
     id: str
@@ -30,6 +33,7 @@ class Item:
     depths: tuple[Path, ...] = ()
     depth_preset: str | None = None
     max_new_tokens: int = 16
+    condition: Condition | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ def digest(items: Iterable[Item]) -> str:
     hashed = hashlib.sha256()
     for item in items:
         files = [["/".join(path.parts[-2:]) for path in paths] for paths in (item.images, item.depths)]
-        asked = [item.id, item.question, *files, item.depth_preset, item.max_new_tokens]
+        asked: list[Any] = [item.id, item.question, *files, item.depth_preset, item.max_new_tokens]
+        asked += [] if item.condition is None else [item.condition.label]
         hashed.update(json.dumps(asked).encode() + b"\n")
     return hashed.hexdigest()

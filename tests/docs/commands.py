@@ -24,10 +24,11 @@ from examples.lmms_eval import same_answers, write_roomqa
 from service.cli.main import app as service_app
 from service.settings import Settings
 from tests.docs.pages import ROOT
+from tests.kubernetes.rendering import FOLDER, rendered
 
 PROGRAMS = (
     *("python", "tosa-vqa", "make", "pip", "uv", "sh", "docker", "locust", "jq", "ray", "serve"),
-    "lmms-eval",
+    *("lmms-eval", "kubectl"),
 )
 # What vLLM 0.32 was tried with.
 VLLM = ("model", "port", "generation-config", "structured-outputs-config.backend")
@@ -50,8 +51,11 @@ LMMS_EVAL = ("model", "model_args", "include_path", "tasks", "batch_size", "outp
 VLMEVALKIT = ("config", "mode", "api-nproc", "work-dir")
 LOCUST = ("host", "headless", "u", "r", "t", "f")
 COMPOSE = {"up": {"--build", "--wait", "--detach", "--scale"}, "run": {"--rm", "--build"}}
+KUSTOMIZED = FOLDER / "example"
+KUBECTL = {"--namespace", "--from-file", "-k"}
 DOCKER = {
     "build": {"--tag", "--build-arg", "--build-context"},
+    "push": set[str](),
     "run": {"--rm", "--read-only", "--tmpfs", "--cap-drop", "--publish"},
 }
 
@@ -127,6 +131,8 @@ def check(call: Call) -> None:
             compose(words)
         case ("docker", verb, *words):
             assert {word for word in words if word.startswith("-")} <= DOCKER[verb], words
+        case ("kubectl", *words):
+            kubectl(words)
         case ("locust", "-f", file, *words):
             assert (ROOT / file).is_file(), file
             assert {word.strip("-") for word in words if word.startswith("-")} <= set(LOCUST)
@@ -208,6 +214,16 @@ def compose(words: Sequence[str]) -> None:
     assert {word for word in rest if word.startswith("-")} <= COMPOSE[verb], rest
     named = {word.partition("=")[0] for word in rest if not word.startswith("-")}
     assert named <= set(services), named
+
+
+def kubectl(words: Sequence[str]) -> None:
+    """Folders render, and what is asked about is in one of them."""
+    assert {word.partition("=")[0] for word in words if word.startswith("-")} <= KUBECTL, words
+    folders = [word for word in words if (ROOT / word).is_dir()]
+    if "-k" in words or "kustomize" in words:
+        assert len(folders) == 1 and rendered(ROOT / folders[0]), words
+    there = {f"{each['kind'].lower()}/{each['metadata']['name']}" for each in rendered(KUSTOMIZED)}
+    assert {word for word in words if re.match(r"(deployment|service)/", word)} <= there, words
 
 
 def exists(path: str) -> bool:

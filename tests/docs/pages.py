@@ -21,7 +21,7 @@ NAMES = (
     "training/gpu-queue.md",
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 )
-LANGUAGES = ("sh", "python", "json", "promql", "text")
+LANGUAGES = ("sh", "python", "json", "promql", "text", "yaml")
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.S | re.M)
 COMMENT = re.compile(r"<!-- (?P<text>[^>]*?) -->\s*\Z")
 REPLACED = re.compile(r"tested with (?P<new>\S+) for (?P<old>\S+): .+")

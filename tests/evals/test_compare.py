@@ -24,6 +24,7 @@ from evals.rooms.compare.latency import by_work, measure
 from evals.rooms.compare.result_store import ResultStore
 from evals.rooms.compare.variants import Ablation, Variant, ablations, compared, plan_all
 from evals.rooms.compare.workers import ComparisonError
+from evals.rooms.conditions import spoiled_split
 from evals.rooms.depth_sources import DEPTHS, spatial_from
 from evals.rooms.splits import Example
 from tosa import METHODS, MergeSpec, Tokens, make_plan
@@ -237,7 +238,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch, vlm: Vlm) -> list[str]:
     asked: list[str] = []
 
     def evaluate(job: workers.Job, variants: list[Variant], processes: int) -> Any:
-        split = list(examples(workers.SPLITS[job.split], job.questions))
+        split = spoiled_split(list(examples(workers.SPLITS[job.split], job.questions)), job.condition)
         evaluator = Evaluator(vlm, split, batches_of(len(split)), job.estimator)
         for variant in variants:
             asked.append(variant.name)
@@ -267,6 +268,50 @@ def test_the_command_asks_what_is_missing_and_repeats_itself(
     with pytest.raises(SystemExit, match=r"split is .*, not "):
         command.main([*given, "--keep-ratios", "0.25", "--questions", "4"])
     assert np.isclose(again["settings"][0]["accuracy"]["overall"][0], _share(again["settings"][0], 8))
+
+
+def test_conditions_are_asked_alike_and_pooled_by_frame(
+    tmp_path: Path, in_this_process: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept, out = tmp_path / "results.jsonl", tmp_path / "conditions.json"
+    given = [
+        "--split",
+        "validation",
+        "--questions",
+        "8",
+        "--methods",
+        "tome",
+        "tosa",
+        "--keep-ratios",
+        "0.25",
+    ]
+    given += ["--schedules", "constant", "--alphas", "0.5", "--kept", str(kept), "--out", str(out)]
+    command.main([*given, "--conditions", "clean", "noise:3"])
+    result = json.loads(out.read_text())
+    names = [row["name"] for row in result["conditions"]["clean"]]
+    true, other = ", true depth", ", shuffled depth"
+    settings = [f"{depth}{alpha}" for depth in (true, other) for alpha in ("", ", alpha 0.5")]
+    assert sorted(names) == sorted(
+        ["none", "tome 0.25 constant", *(f"tosa 0.25 constant{setting}" for setting in settings)]
+    )
+    assert list(result["conditions"]) == ["clean", "noise:3"]
+    for row in result["together"]:
+        both = [
+            _share(each, 8)
+            for rows in result["conditions"].values()
+            for each in rows
+            if each["name"] == row["name"]
+        ]
+        assert row["accuracy"][0] == pytest.approx(sum(both) / 2, abs=1e-4)
+        tosa = row["name"].startswith("tosa")
+        assert (row["minus_tome"] is not None) == tosa
+        assert (row["minus_control"] is not None) == (tosa and "true" in row["name"])
+        assert (row["minus_none"] is None) == (row["name"] == "none")
+    command.main([*given, "--conditions", "noise:3", "dark"])
+    assert len(in_this_process) == 3 * len(names)  # clean and noise:3 were stored
+    with pytest.raises(SystemExit):
+        command.main([*given, "--conditions", "rain"])
+    assert "unknown condition 'rain'" in capsys.readouterr().err
 
 
 def _share(row: dict[str, Any], questions: int) -> float:

@@ -275,6 +275,17 @@ def test_scene_writes_what_the_service_reads(tmp_path: Path) -> None:
     assert all({"question", "answer", "type"} <= set(question) for question in record["questions"])
 
 
+def test_scene_writes_a_condition_and_a_depth_camera(tmp_path: Path) -> None:
+    spoiled = ("--condition", "dark", "--strength", 3, "--depth-camera", "active")
+    assert run("scene", "--seed", 3, "--out", tmp_path, *spoiled).exit_code == 0
+    record = json.loads((tmp_path / "scene.json").read_text())
+    assert (record["condition"], record["depth_camera"]) == ({"kind": "dark", "strength": 3}, "active")
+    assert "'rain' is not one of 'dark'" in refused(
+        "scene", "--seed", 3, "--out", tmp_path, "--condition", "rain"
+    )
+    assert "--condition" in refused("scene", "--seed", 3, "--out", tmp_path, "--strength", 3)
+
+
 def test_scene_refuses_a_folder_it_cannot_make(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "file" in refused("scene", "--seed", 3, "--out", tmp_path / "file")

@@ -16,7 +16,7 @@ from service.errors import ServiceError
 from tests.fuzz.http import CANARY, GOOD, attack, judge, run
 from tests.service.live import Live, live
 
-BODIES = 1500
+BODIES = 800
 SETTINGS: dict[str, Any] = {"max_queue": 16, "max_batch": 8, "max_answer_tokens": 8}
 
 

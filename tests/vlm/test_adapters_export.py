@@ -78,10 +78,8 @@ ONE_GRAPH = [("deit", method) for method in METHODS if method not in ("none", "t
 ONE_GRAPH += [("dinov3", "cubist"), ("siglip", "tome"), ("sam, cut windows", "cubist")]
 
 
-@pytest.mark.parametrize(
-    ("name", "method"),
-    [*(pytest.param(*pair, marks=pytest.mark.long) for pair in ONE_GRAPH[:-1]), ONE_GRAPH[-1]],
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "method"), ONE_GRAPH)
 @torch.no_grad()
 def test_two_lines_compile_as_one_graph(name: str, method: str) -> None:
     torch.compiler.reset()

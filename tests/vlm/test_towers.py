@@ -394,7 +394,8 @@ def test_half_precision_runs_as_in_the_library(name: str) -> None:
     assert (ours.float() - theirs).norm() < 0.03 * theirs.norm()
 
 
-@pytest.mark.parametrize("name", ["internvl", pytest.param("qwen2.5", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["internvl", "qwen2.5"])
 def test_merging_in_cells_is_one_graph(name: str) -> None:
     torch.compiler.reset()  # else the sizes of the tower before become symbols, and take minutes
     adapter, pixels, scene = adapter_for(name), pixels_for(name), scene_for(name)

@@ -76,13 +76,13 @@ def judge(model: Vlm, schema: dict[str, Any]) -> VlmError | None:
     return refusal
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(schema=st.dictionaries(st.sampled_from(SCHEMA_WORDS), NODES, max_size=5))
 def test_schemas_of_all_kinds(model: Vlm, schema: dict[str, Any]) -> None:
     judge(model, schema)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_good_schema_with_wrong_parts(model: Vlm, data: st.DataObject) -> None:
     schema = json.loads(json.dumps(SCHEMA))

@@ -11,7 +11,8 @@ import hashlib
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tqdm import tqdm
 from depth.estimators import load_depth_estimator
 from evals.machine import write_result
 from evals.rooms.compare import report
+from evals.rooms.compare.by_condition import together
 from evals.rooms.compare.evaluator import TOGETHER, VariantResult
 from evals.rooms.compare.latency import by_work, measure
 from evals.rooms.compare.result_store import ResultStore
@@ -33,19 +35,23 @@ from evals.rooms.compare.variants import (
     ablations,
     compared,
     plan_all,
+    with_controls,
     work,
 )
 from evals.rooms.compare.workers import SPLITS, ComparisonError, Job, evaluate_in_processes
+from evals.rooms.conditions import ALL_CONDITIONS, Condition, parse_condition
 from evals.rooms.score import blind_guess
 from evals.rooms.splits import Example, digest, examples
 from tosa import METHODS
 from vlm import Vlm, VlmError, load_vlm
 
+CLEAN = "clean"
 KEPT = Path("runs") / "comparison.jsonl"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     given = _arguments().parse_args(arguments)
+    given.conditions = list(dict.fromkeys(chain.from_iterable(given.conditions or [])))
     try:
         compare(given)
     except (ComparisonError, VlmError) as error:
@@ -56,6 +62,9 @@ def compare(given: argparse.Namespace) -> None:
     """Evaluate and time what is not stored yet, and write the result."""
     if given.fresh:
         given.kept.unlink(missing_ok=True)
+    if given.conditions:
+        compare_conditions(given)
+        return
     vlm = load_vlm(given.model)
     job = Job(given.model, given.estimator, given.split, given.questions)
     split = list(examples(SPLITS[job.split], job.questions))
@@ -73,20 +82,44 @@ def compare(given: argparse.Namespace) -> None:
         write_result(given.out, result)
 
 
+def compare_conditions(given: argparse.Namespace) -> None:
+    """Evaluate what is not stored yet under every condition; no time is measured, for none depends on it."""
+    vlm = load_vlm(given.model)
+    job = Job(given.model, given.estimator, given.split, given.questions)
+    split = list(examples(SPLITS[job.split], job.questions))
+    variants = with_controls(compared(given.methods, given.keep_ratios, given.schedules, False), given.alphas)
+    planned = plan_all(variants, vlm.shape)
+    about = _about(vlm, job, split)
+    store = ResultStore(given.kept, about)
+    rows, right = {}, {}
+    for condition in given.conditions:
+        label = CLEAN if condition is None else condition.label
+        results = ask(replace(job, condition=condition), planned, store, given.processes)
+        right[label] = {variant: report.rights(split, result) for variant, result in results.items()}
+        rows[label] = report.variant_rows(split, planned, results, right[label], {})
+        print(f"{label}: " + ", ".join(f"{100 * row['accuracy']['overall'][0]:.1f}" for row in rows[label]))
+    result = about | {"conditions": rows, "together": together(list(planned.plans), right)}
+    for row in result["together"]:
+        print(f"{100 * row['accuracy'][0]:5.1f}  {row['name']}")
+    if given.out:
+        write_result(given.out, result)
+
+
 def ask(job: Job, planned: Planned, store: ResultStore, processes: int) -> dict[Variant, VariantResult]:
     """Evaluate the variants that are not stored, and store them; return the results of all."""
     evaluated = [variant for variant in planned.plans if variant not in planned.same_as]
-    todo = [variant for variant in evaluated if variant.name not in store]
+    before = "" if job.condition is None else f"{job.condition.label}, "
+    todo = [variant for variant in evaluated if before + variant.name not in store]
     began = time.monotonic()
     with tqdm(total=len(evaluated), initial=len(evaluated) - len(todo), unit="variant") as bar:
         results = evaluate_in_processes(job, todo, processes) if todo else ()
         for variant, result in zip(todo, results, strict=True):
-            store.append(variant.name, asdict(result))
+            store.append(before + variant.name, asdict(result))
             bar.update()
     if todo:
         print(f"evaluated {len(todo)} variants in {(time.monotonic() - began) / 60:.1f} min")
     return {
-        variant: VariantResult(**store[planned.same_as.get(variant, variant).name])
+        variant: VariantResult(**store[before + planned.same_as.get(variant, variant).name])
         for variant in planned.plans
     }
 
@@ -155,6 +188,16 @@ def _of(changes: Sequence[Ablation]) -> list[Variant]:
     return [variant for variants in found for variant in variants if variant is not None]
 
 
+def conditions_of(label: str) -> list[Condition | None]:
+    """Read "clean", "all" (all strengths of all, and clean) or a condition. Raises ArgumentTypeError."""
+    if label == "all":
+        return [None, *ALL_CONDITIONS]
+    try:
+        return [None if label == CLEAN else parse_condition(label)]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}, {CLEAN} or all") from None
+
+
 def _arguments() -> argparse.ArgumentParser:
     args = argparse.ArgumentParser(prog="python -m evals.rooms.compare", description=__doc__)
     merging = [name for name, method in METHODS.items() if method.merges]
@@ -167,6 +210,20 @@ def _arguments() -> argparse.ArgumentParser:
     args.add_argument("--schedules", nargs="*", choices=SCHEDULES, default=SCHEDULES)
     args.add_argument("--without-estimate", action="store_true", help="leave out estimated depth")
     args.add_argument("--ablated-ratios", nargs="*", type=float, default=ABLATED_RATIOS)
+    args.add_argument(
+        "--conditions",
+        nargs="+",
+        action="extend",
+        type=conditions_of,
+        help="ask under these conditions instead: clean, dark (strength 2), noise:3, all",
+    )
+    args.add_argument(
+        "--alphas",
+        nargs="*",
+        type=lambda text: text if text.isalpha() else float(text),
+        default=(),
+        help="with --conditions, ToSA's weights to compare too, all with another frame's depth as control",
+    )
     args.add_argument("--processes", type=int, default=2, help="each with one torch thread")
     args.add_argument("--rounds", type=int, default=15, help="of timing; 0 to skip it")
     args.add_argument("--kept", type=Path, default=KEPT, help="file of finished variants, to resume from")

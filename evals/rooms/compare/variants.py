@@ -95,6 +95,13 @@ def ablations(methods: Sequence[str], keep_ratios: Sequence[float], num_layers: 
     return found
 
 
+def with_controls(variants: Sequence[Variant], alphas: Sequence[str | float]) -> list[Variant]:
+    """Add ToSA with other weights, and to every ToSA its control, which gets another frame's depth."""
+    tosa = [one for one in variants if one.spec.method == "tosa"]
+    tosa += [replace(one, spec=replace(one.spec, alpha=alpha)) for alpha in alphas for one in tuple(tosa)]
+    return list(dict.fromkeys([*variants, *tosa, *(replace(one, depth="shuffled") for one in tosa)]))
+
+
 def plan_all(variants: Sequence[Variant], shape: EncoderShape) -> Planned:
     """Plan each variant once; among variants that are the same work, the first stands for all."""
     planned = Planned({}, {}, {})
@@ -130,7 +137,7 @@ def _of_tosa(keep: float, num_layers: int) -> Iterator[Ablation]:
             variant = replace(shipped, spec=replace(shipped.spec, **change))
             control = replace(variant, depth="shuffled")
             yield Ablation(factor, value, variant, shipped, control)
-    for source in ("estimated", "sensed", "shuffled", "x and y"):
+    for source in ("estimated", "sensed", "stereo", "shuffled", "x and y"):
         yield Ablation("depth", source, replace(shipped, depth=source), shipped)
 
 

@@ -14,6 +14,7 @@ import torch
 
 from evals.rooms.compare.evaluator import Evaluator, VariantResult, batches_of, concatenated
 from evals.rooms.compare.variants import Variant
+from evals.rooms.conditions import Condition, spoiled_split
 from evals.rooms.splits import TEST, VALIDATION, examples
 from tosa import make_plan
 from vlm import load_vlm
@@ -27,12 +28,13 @@ class ComparisonError(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """The model, estimator and questions, the same for every process."""
+    """The model, estimator and questions, the same for every process; condition: what spoils the pictures."""
 
     model: str
     estimator: str
     split: str
     questions: int
+    condition: Condition | None = None
 
 
 def evaluate_in_processes(job: Job, variants: Sequence[Variant], processes: int) -> Iterator[VariantResult]:
@@ -66,7 +68,7 @@ def evaluate_share(
     """Evaluate every variant on each `shares`-th batch from `share` on; send a list of results for each."""
     torch.set_num_threads(1)
     vlm = load_vlm(job.model)
-    split = list(examples(SPLITS[job.split], job.questions))
+    split = spoiled_split(list(examples(SPLITS[job.split], job.questions)), job.condition)
     evaluator = Evaluator(vlm, split, batches_of(len(split))[share::shares], job.estimator)
     for variant in variants:
         results.send(evaluator.evaluate(variant, make_plan(variant.spec, vlm.shape)))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evals.rooms.sensor import FARTHEST_M, sensed_depth
+from service.roomqa.depth_cameras import FARTHEST_M, sensed_depth
 
 
 def flat(metres: float) -> np.ndarray:

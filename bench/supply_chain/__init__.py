@@ -1,0 +1,1 @@
+"""What is inside the images: packages, their licences, bills of materials, known vulnerabilities."""
