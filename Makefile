@@ -10,7 +10,7 @@ PYTEST := -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reo
 # uv installs no bytecode: without it, every process that a test starts compiles torch and transformers again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install lock demo demo-vllm serve test test-ray test-load test-vllm test-containers test-wheel test-long test-newest test-oldest check docs fix fuzz soak bench full-size language load peers train eval sbom licences audit
+.PHONY: install lock demo demo-vllm serve test test-ray test-load test-vllm test-containers container-load test-wheel test-long test-newest test-oldest check docs fix fuzz soak bench full-size language load peers train eval sbom licences audit
 
 install: .venv/.installed
 
@@ -89,6 +89,11 @@ test-vllm: install .venv-vllm/.installed
 test-containers: install .venv-compose/.installed
 	$(BIN)/python -m tests.containers.build
 	CONTAINER_TESTS=1 $(BIN)/python -m pytest tests/containers
+
+# What a container costs, and the load test of the compose file: about 12 minutes on two quiet cores. After test-containers.
+container-load: install .venv-compose/.installed
+	$(BIN)/python -m bench.container_load
+	$(BIN)/python -m bench.tables
 
 # Compose for podman.
 .venv-compose/.installed: locks/tools.txt

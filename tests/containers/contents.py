@@ -24,8 +24,10 @@ PLACES = re.compile(
     r"(^|/)(\.netrc|\.git-credentials|\.pypirc|\.env|\.docker/config\.json|\.ssh/.+|id_(rsa|ed25519|ecdsa))$"
     r"|^run/secrets/.+|^(etc/pip\.conf|root/\.config/.+)$"
 )
-OF_OTHERS = re.compile(r"/(site|dist)-packages/(?!(tosa|vlm|depth|service|tosa_vqa-[^/]+)(/|$))")
-"""Packages of others, which are public and have keys for their tests."""
+OF_OTHERS = re.compile(
+    r"/(site|dist)-packages/(?!(tosa|vlm|depth|service|tosa_vqa-[^/]+)(/|$))|^usr/share/doc/"
+)
+"""Packages of others, which are public and have keys for their tests, and their manuals."""
 LARGEST = 2**20
 """Bytes: files above hold no text that a person wrote."""
 TOOLS = re.compile(

@@ -76,6 +76,7 @@ def test_secrets_are_found(path: str, data: bytes) -> None:
     [
         ("etc/ssl/certs/a.pem", b"-----BEGIN CERTIFICATE-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n"),
         (f"{PACKAGES}/gevent/tests/keycert.pem", KEY),
+        ("usr/share/doc/a/b.md", b"https://user:secret@index.example/simple"),
         ("app/x.py", b"'https://user@index.example' 'http://{user}:{password}@host'"),
         ("run/secrets/empty", b""),
     ],
