@@ -1,8 +1,8 @@
 """Read the licences of installed packages into locks/licences.json, as SPDX expressions.
 
-The one that a package gives, or else what its older fields say, or else what a person read:
+The one that a package gives, or else what its older fields say, or else what a person read.
+
 python -m bench.supply_chain.licences ENVIRONMENT ...
-As SPDX expressions: the one a package gives, or else what its older fields say, or else what a person read.
 """
 
 from __future__ import annotations

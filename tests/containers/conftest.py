@@ -1,15 +1,10 @@
-"""The engine and the images that `make test-containers` built, and their files."""
+"""The engine, and the images that `make test-containers` built."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
 from tests.containers.engine import Engine, engine
-from tests.containers.unpacked import unpacked_image
 from tests.needs import skip_without
 
 
@@ -34,10 +29,3 @@ def image(request: pytest.FixtureRequest, found: Engine) -> str:
 def cpu(found: Engine) -> str:
     skip_without("an image", found.has("tosa-vqa:cpu"))
     return "tosa-vqa:cpu"
-
-
-@pytest.fixture(scope="session")
-def unpacked(image: str, found: Engine) -> Iterator[Path]:
-    """Return a folder with the root file system of `image`, to be read only."""
-    with ExitStack() as stack:
-        yield stack.enter_context(unpacked_image(found, image))
