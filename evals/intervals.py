@@ -12,6 +12,11 @@ DRAWS = 4000
 Scores = Sequence[Sequence[float]]  # the scores of each frame's questions
 
 
+def pool(parts: Sequence[Scores]) -> list[list[float]]:
+    """Put the scores of each frame under several conditions together, so that it is drawn as a whole."""
+    return [[score for scores in frame for score in scores] for frame in zip(*parts, strict=True)]
+
+
 def interval(scores: Scores, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
     """Return the percentile interval of the mean score, frames drawn with replacement.
 

@@ -22,10 +22,9 @@ from evals.dense.settings import Setting, settings_at
 from evals.dense.tower import Tower, load_tower, make_tower
 from evals.machine import write_result
 from evals.rooms import TEST, VALIDATION
-from evals.rooms.conditions import Condition, parse_condition
+from evals.rooms.conditions import CLEAN, condition_of, label_of
 from tosa import METHODS, MergeSpec, make_plan
 
-CLEAN = "clean"
 SPLITS = {"test": TEST, "validation": VALIDATION}
 NONE = Setting(MergeSpec())
 
@@ -53,7 +52,7 @@ def compare(tower: Tower, probed: Probed, given: argparse.Namespace) -> dict[str
     found = dict[str, dict[Setting, Scores]]()
     with tqdm(total=len(given.conditions) * len(all_settings), unit="setting") as bar:
         for label in given.conditions:
-            seen = under(probed, _condition(label))
+            seen = under(probed, condition_of(label))
             found[label] = {}
             for setting in all_settings:
                 found[label][setting] = _probe(tower, seen, setting)
@@ -81,16 +80,11 @@ def _described(found: dict[Setting, Scores], wanted: dict[float, list[Setting]])
     return described
 
 
-def _condition(label: str) -> Condition | None:
-    return None if label == CLEAN else parse_condition(label)
-
-
 def _label(text: str) -> str:
     try:
-        condition = _condition(text)
+        return label_of(condition_of(text))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{error}, or {CLEAN}") from None
-    return CLEAN if condition is None else condition.label
 
 
 def _alpha(text: str) -> str | float:

@@ -8,7 +8,7 @@ from typing import Any
 from evals.dense.probe import Scores
 from evals.dense.settings import Setting
 from evals.intervals import Scores as Values
-from evals.intervals import interval, paired_interval
+from evals.intervals import interval, paired_interval, pool
 
 MEASURES = ("shape", "distance")
 Found = Mapping[Setting, Scores]
@@ -25,11 +25,7 @@ def rows(found: Found, none: Scores) -> list[dict[str, Any]]:
 
 def pooled(parts: Sequence[Scores]) -> Scores:
     """Put what was found of a scene under all conditions together: a scene is drawn as a whole."""
-    return Scores(*(_joined([getattr(part, measure) for part in parts]) for measure in MEASURES))
-
-
-def _joined(parts: Sequence[list[list[float]]]) -> list[list[float]]:
-    return [[value for values in scene for value in values] for scene in zip(*parts, strict=True)]
+    return Scores(*(pool([getattr(part, measure) for part in parts]) for measure in MEASURES))
 
 
 def measured(scores: Scores) -> dict[str, list[float]]:

@@ -15,15 +15,29 @@ from service.roomqa.spoil import spoil
 
 __all__ = [
     "ALL_CONDITIONS",
+    "CLEAN",
     "CONDITIONS",
     "STRENGTHS",
     "Condition",
+    "condition_of",
+    "label_of",
     "parse_condition",
     "spoil",
     "spoiled_split",
 ]
 
+CLEAN = "clean"
 ALL_CONDITIONS = tuple(Condition(kind, strength) for kind in CONDITIONS for strength in STRENGTHS)
+
+
+def condition_of(label: str) -> Condition | None:
+    """Read "clean" (None) or a condition. Raises ValueError."""
+    return None if label == CLEAN else parse_condition(label)
+
+
+def label_of(condition: Condition | None) -> str:
+    """Return what `condition_of` reads."""
+    return CLEAN if condition is None else condition.label
 
 
 def spoiled_split(split: Sequence[Example], condition: Condition | None) -> list[Example]:

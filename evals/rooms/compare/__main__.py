@@ -39,13 +39,12 @@ from evals.rooms.compare.variants import (
     work,
 )
 from evals.rooms.compare.workers import SPLITS, ComparisonError, Job, evaluate_in_processes
-from evals.rooms.conditions import ALL_CONDITIONS, Condition, parse_condition
+from evals.rooms.conditions import ALL_CONDITIONS, CLEAN, Condition, condition_of, label_of
 from evals.rooms.score import blind_guess
 from evals.rooms.splits import Example, digest, examples
 from tosa import METHODS
 from vlm import Vlm, VlmError, load_vlm
 
-CLEAN = "clean"
 KEPT = Path("runs") / "comparison.jsonl"
 
 
@@ -93,7 +92,7 @@ def compare_conditions(given: argparse.Namespace) -> None:
     store = ResultStore(given.kept, about)
     rows, right = {}, {}
     for condition in given.conditions:
-        label = CLEAN if condition is None else condition.label
+        label = label_of(condition)
         results = ask(replace(job, condition=condition), planned, store, given.processes)
         right[label] = {variant: report.rights(split, result) for variant, result in results.items()}
         rows[label] = report.variant_rows(split, planned, results, right[label], {})
@@ -193,7 +192,7 @@ def conditions_of(label: str) -> list[Condition | None]:
     if label == "all":
         return [None, *ALL_CONDITIONS]
     try:
-        return [None if label == CLEAN else parse_condition(label)]
+        return [condition_of(label)]
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{error}, {CLEAN} or all") from None
 

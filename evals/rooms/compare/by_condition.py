@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evals.intervals import Scores
+from evals.intervals import pool
 from evals.rooms.compare.report import Right, difference, with_interval
 from evals.rooms.compare.variants import Variant
 
@@ -29,11 +29,6 @@ def together(variants: Sequence[Variant], right: RightByCondition) -> list[dict[
         }
         rows.append({"name": variant.name, "accuracy": with_interval(scores)} | differences)
     return rows
-
-
-def pool(rights: Sequence[Right]) -> Scores:
-    """Put the answers about one frame under all conditions into one list."""
-    return [[mark for marks in frames for mark in marks] for frames in zip(*rights, strict=True)]
 
 
 def _others(variant: Variant, variants: Sequence[Variant]) -> dict[str, str | None]:
