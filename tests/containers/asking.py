@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -72,6 +73,15 @@ async def loaded(
 
 def load(url: str, clients: int, goes_on: Callable[[int], bool], frames: int = 1, mode: str = "none") -> Load:
     return asyncio.run(loaded(url, clients, goes_on, frames, mode))
+
+
+def load_during(action: Callable[[], object], url: str, clients: int, frames: int, after_s: float) -> Load:
+    """Load a service until an action has ended, which begins after some seconds of load."""
+    acting = threading.Timer(after_s, action)
+    acting.start()
+    done = load(url, clients, lambda _: acting.is_alive(), frames)
+    acting.join()
+    return done
 
 
 def ask(url: str) -> httpx.Response:

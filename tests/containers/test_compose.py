@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.containers.asking import load, wait_until_answered
+from tests.containers.asking import load_during, wait_until_answered
 from tests.containers.engine import Engine, kill
 from tests.containers.stack import URL, Stack, seconds_since, started
 from tests.docker import recipes
@@ -101,10 +100,7 @@ def test_the_log_of_a_container_ends_at_its_limit(found: Engine, cpu: str) -> No
 def test_stop_under_load_loses_nothing(stack: Stack) -> None:
     """The last of this file: the proxy answers what it took, and takes no more."""
     wait_until_answered(URL)
-    stopper = threading.Timer(3, stack, ("stop",))
-    stopper.start()
-    done = load(URL, 8, lambda _: stopper.is_alive(), frames=4)
-    stopper.join()
+    done = load_during(lambda: stack("stop"), URL, 8, frames=4, after_s=3)
     print(f"compose stop: {done.statuses}, connections refused at the end: {done.unsent}")
     assert done.lost == []
     assert done.statuses[200] > 8 and set(done.statuses) <= {200, 503}

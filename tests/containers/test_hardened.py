@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from tests.containers.asking import ask, load, wait_until_answered
+from tests.containers.asking import ask, load, load_during, wait_until_answered
 from tests.containers.engine import Engine, kill
 from tests.loopback import START_S, free_port, wait_for
 
@@ -43,10 +42,7 @@ def test_it_answers_right_and_stops_under_load_without_losing_anything(cpu: str,
         assert reply["merge"]["method"] == "none" and reply["model"]["id"] == "room-tiny"
         again = ask(url).json()
         assert again["answer"] == reply["answer"] and again["cached"] is True
-        stopper = threading.Timer(3, found, ("stop", "--time", "45", container))
-        stopper.start()
-        done = load(url, 8, lambda _: stopper.is_alive(), frames=4)
-        stopper.join()
+        done = load_during(lambda: found("stop", "--time", "45", container), url, 8, frames=4, after_s=3)
         print(f"stopped under load: {done.statuses}, connections refused at the end: {done.unsent}")
         assert done.lost == []
         assert done.statuses[200] > 8 and set(done.statuses) <= {200, 503}

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.containers.asking import load, wait_until_answered
+from tests.containers.asking import load, load_during, wait_until_answered
 from tests.containers.engine import ROOT, Engine, kill
 from tests.containers.stack import PROJECT, URL, Stack, started
 
@@ -64,10 +64,7 @@ def test_a_replica_that_dies_costs_only_what_it_had(stack: Stack) -> None:
 
 def test_a_replica_that_drains_costs_nothing(stack: Stack) -> None:
     leaving = stack.containers("service")[1]
-    stopper = threading.Timer(1, stack.engine, ("stop", "--time", "45", leaving))
-    stopper.start()
-    done = load(URL, 9, lambda _: stopper.is_alive(), frames=9)
-    stopper.join()
+    done = load_during(lambda: stack.engine("stop", "--time", "45", leaving), URL, 9, frames=9, after_s=1)
     print(f"one of {REPLICAS} stopped under load: {done.statuses}")
     assert done.lost == [] and done.unsent == 0 and set(done.statuses) == {200}
     stack.engine("start", leaving)
