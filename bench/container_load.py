@@ -91,6 +91,8 @@ def uncontained(found: Engine, threads: int) -> Iterator[str]:
     """Run the service from the image's files as an ordinary process: another root folder is all it has."""
     container = found("create", IMAGE)
     root = found("mount", container)
+    for each in SEEN:
+        subprocess.run(["mount", "--bind", each, f"{root}{each}"], check=True)
     environment = {
         "PATH": "/opt/tosa-vqa/bin:/usr/local/bin:/usr/bin:/bin",
         **{"HOME": "/tmp", "HF_HUB_OFFLINE": "1", "MALLOC_ARENA_MAX": "2", "OMP_WAIT_POLICY": "PASSIVE"},
