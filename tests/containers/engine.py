@@ -55,7 +55,7 @@ class Engine:
         return subprocess.run(
             [self.program, *words],
             env=self.environment,
-            cwd=ROOT,
+            cwd=WORK,  # podman's monitor leaves a file "oom" where memory ran out
             input=input,
             capture_output=True,
             text=True,
@@ -78,6 +78,7 @@ class Engine:
 @cache
 def engine() -> Engine | None:
     """Return docker if its server answers, else podman, else None."""
+    WORK.mkdir(parents=True, exist_ok=True)
     if (docker := program("docker")) and Engine(docker).tried("info").returncode == 0:
         return Engine(docker)
     if (podman := program("podman")) and os.geteuid() == 0:
@@ -109,6 +110,5 @@ def _podman_settings(path: Path) -> Path:
     lines += ["[engine]", 'cgroup_manager = "cgroupfs"']
     if not Path("/sys/fs/cgroup/cgroup.controllers").exists() and program("runc"):
         lines.append('runtime = "runc"')  # crun fails where both kinds of cgroups are mounted
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
     return path
