@@ -285,7 +285,17 @@ def test_conditions_are_asked_alike_and_pooled_by_frame(
         "--keep-ratios",
         "0.25",
     ]
-    given += ["--schedules", "constant", "--alphas", "0.5", "--kept", str(kept), "--out", str(out)]
+    given += [
+        "--schedules",
+        "constant",
+        "--alphas",
+        "increase",
+        "0.5",
+        "--kept",
+        str(kept),
+        "--out",
+        str(out),
+    ]
     command.main([*given, "--conditions", "clean", "noise:3"])
     result = json.loads(out.read_text())
     names = [row["name"] for row in result["conditions"]["clean"]]
@@ -309,6 +319,9 @@ def test_conditions_are_asked_alike_and_pooled_by_frame(
         assert (row["minus_none"] is None) == (row["name"] == "none")
     command.main([*given, "--conditions", "noise:3", "dark"])
     assert len(in_this_process) == 3 * len(names)  # clean and noise:3 were stored
+    command.main([*given, "--conditions", "clean", "--alphas", "0.5", "--controlled"])
+    only = json.loads(out.read_text())["conditions"]["clean"]
+    assert [row["name"] for row in only] == ["none", "tome 0.25 constant", f"tosa 0.25 constant{settings[1]}"]
     with pytest.raises(SystemExit):
         command.main([*given, "--conditions", "rain"])
     assert "unknown condition 'rain'" in capsys.readouterr().err

@@ -86,7 +86,9 @@ def compare_conditions(given: argparse.Namespace) -> None:
     vlm = load_vlm(given.model)
     job = Job(given.model, given.estimator, given.split, given.questions)
     split = list(examples(SPLITS[job.split], job.questions))
-    variants = with_controls(compared(given.methods, given.keep_ratios, given.schedules, False), given.alphas)
+    controlled = given.alphas if given.controlled is None else given.controlled
+    variants = compared(given.methods, given.keep_ratios, given.schedules, False)
+    variants = with_controls(variants, given.alphas, controlled)
     planned = plan_all(variants, vlm.shape)
     about = _about(vlm, job, split)
     store = ResultStore(given.kept, about)
@@ -187,6 +189,11 @@ def _of(changes: Sequence[Ablation]) -> list[Variant]:
     return [variant for variants in found for variant in variants if variant is not None]
 
 
+def alpha_of(text: str) -> str | float:
+    """Read the name of a schedule of ToSA's weights, or a number. Raises ValueError."""
+    return text if text.isalpha() else float(text)
+
+
 def conditions_of(label: str) -> list[Condition | None]:
     """Read "clean", "all" (all strengths of all, and clean) or a condition. Raises ArgumentTypeError."""
     if label == "all":
@@ -219,9 +226,15 @@ def _arguments() -> argparse.ArgumentParser:
     args.add_argument(
         "--alphas",
         nargs="*",
-        type=lambda text: text if text.isalpha() else float(text),
-        default=(),
-        help="with --conditions, ToSA's weights to compare too, all with another frame's depth as control",
+        type=alpha_of,
+        default=("increase",),
+        help="with --conditions, ToSA's weights",
+    )
+    args.add_argument(
+        "--controlled",
+        nargs="*",
+        type=alpha_of,
+        help="those of --alphas that are also asked with another frame's depth; all by default",
     )
     args.add_argument("--processes", type=int, default=2, help="each with one torch thread")
     args.add_argument("--rounds", type=int, default=15, help="of timing; 0 to skip it")
