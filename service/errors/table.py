@@ -90,6 +90,12 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "incompatible_method": Code(422, "This model needs its patch grid; this method breaks it up."),
         "bad_generation": Code(422, "The generation options are out of range."),
         "bad_schema": Code(422, "{field} is not a JSON schema that this server can enforce."),
+        "bad_target": Code(422, "{field} is out of range."),
+        "no_calibration": Code(
+            422,
+            "method=auto needs a calibration, and this server has none: its operator makes one with tosa-vqa "
+            "calibrate and names it in TOSA_VQA_CALIBRATION. Name a method until then.",
+        ),
         "bad_timeout": Code(422, "timeout_s is a number of seconds above 0."),
         "url_refused": Code(
             422, "This server fetches nothing: send the file itself, in a data: URI with base64."
@@ -203,6 +209,9 @@ SENTENCES: Mapping[tuple[str, str], str] = MappingProxyType(
             "it. Leave one of the two out."
         ),
         ("bad_generation", "needs_logprobs"): "{field} needs logprobs: true.",
+        ("bad_target", "needs_auto"): "{field} goes with method=auto only: send that too, or leave it out.",
+        ("bad_target", "two"): "Send one target, target_ms or target_accuracy.",
+        ("bad_target", "decided"): "method=auto decides {field}: leave it out, or name a method.",
         ("budget_exceeded", "at_once"): "This API key may have at most {limit} requests at a time.",
         ("compare_count", "list"): "specs is a list of objects with merge fields, as JSON.",
         ("depth_required", "option"): (

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from depth import DepthError, DepthMap, Note, note_alignment
 from service.budgets import Costs
+from service.pipeline.automatic import decided, no_calibration
 from service.pipeline.depth_source import Source, depth_source, read_depth_of, spatial_for
 from service.pipeline.depth_summary import of_report, of_sent
 from service.pipeline.frames import EncodeOptions, Frame, attach_spatial, estimate_depth, joined, to_frame
@@ -27,7 +28,7 @@ from service.pipeline.images import decode_image, image_header
 from service.pipeline.models import Models
 from service.pipeline.planning import Planned, plan_request, with_one_video
 from service.pipeline.response_models import DepthUsed
-from service.request.schemas import Output, VqaRequest
+from service.request.schemas import AUTO, Output, VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer
 from tosa import MergePlan, MergeSpec, Tokens
@@ -52,7 +53,8 @@ class Prepared:
     one. source: where depth comes from, None if the plan needs none; `depth` describes it, None for
     estimates, which are not made yet. notes: on files that were sent, for the description of estimates.
     remember: whether frames may come from the cache. schema_field: where the request has its schema. salt:
-    what keeps its prompt apart in caches of language servers, None if nothing has to.
+    what keeps its prompt apart in caches of language servers, None if nothing has to. because: why
+    method=auto chose this plan, None where the request named its method.
     """
 
     prompt: Tensor
@@ -64,6 +66,7 @@ class Prepared:
     schema_field: str = Output.schema_field
     notes: tuple[Note, ...] = ()
     salt: str | None = None
+    because: str | None = None
 
     @property
     def plan(self) -> MergePlan:
@@ -151,12 +154,20 @@ def prepare(
     is then refused. check: called between images; it may raise to stop. Raises ServiceError, DepthError,
     PlanError, and VlmError for a prompt that is too long or a schema that cannot be used.
     """
-    vlm, fields = models.vlm, request.fields
+    vlm = models.vlm
     headers = [
         image_header(data, settings.max_image_px, request.image_name(at))
         for at, data in enumerate(request.images)
     ]
     sizes = [(header.height, header.width) for header in headers]
+    first, because = None, None
+    if request.fields.method == AUTO:
+        if models.calibration is None:
+            raise no_calibration()
+        first = decode_image(request.images[0], settings.max_image_px, request.image_name(0), headers[0])
+        timer.mark("decode")
+        request, because = decided(request, models.calibration, first)
+    fields = request.fields
     planned = plan_request(vlm, fields, request.wants_depth, sizes)
     source = depth_source(request, planned[0].plan, settings)
     params = _params(vlm, request, settings)
@@ -169,7 +180,9 @@ def prepare(
     is_turned = False
     for at, data in enumerate(request.images):
         check()
-        image = decode_image(data, settings.max_image_px, request.image_name(at), headers[at])
+        image = first if at == 0 else None
+        if image is None:
+            image = decode_image(data, settings.max_image_px, request.image_name(at), headers[at])
         with _depth_named(request, at):
             depth = read_depth_of(request, at, image, settings)
         timer.mark("decode")
@@ -204,6 +217,7 @@ def prepare(
         request.output.schema_field,
         notes,
         _salt(tenant, fields.cache),
+        because,
     )
 
 

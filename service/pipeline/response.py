@@ -18,7 +18,7 @@ def respond(
     vlm: Vlm, prepared: Prepared, inferred: Inferred, timer: StageTimer, request_id: str
 ) -> VqaResponse:
     """Return the response of a question. The way of the answer from the model's thread is timed too."""
-    merge = merge_done([frame.planned for frame in prepared.frames])
+    merge = merge_done([frame.planned for frame in prepared.frames], prepared.because)
     views = [_views(frame.planned) for frame in prepared.frames]
     timer.mark("generate")
     return VqaResponse(
@@ -41,8 +41,11 @@ def model_used(vlm: Vlm) -> ModelUsed:
     return ModelUsed(id=public_id(vlm.id), revision=vlm.revision)
 
 
-def merge_done(planned: Sequence[Planned]) -> MergeDone:
-    """Describe the merging of pictures and videos; optional fields are set only where they had an effect."""
+def merge_done(planned: Sequence[Planned], because: str | None = None) -> MergeDone:
+    """Describe the merging of pictures and videos; optional fields are set only where they had an effect.
+
+    because: why method=auto chose it.
+    """
     plan = planned[0].plan
     spec, method = plan.spec, METHODS[plan.method]
     chooses_layers = spec.layers is not None or (method.merges and method.layers != "all")
@@ -53,6 +56,7 @@ def merge_done(planned: Sequence[Planned]) -> MergeDone:
         "alpha": spec.alpha if method.needs_spatial else None,
         "spatial_kernel": spec.spatial_kernel if plan.needs_spatial else None,
         "options": None if plan.options is None else dict(vars(plan.options)),
+        "chosen_because": because,
     }
     return MergeDone(
         method=plan.method,

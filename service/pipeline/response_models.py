@@ -58,6 +58,13 @@ class MergeDone(ResponseModel):
     options: dict[str, int | float | str | None] | None = described_field(
         "All options of the method, as they were used.", {"tau": 0.8}, default=None
     )
+    chosen_because: str | None = described_field(
+        "Why method=auto chose this method.",
+        "the picture has noise of 3 of 255, as clean pictures (3); tome keep_ratio 0.25 is the fastest that "
+        "keeps 98 % of the accuracy without merging of 7 settings: 94.0 % right in 61 ms, none: 93.5 % in "
+        "118 ms (calibrated 2026-11-30)",
+        default=None,
+    )
 
 
 class ViewsUsed(ResponseModel):

@@ -18,7 +18,7 @@ _WORDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 _UNITS = {"string": "characters", "list": "values", "dict": "entries"}
 _TYPES = {float: "a number", int: "an integer", bool: "true or false", str: "a text"}
 _KINDS = {
-    "method": f"one of {', '.join(METHODS)}",
+    "method": f"one of {', '.join(METHODS)} or auto",
     "r": "a count, or a list with a count for each layer",
     "r_hw": "two counts, (rows, columns)",
     "layers": "a list of layer numbers, from 0",

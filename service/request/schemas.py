@@ -99,6 +99,8 @@ class InspectFields(DepthFields):
 
 
 DEFAULT_KEEP_RATIO = 0.25
+AUTO = "auto"
+"""The method that a calibration chooses."""
 Views = Literal["auto", "single", "anyres", "video"]
 VIEWS: tuple[Views, ...] = get_args(Views)
 """As vlm has them, which takes seconds to import."""
@@ -126,8 +128,9 @@ class MergeFields(BaseModel):
 
     method: Word | None = Field(
         default=None,
-        description="Merging method; by default tosa if depth is sent and used or depth=estimate, else none.",
-        examples=list(METHODS),
+        description="Merging method; by default tosa if depth is sent and used or depth=estimate, else none. "
+        "auto: what the calibration of this server and the noise of the first picture say.",
+        examples=[*METHODS, AUTO],
     )
     keep_ratio: float | None = Field(
         default=None,
@@ -175,6 +178,21 @@ class MergeFields(BaseModel):
         default=None,
         description="Proportional attention; the method's default if not sent.",
         examples=[True],
+    )
+    target_ms: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e6,
+        description="Only with method=auto: milliseconds that an answer may take, by the calibration.",
+        examples=[80],
+    )
+    target_accuracy: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Only with method=auto: share of the accuracy without merging to keep; 0.98 without a "
+        "target.",
+        examples=[0.98],
     )
     order: Word = Field(
         default="raster",
@@ -258,6 +276,7 @@ class VqaFields(MergeFields, AskFields):
     def merge_spec(self, has_depth: bool) -> MergeSpec:
         """Return the MergeSpec, with the defaults of this service filled in."""
         method = self.method or ("tosa" if has_depth else "none")
+        assert method != AUTO, "what auto stands for is decided before"
         has_budget = (self.keep_ratio, self.r, self.r_hw) != (None, None, None)
         is_default_ratio = METHODS[method].merges and not has_budget
         return MergeSpec(
@@ -276,6 +295,8 @@ class VqaFields(MergeFields, AskFields):
 
 
 MERGE_FIELDS = tuple(MergeFields.model_fields)
+TARGETS = ("target_ms", "target_accuracy")
+"""The fields of method=auto, beside which no other field about merging may stand."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from depth.presets import KINDS, PRESET_NAMES
 from service.errors import ServiceError
 from service.request.bounds import what_is_wrong
 from service.request.coercion import TEXT, is_unicode
-from service.request.schemas import VIEWS, VqaFields, VqaRequest
+from service.request.schemas import AUTO, MERGE_FIELDS, TARGETS, VIEWS, VqaFields, VqaRequest
 from service.settings import Settings
 from tosa import KERNELS, METHODS, UnknownMethod
 from tosa.spec import ORDERS
@@ -36,10 +36,11 @@ _CODES = {
     "depth_shape": "bad_depth_shape",
     "views": "unsupported_views",
     "timeout_s": "bad_timeout",
+    **dict.fromkeys(TARGETS, "bad_target"),
     **dict.fromkeys(("max_new_tokens", "temperature", "top_p", "seed"), "bad_generation"),
 }
 _CHOICES = {
-    "method": tuple(METHODS),
+    "method": (*METHODS, AUTO),
     "depth": DEPTH_SOURCES,
     "depth_preset": PRESET_NAMES,
     "depth_kind": KINDS,
@@ -125,10 +126,24 @@ def check_fields(raw: Mapping[str, Any], settings: Settings, *, strict: bool) ->
         raise ServiceError("empty_question", field="question")
     if len(fields.question) > settings.max_question_chars:
         raise ServiceError("question_too_long", field="question", limit=settings.max_question_chars)
-    if fields.method is not None and fields.method not in METHODS:
-        raise UnknownMethod(fields.method, METHODS)
+    if fields.method is not None and fields.method not in (*METHODS, AUTO):
+        raise UnknownMethod(fields.method, (*METHODS, AUTO))
+    _check_targets(fields)
     fields.check_format()
     return fields
+
+
+def _check_targets(fields: VqaFields) -> None:
+    """Check that targets stand with method=auto, one at most, and nothing else about merging does."""
+    sent = [name for name in TARGETS if getattr(fields, name) is not None]
+    if sent and fields.method != AUTO:
+        raise ServiceError("bad_target", reason="needs_auto", field=sent[0])
+    if len(sent) > 1:
+        raise ServiceError("bad_target", reason="two", field=sent[1])
+    decided = [name for name in MERGE_FIELDS if name in fields.model_fields_set and name not in TARGETS]
+    if fields.method == AUTO and decided != ["method"]:
+        name = next(name for name in decided if name != "method")
+        raise ServiceError("bad_target", reason="decided", field=name)
 
 
 def check_counts(request: VqaRequest, settings: Settings) -> None:
