@@ -63,6 +63,10 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "bad_depth_kind": Code(422, "depth_kind is metric, inverse or relative."),
         "bad_depth_invalid": Code(422, "depth_invalid is a list of at most 16 numbers."),
         "bad_depth_key": Code(422, "depth_key names an array of an NPZ or a channel of an OpenEXR file."),
+        "bad_convention": Code(422, "There is no such convention of poses."),
+        "bad_pose": Code(422, "The pose is not a rigid transform from camera to world."),
+        "bad_intrinsics": Code(422, "The intrinsics of the camera cannot be meant."),
+        "bad_timestamp": Code(422, "The timestamp cannot be meant."),
         "bad_depth_shape": Code(
             422, "depth_shape is width x height in pixels, for numbers without a header."
         ),
