@@ -90,6 +90,11 @@ class EpisodeMemory:
         before = 0 if self._before is None else self._before.features.nbytes
         return rows + before + self._frames.nbytes + self._seen.nbytes
 
+    @property
+    def times(self) -> Tensor:
+        """Return the timestamp of every frame in seconds, NaN without one: float64 [F]."""
+        return self._frames["time"]
+
     def held_by_frame(self) -> list[tuple[int, int, int]]:
         """Return (frame, tokens, tokens with a place) of every frame that still has tokens."""
         if self._rows is None:
