@@ -13,6 +13,7 @@ from service.api.request_context import RequestContext
 from service.budgets import Budgets
 from service.engine.engine import Engine
 from service.engine.warmup import warm_up
+from service.episodes.store import EpisodeStore
 from service.errors import ServiceError
 from service.keys import KeyRing
 from service.pipeline.calibration import CalibrationError
@@ -49,6 +50,9 @@ class ServiceState:
         self.telemetry.watch(
             "arriving_bytes", "Memory of request bodies that are arriving", lambda: self.arrivals.bytes
         )
+        self.episodes = EpisodeStore(settings)
+        self.telemetry.watch("episodes", "Episodes in memory", lambda: self.episodes.number)
+        self.telemetry.watch("episodes_bytes", "Memory of episodes", lambda: self.episodes.bytes)
         self.engine = Engine(settings, self.telemetry, self._on_death)
         self._status: Literal["loading", "ready", "draining", "failed"] = "loading"
         self._models: Models | None = None

@@ -18,8 +18,10 @@ def respond(
     vlm: Vlm, prepared: Prepared, inferred: Inferred, timer: StageTimer, request_id: str
 ) -> VqaResponse:
     """Return the response of a question. The way of the answer from the model's thread is timed too."""
-    merge = merge_done([frame.planned for frame in prepared.frames], prepared.because)
-    views = [_views(frame.planned) for frame in prepared.frames]
+    remembered = prepared.episode
+    planned = [frame.planned for frame in prepared.frames] if remembered is None else remembered.planned
+    merge = merge_done(planned, prepared.because)
+    views = [_views(own) for own in planned]
     timer.mark("generate")
     return VqaResponse(
         answer=inferred.text,
@@ -33,6 +35,7 @@ def respond(
         cached=inferred.cached,
         batch_size=inferred.batch_size,
         timings_ms=timer.timings_ms(),
+        **({} if remembered is None else {"episode": remembered.used}),
     )
 
 
