@@ -14,6 +14,7 @@ import click
 from service.cli.errors import CommandGroup, exit_on_errors, fail, os_error_message
 from service.cli.in_process import load_models_here, load_settings, prepare_here, read_fields, read_request
 from service.cli.language_model import language_model
+from service.cli.mcp import mcp
 from service.cli.models import check, models
 from service.cli.options import (
     DEPTH_OPTIONS,
@@ -245,6 +246,7 @@ def manifest(folder: Path) -> None:
         fail(os_error_message(error))
 
 
+app.add_command(mcp)
 app.add_command(scene)
 app.add_command(check)
 app.add_command(models)
