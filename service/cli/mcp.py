@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from service.cli.errors import exit_on_errors, fail
 from service.cli.in_process import load_settings
 from service.cli.options import MODEL_OPTIONS, with_options
+
+if TYPE_CHECKING:
+    from tosa_vqa_client import AsyncClient
 
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
@@ -53,7 +56,7 @@ def mcp(
     import anyio
 
     from service.mcp.files import Files
-    from service.mcp.server import is_loopback, running_service, serve, service_here
+    from service.mcp.server import is_loopback, serve, service_here
     from service.server.process import exit_process
 
     if http and not allow_remote and not is_loopback(host):
@@ -61,6 +64,16 @@ def mcp(
     files = Files.below(folders) if folders or http else Files()
     key = None if api_key_file is None else api_key_file.read().strip()
     with exit_on_errors():
-        opened = service_here(load_settings(**model)) if url is None else running_service(url, key)
+        opened = service_here(load_settings(**model)) if url is None else client_of(url, key)
     anyio.run(serve, opened, files, (host, port) if http else None)
     exit_process(0)
+
+
+def client_of(url: str, api_key: str | None) -> AsyncClient:
+    """Return a client of a service that runs somewhere; an address that cannot be ends the command."""
+    from tosa_vqa_client import AsyncClient
+
+    try:
+        return AsyncClient(url, api_key=api_key)
+    except ValueError as error:
+        fail(str(error))

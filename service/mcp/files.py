@@ -11,6 +11,7 @@ from pathlib import Path
 from mcp.server.mcpserver.exceptions import ToolError
 
 MAX_FILE_BYTES = 64 * 2**20
+SHOWN_CHARS = 200
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,18 @@ class Files:
             return _decoded(source, field)
         if "://" in source:
             raise ToolError(f"{field} is an address, and this server fetches nothing: {self._send()}")
-        path = Path(source).expanduser()
-        if self.folders is not None and not self._allows(path):
-            raise ToolError(f"{field}: this server may not read {source}: {self._send()}")
+        path, shown = Path(source), source[:SHOWN_CHARS]
         try:
+            if self.folders is not None and not self._allows(path):
+                raise ToolError(f"{field}: this server may not read {shown}: {self._send()}")
             if not path.is_file():
-                raise ToolError(f"{field}: there is no file {source}")
+                raise ToolError(f"{field}: there is no file {shown}")
             if path.stat().st_size > MAX_FILE_BYTES:
-                raise ToolError(f"{field}: {source} has more than {MAX_FILE_BYTES} bytes")
+                raise ToolError(f"{field}: {shown} has more than {MAX_FILE_BYTES} bytes")
             return path.read_bytes()
-        except OSError as error:
-            raise ToolError(f"{field}: {source}: {error.strerror}") from None
+        except (OSError, ValueError) as error:  # of a path that cannot be, such as a very long one
+            reason = getattr(error, "strerror", None) or error
+            raise ToolError(f"{field}: {shown}: {reason}") from None
 
     def _allows(self, path: Path) -> bool:
         found = path.resolve()

@@ -11,11 +11,9 @@ from importlib.metadata import version
 import httpx
 from mcp.server import MCPServer
 
-from service.app import create_app
 from service.mcp.files import Files
 from service.mcp.tools import Tools
 from service.settings import Settings
-from service.telemetry import configure_logging
 from tosa_vqa_client import AsyncClient, Retries
 
 INSTRUCTIONS = """Ask questions about RGB-D camera frames. A vision-language model answers; visual tokens are
@@ -39,15 +37,11 @@ def make_server(client: AsyncClient, files: Files) -> MCPServer[None]:
 
 
 @asynccontextmanager
-async def running_service(url: str, api_key: str | None) -> AsyncIterator[AsyncClient]:
-    """Yield a client of a service that runs somewhere."""
-    async with AsyncClient(url, api_key=api_key) as client:
-        yield client
-
-
-@asynccontextmanager
 async def service_here(settings: Settings) -> AsyncIterator[AsyncClient]:
     """Run the service in this process, without a port; yield a client of it, which waits for the models."""
+    from service.app import create_app  # and torch, which a client of another service does not need
+    from service.telemetry import configure_logging
+
     configure_logging(settings, sys.stderr)  # stdout is the connection
     app = create_app(settings)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)

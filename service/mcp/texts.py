@@ -85,7 +85,7 @@ def _understood(depth: DepthUnderstood) -> str:
 def _doubts(depth: DepthUnderstood | None) -> Sequence[str]:
     if depth is None:
         return ()
-    guesses = [f"Guessed: {one.sentence} Send depth_{one.field} to say otherwise." for one in depth.guessed]
+    guesses = [f"Guessed: {one.sentence} A depth_preset would say it." for one in depth.guessed]
     return [*guesses, *(f"Doubt: {note.sentence}" for note in depth.notes)]
 
 

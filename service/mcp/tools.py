@@ -1,4 +1,7 @@
-"""The tools: each asks the service and returns a text, the JSON of the service, and maybe a picture."""
+"""The tools: each asks the service and returns a text, the JSON of the service, and maybe a picture.
+
+The service checks what they are given, so that its own texts say what is wrong.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ Preset = Annotated[
     str | None, Field(description="What wrote the depth file: scannet, tum, realsense, kitti, ...")
 ]
 Scale = Annotated[float | None, Field(description="Numbers of the depth file that make one metre.")]
-Ratio = Annotated[float, Field(gt=0, le=1, description="Share of the visual tokens to keep.")]
+_SHARE = Field(description="Share of the visual tokens to keep, above 0 and at most 1.")
+Ratio = Annotated[float, _SHARE]
+MaybeRatio = Annotated[float | None, _SHARE]
 Question = Annotated[str, Field(description="The question about the picture, in English.")]
 
 
@@ -51,10 +56,10 @@ class Tools:
         method: Annotated[
             str | None, Field(description="Merging method; by default tosa with depth, else none.")
         ] = None,
-        keep_ratio: Ratio | None = None,
+        keep_ratio: MaybeRatio = None,
         depth_preset: Preset = None,
         depth_scale: Scale = None,
-        max_new_tokens: Annotated[int, Field(ge=1, description="Longest answer, in tokens.")] = 32,
+        max_new_tokens: Annotated[int, Field(description="Longest answer, in tokens.")] = 32,
     ) -> CallToolResult:
         """Answer a question about a camera frame, with its depth if there is one, and say how it was made."""
         frame = await self._read(image=image, depth=depth)
@@ -73,9 +78,11 @@ class Tools:
         image: ImageFile,
         question: Question,
         depth: DepthFile = None,
-        methods: Annotated[
-            Sequence[str], Field(min_length=1, description="Merging methods; list_methods lists them.")
-        ] = ("none", "tome", "tosa"),
+        methods: Annotated[Sequence[str], Field(description="Merging methods; list_methods lists them.")] = (
+            "none",
+            "tome",
+            "tosa",
+        ),
         keep_ratio: Ratio = 0.25,
         depth_preset: Preset = None,
         depth_scale: Scale = None,
@@ -136,13 +143,13 @@ def _sent(**options: Any) -> Any:
 
 
 def _explained(tool: Tool) -> Tool:
-    """Turn the errors of the client into tool errors, whose texts say what to do."""
+    """Answer with errors as texts that say what to do; the SDK would put the name of the tool before."""
 
     @wraps(tool)
     async def explained(*args: Any, **kwargs: Any) -> CallToolResult:
         try:
             return await tool(*args, **kwargs)
-        except ClientError as error:
-            raise ToolError(str(error)) from error
+        except (ClientError, ToolError) as error:
+            return CallToolResult(content=[TextContent(type="text", text=str(error))], is_error=True)
 
     return explained
