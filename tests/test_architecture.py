@@ -26,7 +26,7 @@ ROOMS = {
     "__main__": {"cli", "needed"},
     "ray_serve": BASE | {"app", "api", "telemetry"},
     "app": BASE | {"api"},
-    "api": BASE | {"engine", "pipeline", "request", "server", "telemetry"},
+    "api": BASE | {"engine", "pipeline", "request", "roomqa", "server", "telemetry"},
     "server": BASE | {"telemetry"},
     "engine": BASE | {"language", "pipeline", "request"},
     "language": BASE,
