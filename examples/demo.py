@@ -29,7 +29,8 @@ from rich.text import Text
 from evals.rooms.score import is_right
 from service.cli.in_process import load_models_here
 from service.pipeline.images import decode_image
-from service.pipeline.prepare import prepare, see
+from service.pipeline.merge_trace import see
+from service.pipeline.prepare import prepare
 from service.request.schemas import VqaFields, VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer

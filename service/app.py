@@ -21,6 +21,8 @@ from service.api.errors import error_body, headers_of, status_of
 from service.api.middleware import RequestId
 from service.api.openapi_document import Documented
 from service.api.origins import add_cors
+from service.api.overlay import router as overlay_router
+from service.api.rooms import router as rooms_router
 from service.api.routes import router
 from service.api.state import ServiceState
 from service.api.swagger import router as swagger_router
@@ -55,6 +57,8 @@ def create_app(
     app.needs_key = bool(state.keys.names)
     app.state.service = state
     app.include_router(router)
+    app.include_router(overlay_router)
+    app.include_router(rooms_router)
     app.include_router(chat_router)
     app.include_router(swagger_router)
     app.add_middleware(Addresses)

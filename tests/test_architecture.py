@@ -28,7 +28,7 @@ ROOMS = {
     "ray_serve": BASE | {"app", "api", "telemetry"},
     "mcp": BASE | {"app", "telemetry"},
     "app": BASE | {"api"},
-    "api": BASE | {"engine", "pipeline", "request", "server", "telemetry"},
+    "api": BASE | {"engine", "pipeline", "request", "roomqa", "server", "telemetry"},
     "server": BASE | {"telemetry"},
     "engine": BASE | {"language", "pipeline", "request"},
     "language": BASE,

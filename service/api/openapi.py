@@ -15,7 +15,7 @@ from service.api.chat.schemas import ChatCompletionChunk
 from service.api.compare import CompareFields
 from service.api.openapi_form import form_schema
 from service.pipeline.response_models import VqaResponse
-from service.request.schemas import MERGE_FIELDS, InspectFields, VqaFields
+from service.request.schemas import MERGE_FIELDS, InspectFields, OverlayFields, VqaFields
 from vlm.sampling import MAX_TOP_LOGPROBS
 
 Schema = dict[str, Any]
@@ -74,6 +74,11 @@ def _body(model: type[BaseModel], required_file: str, examples: openapi_examples
 
 def _request(content: Schema) -> Schema:
     return {"requestBody": {"required": True, "content": content}}
+
+
+def request_body(model: type[BaseModel], examples: openapi_examples.Examples) -> Schema:
+    """Describe a body that is JSON without files."""
+    return _request({"application/json": {"schema": inlined(model), "examples": dict(examples)}})
 
 
 def _with_files(model: type[BaseModel], files: Schema, required: str) -> Schema:
@@ -219,6 +224,7 @@ def _stream(schema: Schema, about: str, example: str) -> dict[int | str, Schema]
 VQA_BODY = _body(VqaFields, "image", openapi_examples.VQA)
 COMPARE_BODY = _body(CompareFields, "image", openapi_examples.COMPARE)
 INSPECT_BODY = _body(InspectFields, "depth", openapi_examples.INSPECT)
+OVERLAY_BODY = _body(OverlayFields, "image", openapi_examples.OVERLAY)
 CHAT_BODY = _request(
     {"application/json": {"schema": _chat_schema(), "examples": dict(openapi_examples.CHAT)}}
 )

@@ -55,6 +55,14 @@ INSPECT: Examples = {
         "With its image, and a picture", {"depths": [DEPTH], "images": [IMAGE], "picture": True}
     ),
 }
+OVERLAY: Examples = {
+    "depth": _example(
+        "Depth steers the merging",
+        {"images": [IMAGE], "depths": [DEPTH], "depth_scale": 1000, "method": "tosa", "keep_ratio": 0.5},
+    ),
+    "estimate": _example("Depth is estimated", {"images": [IMAGE], "depth": "estimate"}),
+}
+ROOM: Examples = {"room": _example("A room in the dark", {"seed": 7, "condition": "dark"})}
 SCHEMA = {
     "type": "object",
     "properties": {"answer": {"type": "string"}},

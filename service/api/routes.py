@@ -24,7 +24,7 @@ from service.api.lifecycle import (
 from service.api.methods_listing import methods_listing
 from service.api.openapi import COMPARE_BODY, INSPECT_BODY, VQA_BODY, VQA_STREAM
 from service.api.request_context import RequestContext
-from service.api.responses import CompareResponse, ErrorResponse, Inspected
+from service.api.responses import ERROR_RESPONSES, CompareResponse, Inspected
 from service.api.serialise import json_response
 from service.api.sse import event, stream, text_event
 from service.api.state import ServiceState
@@ -40,8 +40,6 @@ from service.settings import Settings
 from service.timing import StageTimer
 
 router = APIRouter()
-Documented = dict[int | str, dict[str, Any]]
-ERROR_RESPONSES: Documented = {kind: {"model": ErrorResponse} for kind in ("4XX", "5XX")}
 
 
 @router.post(

@@ -153,7 +153,7 @@ def overlay(
     Patches that became one token have one colour: after the last layer, or layer by layer with --strip.
     """
     from service.pipeline.images import decode_image
-    from service.pipeline.prepare import see
+    from service.pipeline.merge_trace import see
     from service.timing import StageTimer
     from vlm.overlay import draw_groups, strip_of
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,8 +22,10 @@ def respond(
     merge = merge_done([frame.planned for frame in prepared.frames])
     views = [_views(frame.planned) for frame in prepared.frames]
     timer.mark("generate")
+    confidence = confidence_of(inferred)
     return VqaResponse(
         answer=inferred.text,
+        **({} if confidence is None else {"confidence": confidence}),
         request_id=request_id,
         model=model_used(vlm),
         merge=merge,
@@ -34,6 +37,12 @@ def respond(
         batch_size=inferred.batch_size,
         timings_ms=timer.timings_ms(),
     )
+
+
+def confidence_of(inferred: Inferred) -> float | None:
+    """Return the probability of the first answer, None where it was not asked for."""
+    logprobs = inferred.answers[0].logprobs
+    return None if logprobs is None else math.exp(sum(token.logprob for token in logprobs))
 
 
 def model_used(vlm: Vlm) -> ModelUsed:

@@ -163,6 +163,12 @@ class Answered(ResponseModel):
     """Hold an answer and how it was made, without request id and model."""
 
     answer: str = described_field("The answer.", "2")
+    confidence: float | None = described_field(
+        "Probability of the answer before temperature: the product over its tokens. Left out unless asked "
+        "for.",
+        0.93,
+        default=None,
+    )
     merge: MergeDone = described_field("What merging did.")
     views: list[ViewsUsed] = described_field("How each picture, or the video, was seen, in order.")
     depth: DepthUsed | None = described_field(

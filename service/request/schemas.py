@@ -183,12 +183,9 @@ class MergeFields(BaseModel):
     )
 
 
-class AskFields(DepthFields):
-    """Hold the fields of a question that do not concern merging."""
+class ViewFields(DepthFields):
+    """Hold the fields that say how images are seen, and how long to wait."""
 
-    question: str = Field(
-        description="The question about the images.", examples=["How many chairs are in the room?"]
-    )
     depth: Literal["client", "estimate", "none"] | None = Field(
         default=None,
         description="Source of depth: client, the files of this request; estimate, the server's estimate of "
@@ -201,6 +198,21 @@ class AskFields(DepthFields):
         "whole image squeezed into one view; anyres, the whole image and its tiles; video, all images as "
         "frames of one video. The model's default if not sent; not every model has all.",
         examples=["single"],
+    )
+    timeout_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=86_400,
+        description="Longest time to wait in seconds, if shorter than the server's.",
+        examples=[2.5],
+    )
+
+
+class AskFields(ViewFields):
+    """Hold the fields of a question that do not concern merging."""
+
+    question: str = Field(
+        description="The question about the images.", examples=["How many chairs are in the room?"]
     )
     max_new_tokens: int = Field(
         default=32,
@@ -226,17 +238,15 @@ class AskFields(DepthFields):
     seed: int | None = Field(
         default=None, ge=0, lt=2**63, description="Makes a sampled answer repeatable.", examples=[7]
     )
-    timeout_s: float | None = Field(
-        default=None,
-        gt=0,
-        le=86_400,
-        description="Longest time to wait in seconds, if shorter than the server's.",
-        examples=[2.5],
-    )
     cache: bool = Field(
         default=True,
         description="Whether encoded frames may be read from and written to the cache.",
         examples=[True],
+    )
+    confidence: bool = Field(
+        default=False,
+        description="Also answer with the probability that the model gives its answer.",
+        examples=[False],
     )
 
     def generation_params(self) -> GenerationParams:
@@ -273,6 +283,10 @@ class VqaFields(MergeFields, AskFields):
             order=self.order,  # type: ignore[arg-type]  # make_plan refuses other words
             options=self.options or {},
         )
+
+
+class OverlayFields(MergeFields, ViewFields):
+    """Hold the fields of a picture whose merging is to be shown."""
 
 
 MERGE_FIELDS = tuple(MergeFields.model_fields)
