@@ -22,6 +22,7 @@ from service.api.middleware import RequestId
 from service.api.openapi_document import Documented
 from service.api.origins import add_cors
 from service.api.overlay import router as overlay_router
+from service.api.playground import router as playground_router
 from service.api.rooms import router as rooms_router
 from service.api.routes import router
 from service.api.state import ServiceState
@@ -61,6 +62,8 @@ def create_app(
     app.include_router(rooms_router)
     app.include_router(chat_router)
     app.include_router(swagger_router)
+    if state.settings.playground:
+        app.include_router(playground_router)
     app.add_middleware(Addresses)
     app.add_middleware(RequestId)
     if state.settings.origins:

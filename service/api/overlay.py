@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from fastapi import APIRouter, Request
@@ -24,6 +24,7 @@ from service.api.serialise import json_response
 from service.api.state import ServiceState
 from service.engine.jobs import Job
 from service.errors import ServiceError
+from service.pipeline.inspection import values_of
 from service.pipeline.merge_trace import MergeTrace
 from service.pipeline.prepare import Inferred
 from service.pipeline.response import merge_done, model_used
@@ -53,23 +54,35 @@ async def overlay(request: Request) -> Response:
         kind = content_type(request)
         state.models()
         body = await read_body(context, request, stack)
-        job, depth = await in_thread(context, state, lambda: _prepare(context, state, kind, body))
+        shown = await in_thread(context, state, lambda: _prepare(context, state, kind, body))
         context.where = "queue"
-        inferred = await context.wait(state.engine.answer(job))
-        return await in_thread(context, state, lambda: _respond(context, state, job, inferred, depth))
+        inferred = await context.wait(state.engine.answer(shown.job))
+        return await in_thread(context, state, lambda: _respond(context, state, shown, inferred))
     raise AssertionError("the exit stack suppresses no exception")
 
 
-def parse_overlay(kind: bytes, boundary: bytes, body: bytes, settings: Settings) -> VqaRequest:
-    """Parse a body with one picture and at most one depth file. Raises ServiceError, DepthError."""
+@dataclass(frozen=True)
+class Shown:
+    """Hold the job of one overlay, the depth that was sent with it, and how much of it to answer with."""
+
+    job: Job
+    depth: DepthMap | None
+    values_px: int
+
+
+def parse_overlay(kind: bytes, boundary: bytes, body: bytes, settings: Settings) -> tuple[VqaRequest, int]:
+    """Parse a body with one picture and at most one depth file; return `values_px` too.
+
+    Raises ServiceError, DepthError.
+    """
     form = read_form(kind, boundary, body, OverlayFields)
-    validated(OverlayFields, form.fields, strict=form.is_typed)
-    fields = check_fields({**form.fields, "question": UNASKED}, settings, strict=form.is_typed)
-    request = form.request(fields)
+    own = validated(OverlayFields, form.fields, strict=form.is_typed)
+    shared = {name: value for name, value in form.fields.items() if name != "values_px"}
+    request = form.request(check_fields({**shared, "question": UNASKED}, settings, strict=form.is_typed))
     if len(request.images) != 1:
         raise ServiceError("image_count", reason="overlay_one", field="images" if form.is_typed else "image")
     check_counts(request, settings)
-    return request
+    return request, own.values_px
 
 
 def views_of(trace: MergeTrace, views: Sequence[View], depth: DepthMap | None) -> list[OverlayView]:
@@ -85,26 +98,24 @@ def views_of(trace: MergeTrace, views: Sequence[View], depth: DepthMap | None) -
     ]
 
 
-def _prepare(
-    context: RequestContext, state: ServiceState, kind: tuple[bytes, bytes], body: bytes
-) -> tuple[Job, DepthMap | None]:
+def _prepare(context: RequestContext, state: ServiceState, kind: tuple[bytes, bytes], body: bytes) -> Shown:
     """Prepare the job, and read the depth that was sent again, whose values the encoder does not need."""
     context.timer.mark("queue")
-    parsed = parse_overlay(*kind, body, state.settings)
+    parsed, values_px = parse_overlay(*kind, body, state.settings)
     job = make_trace_job(context, state, parsed, context.timer)
     if not parsed.depths:
-        return job, None
+        return Shown(job, None, values_px)
     options = parsed.fields.format_options()
-    return job, read_depth(parsed.depths[0], max_pixels=state.settings.max_image_px, **options)[0]
+    sent, _ = read_depth(parsed.depths[0], max_pixels=state.settings.max_image_px, **options)
+    return Shown(job, sent, values_px)
 
 
-def _respond(
-    context: RequestContext, state: ServiceState, job: Job, inferred: Inferred, sent: DepthMap | None
-) -> Response:
+def _respond(context: RequestContext, state: ServiceState, shown: Shown, inferred: Inferred) -> Response:
     assert inferred.trace is not None, "the job asked for it"
+    job, depth = shown.job, inferred.trace.depth or shown.depth
     planned = job.prepared.frames[0].planned
     prefix = planned.plan.shape.num_prefix
-    views = views_of(inferred.trace, planned.layout.views, inferred.trace.depth or sent)
+    views = views_of(inferred.trace, planned.layout.views, depth)
     job.timer.mark("generate")
     timings = job.timer.timings_ms()
     body = OverlayResponse(
@@ -115,6 +126,7 @@ def _respond(
         tokens=[(count - prefix) // planned.plan.shape.slots for count in planned.plan.counts],
         views=views,
         timings_ms=timings,
+        **({"values": values_of(depth, shown.values_px)} if depth is not None and shown.values_px else {}),
     )
     return json_response(body, {"Server-Timing": server_timing(timings)})
 

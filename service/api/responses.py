@@ -8,6 +8,7 @@ from service.pipeline.response_models import (
     Answered,
     DepthInspection,
     DepthUsed,
+    DepthValues,
     MergeDone,
     ModelUsed,
     ResponseModel,
@@ -47,6 +48,7 @@ class Inspected(DepthInspection):
 
     request_id: str = described_field("Name of the request, as in X-Request-ID.", "robot-7.0042")
     picture: str | None = described_field("PNG of the depth in base64, if asked for.", "iVBORw0KGgo=")
+    values: DepthValues | None = described_field("The depth as numbers, if asked for.", default=None)
 
 
 class OverlayLayer(ResponseModel):
@@ -94,6 +96,9 @@ class OverlayResponse(ResponseModel):
         "Visual tokens of one view at the entry of every layer, and at the end.", [576, 420, 144]
     )
     views: list[OverlayView] = described_field("One for each view of the picture.")
+    values: DepthValues | None = described_field(
+        "The depth of the whole picture as numbers, if it was asked for and is known.", default=None
+    )
     timings_ms: TimingsMs = described_field("Time of each stage in milliseconds.")
 
 

@@ -152,6 +152,16 @@ class DepthInspection(DepthUnderstood):
     )
 
 
+class DepthValues(ResponseModel):
+    """Hold a depth map as numbers, every n-th row and column of it."""
+
+    height: int = described_field("Rows.", 96)
+    width: int = described_field("Columns.", 128)
+    values: list[float | None] = described_field(
+        "Row by row, in depth.unit or else in the file's own numbers; null is a hole.", [1.82, None]
+    )
+
+
 class Usage(ResponseModel):
     """Count the tokens of the language model."""
 

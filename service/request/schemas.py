@@ -88,6 +88,17 @@ class DepthFields(BaseModel):
         choose_format(_ANY_DTYPE, **self.format_options())
 
 
+ValuesPx = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=512,
+        description="Also answer with the depth as numbers, in at most so many rows and columns; 0: not.",
+        examples=[128],
+    ),
+]
+
+
 class InspectFields(DepthFields):
     """Hold the fields of a depth file to be inspected."""
 
@@ -96,6 +107,7 @@ class InspectFields(DepthFields):
         description="Also answer with a picture of the depth, a PNG in base64.",
         examples=[True],
     )
+    values_px: ValuesPx = 0
 
 
 DEFAULT_KEEP_RATIO = 0.25
@@ -287,6 +299,8 @@ class VqaFields(MergeFields, AskFields):
 
 class OverlayFields(MergeFields, ViewFields):
     """Hold the fields of a picture whose merging is to be shown."""
+
+    values_px: ValuesPx = 0
 
 
 MERGE_FIELDS = tuple(MergeFields.model_fields)

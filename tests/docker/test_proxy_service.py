@@ -36,7 +36,7 @@ PUBLIC = {
     ),
     *("/livez", "/readyz", "/openapi.json"),
 }
-PUBLIC_PATTERNS = {"/v1/models/{name:path}"}
+PUBLIC_PATTERNS = {"/v1/models/{name:path}", "/playground/{tag}/{name}"}
 PRIVATE = {"/metrics", "/docs", "/docs/{name}"}
 
 

@@ -82,6 +82,15 @@ def test_without_any_depth_it_is_null(blind_client: TestClient, shown: Question)
     assert body["depth"] is None and body["views"][0]["depth"] is None
 
 
+def test_depth_as_numbers_is_at_most_as_large_as_asked_for(client: TestClient, shown: Question) -> None:
+    assert "values" not in overlay(client, shown)
+    values = overlay(client, shown.but(values_px=16))["values"]
+    assert max(values["height"], values["width"]) <= 16
+    assert len(values["values"]) == values["height"] * values["width"]
+    alone = Question(images=(), fields={"values_px": 16}).post(client, "multipart", "/depth/inspect").json()
+    assert alone["values"] == values, "as the inspection reads it"
+
+
 @pytest.mark.parametrize(
     ("change", "code", "field"),
     [
