@@ -12,7 +12,7 @@ from tosa_vqa_client.errors import BadInput
 from tosa_vqa_client.files import Depth, Image, depth_file, image_file, several
 from tosa_vqa_client.options import CallOptions, MergeOptions
 from tosa_vqa_client.progress import OnProgress
-from tosa_vqa_client.results import Answer, Comparison, DepthInspection
+from tosa_vqa_client.results import Answer, Comparison, DepthInspection, Overlay
 
 Result = TypeVar("Result")
 CHUNK_BYTES = 65_536
@@ -76,6 +76,11 @@ def comparison_form(
     fields = _texts({"question": question, **_named(options)})
     fields["specs"] = _json([_spec(spec) for spec in specs], "specs")
     return Form("/vqa/compare", Comparison, fields, _files(images, depth), True, _call(options))
+
+
+def overlay_form(image: Image, depth: Depth | None, options: Mapping[str, Any]) -> Form[Overlay]:
+    """Write a picture whose merging is to be shown. Raises BadInput, and OSError."""
+    return Form("/vqa/overlay", Overlay, _texts(_named(options)), _files(image, depth), True, _call(options))
 
 
 def inspection_form(depth: Depth, image: Image | None, options: Mapping[str, Any]) -> Form[DepthInspection]:

@@ -10,14 +10,14 @@ from typing import TypeVar, Unpack
 
 import httpx
 
-from tosa_vqa_client.calls import Form, chunks, comparison_form, inspection_form, question_form
+from tosa_vqa_client.calls import Form, chunks, comparison_form, inspection_form, overlay_form, question_form
 from tosa_vqa_client.connecting import client_error, http_options, timeouts
 from tosa_vqa_client.errors import ClientError
 from tosa_vqa_client.files import Depth, Image
-from tosa_vqa_client.options import AskOptions, CompareOptions, InspectOptions, MergeOptions
+from tosa_vqa_client.options import AskOptions, CompareOptions, InspectOptions, MergeOptions, OverlayOptions
 from tosa_vqa_client.progress import Progress
 from tosa_vqa_client.responses import Events, raise_refusal, result_of
-from tosa_vqa_client.results import Answer, Comparison, DepthInspection, Methods
+from tosa_vqa_client.results import Answer, Comparison, DepthInspection, Methods, Overlay
 from tosa_vqa_client.retries import Attempts, Retries
 
 Result = TypeVar("Result")
@@ -125,6 +125,10 @@ class Client:
     ) -> DepthInspection:
         """Report how the service reads a depth file, and with picture=True draw it."""
         return self._post(inspection_form(depth, image, options))
+
+    def overlay(self, image: Image, depth: Depth | None = None, **options: Unpack[OverlayOptions]) -> Overlay:
+        """Show which patches of a picture become one token, layer by layer; no question is answered."""
+        return self._post(overlay_form(image, depth, options))
 
     def methods(self) -> Methods:
         """List the merging methods, their options, and the defaults of a request."""

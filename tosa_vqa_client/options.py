@@ -50,16 +50,22 @@ class MergeOptions(TypedDict, total=False):
     order: str
 
 
-class QuestionOptions(DepthOptions, CallOptions, total=False):
-    """Hold what a question and a comparison have in common."""
+class ViewOptions(DepthOptions, CallOptions, total=False):
+    """Say where depth comes from, and how the model sees images."""
 
     depth_source: Literal["client", "estimate", "none"]
     views: Literal["auto", "single", "anyres", "video"]
+
+
+class QuestionOptions(ViewOptions, total=False):
+    """Hold what a question and a comparison have in common; confidence: whether to tell how sure it is."""
+
     max_new_tokens: int
     temperature: float
     top_p: float
     seed: int
     cache: bool
+    confidence: bool
 
 
 class AskOptions(QuestionOptions, MergeOptions, total=False):
@@ -71,6 +77,16 @@ class CompareOptions(QuestionOptions, total=False):
 
 
 class InspectOptions(DepthOptions, CallOptions, total=False):
-    """Hold the options of a depth file; picture: whether to draw it."""
+    """Hold the options of a depth file.
+
+    picture: whether to draw it. values_px: also return it as numbers, in at most so many rows and columns.
+    """
 
     picture: bool
+    values_px: int
+
+
+class OverlayOptions(ViewOptions, MergeOptions, total=False):
+    """Hold the options of a picture whose merging is shown; values_px: also return its depth as numbers."""
+
+    values_px: int

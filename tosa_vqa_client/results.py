@@ -99,6 +99,15 @@ class DepthUsed(DepthUnderstood):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DepthValues:
+    """Hold a depth map as numbers row by row, every n-th row and column of it; None is a hole."""
+
+    height: int
+    width: int
+    values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class DepthInspection(DepthUnderstood):
     """Describe how a depth file was interpreted; picture: the bytes of a PNG, if it was asked for."""
 
@@ -110,6 +119,7 @@ class DepthInspection(DepthUnderstood):
     request_id: str
     same_aspect: bool | None = None
     picture: bytes | None = None
+    values: DepthValues | None = None
     raw: Raw = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -140,7 +150,10 @@ class TimingsMs:
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """Hold an answer and how it was made; finish_reason: stop, or length where it was cut off."""
+    """Hold an answer and how it was made.
+
+    finish_reason: stop, or length where it was cut off. confidence: probability of the answer, if asked for.
+    """
 
     answer: str
     merge: MergeDone
@@ -151,6 +164,7 @@ class Answered:
     cached: bool
     batch_size: int
     timings_ms: TimingsMs
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +216,50 @@ class Comparison:
     results: tuple[ComparedAnswer | ComparedRefusal, ...]
     baseline: int | None
     agree: tuple[bool | None, ...]
+    raw: Raw = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverlayLayer:
+    """Hold the groups of patches that a layer leaves behind: of each patch, row by row; -1 was dropped."""
+
+    layer: int
+    groups: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverlayView:
+    """Show the merging in one view of a picture.
+
+    box: left, top, right and bottom, as shares of the picture. grid: rows and columns of patches. depth: mean
+    of each patch. layers: those whose groups differ from the ones before.
+    """
+
+    box: tuple[float, ...]
+    grid: tuple[int, ...]
+    depth: tuple[float | None, ...] | None
+    layers: tuple[OverlayLayer, ...]
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Return the group of each patch after the last layer; without merging, each is its own."""
+        rows, columns = self.grid
+        return self.layers[-1].groups if self.layers else tuple(range(rows * columns))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlay:
+    """Show which patches of a picture became one token; tokens: of one view, at each layer and at the end."""
+
+    request_id: str
+    model: ModelUsed
+    merge: MergeDone
+    depth: DepthUsed | None
+    tokens: tuple[int, ...]
+    views: tuple[OverlayView, ...]
+    timings_ms: TimingsMs
+    values: DepthValues | None = None
     raw: Raw = field(default_factory=dict, repr=False, compare=False)
 
 

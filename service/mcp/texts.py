@@ -20,6 +20,8 @@ from tosa_vqa_client.results import DepthUnderstood
 def answer_text(answer: Answer) -> str:
     """Write an answer, what merging did, how depth was read, and what it took."""
     lines = [f"Answer: {answer.answer}"]
+    if answer.confidence is not None:
+        lines.append(f"Confidence: {answer.confidence:.2f}")
     if answer.finish_reason == "length":
         lines.append("The answer was cut off: ask with a larger max_new_tokens.")
     lines += [f"Merging: {_merge(answer.merge)}", f"Depth: {_depth_used(answer.depth)}"]

@@ -16,6 +16,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, ContentBlock, ImageContent, TextContent, ToolAnnotations
 from pydantic import Field
 
+from service.mcp.drawing import groups_png
 from service.mcp.files import Files
 from service.mcp.texts import answer_text, comparison_text, inspection_text, methods_text
 from tosa_vqa_client import AsyncClient, ClientError
@@ -60,18 +61,22 @@ class Tools:
         depth_preset: Preset = None,
         depth_scale: Scale = None,
         max_new_tokens: Annotated[int, Field(description="Longest answer, in tokens.")] = 32,
+        picture: Annotated[bool, Field(description="Whether to draw the merged patches.")] = False,
     ) -> CallToolResult:
         """Answer a question about a camera frame, with its depth if there is one, and say how it was made."""
         frame = await self._read(image=image, depth=depth)
         options = _sent(
-            method=method,
-            keep_ratio=keep_ratio,
-            depth_preset=depth_preset,
-            depth_scale=depth_scale,
-            max_new_tokens=max_new_tokens,
+            method=method, keep_ratio=keep_ratio, depth_preset=depth_preset, depth_scale=depth_scale
         )
-        answer = await self._client.ask(question, frame["image"], frame.get("depth"), **options)
-        return result(answer_text(answer), answer.raw)
+        files = frame["image"], frame.get("depth")
+        answer = await self._client.ask(
+            question, *files, **options, confidence=True, max_new_tokens=max_new_tokens
+        )
+        if not picture:
+            return result(answer_text(answer), answer.raw)
+        shown = await self._client.overlay(*files, **options, views="single")
+        drawn = await anyio.to_thread.run_sync(lambda: groups_png(frame["image"], shown.views[0]))
+        return result(answer_text(answer), answer.raw, drawn)
 
     async def compare_methods(
         self,

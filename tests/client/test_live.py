@@ -127,6 +127,24 @@ def test_depth_is_inspected_and_drawn(served: Live, client: Client) -> None:
     assert refused.value.status == 422 and refused.value.field == "depth"
 
 
+def test_merging_is_shown(served: Live, client: Client) -> None:
+    shown = client.overlay(PIXELS, VALUES, method="tosa", keep_ratio=0.5, values_px=8, views="single")
+    (view,) = shown.views
+    assert shown.tokens[0] == 16 and shown.tokens[-1] == shown.merge.tokens_out == 8
+    assert view.layers[-1].groups == view.groups and len(set(view.groups)) == len(view.layers[-1].sizes) == 8
+    assert (
+        view.depth and shown.values and len(shown.values.values) == shown.values.height * shown.values.width
+    )
+    assert client.overlay(PIXELS, method="none").views[0].groups == tuple(range(16))
+    again = awaited(served, lambda one: one.overlay(PIXELS, method="none"))
+    assert again.merge == client.overlay(PIXELS, method="none").merge
+
+
+def test_an_answer_says_how_sure_it_is_if_asked(client: Client) -> None:
+    sure = client.ask(QUESTION, IMAGE, confidence=True, max_new_tokens=2).confidence
+    assert sure is not None and 0 < sure <= 1 and client.ask(QUESTION, IMAGE).confidence is None
+
+
 def test_probes_and_methods(served: Live, client: Client) -> None:
     client.wait_until_ready()
     assert client.is_ready() and client.is_alive() and client.methods()["cubist"].keeps_grid

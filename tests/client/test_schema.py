@@ -12,7 +12,7 @@ from service.api import responses
 from service.api.compare import CompareFields
 from service.api.methods_listing import methods_listing
 from service.pipeline import response_models
-from service.request.schemas import InspectFields, MergeFields, VqaFields
+from service.request.schemas import InspectFields, MergeFields, OverlayFields, VqaFields
 from service.timing import TimingsMs
 from tosa_vqa_client import options, results
 from tosa_vqa_client.options import CallOptions
@@ -34,12 +34,17 @@ PAIRS = {
     results.ComparedRefusal: responses.ComparedRefusal,
     results.Comparison: responses.CompareResponse,
     results.Refusal: responses.ErrorDetail,
+    results.DepthValues: response_models.DepthValues,
+    results.Overlay: responses.OverlayResponse,
+    results.OverlayView: responses.OverlayView,
+    results.OverlayLayer: responses.OverlayLayer,
 }
 FORMS = {
     options.AskOptions: VqaFields,
     options.CompareOptions: CompareFields,
     options.InspectOptions: InspectFields,
     options.MergeOptions: MergeFields,
+    options.OverlayOptions: OverlayFields,
 }
 GIVEN_OTHERWISE = {"question", "specs", "stream"}
 """Arguments of a method, or the method itself."""

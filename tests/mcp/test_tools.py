@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
+import numpy as np
 import pytest
 from mcp import Client
 from mcp.types import CallToolResult, ImageContent, TextContent
+from PIL import Image
 
 from service.mcp.files import Files
 from service.mcp.server import make_server
 from tests.service.chats import uri
-from tests.service.files import IMAGE
+from tests.service.files import IMAGE, PIXELS
 from tosa_vqa_client import AsyncClient, Retries
 
 QUESTION = "how many cubes ?"
@@ -58,13 +61,23 @@ def test_a_frame_is_asked(url: str, folder: Path) -> None:
     plain = call(url, "ask_frame", image=str(folder / "rgb.png"), question=QUESTION, max_new_tokens=4)
     assert not plain.is_error and plain.structured_content
     said = text(plain)
-    assert said.startswith(f"Answer: {plain.structured_content['answer']}\nThe answer was cut off")
+    assert said.startswith(f"Answer: {plain.structured_content['answer']}\nConfidence: 0.")
+    assert "The answer was cut off: ask with a larger max_new_tokens." in said
     assert "Merging: none, all 16 visual tokens" in said and "Depth: none" in said
     depth: Any = {"depth": str(folder / "depth.png"), "method": "tosa", "keep_ratio": 0.5}
     merged = call(url, "ask_frame", image=uri(IMAGE), question=QUESTION, **depth)
     assert merged.structured_content and merged.structured_content["depth"]["source"] == "client"
     assert "tosa kept 8 of 16 visual tokens" in text(merged)
     assert "Guessed: " in text(merged) and "A depth_preset would say it." in text(merged)
+
+
+def test_merged_patches_are_drawn(url: str, folder: Path) -> None:
+    frame: Any = {"image": str(folder / "rgb.png"), "depth": str(folder / "depth.png"), "question": QUESTION}
+    found = call(url, "ask_frame", **frame, keep_ratio=0.5, max_new_tokens=2, picture=True)
+    picture = found.content[1]
+    assert isinstance(picture, ImageContent)
+    drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.data))))
+    assert drawn.shape == PIXELS.shape and not np.array_equal(drawn, PIXELS)
 
 
 def test_methods_are_compared(url: str, folder: Path) -> None:
