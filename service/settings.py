@@ -151,6 +151,7 @@ class Settings(BaseSettings):
         default=None,
         description="Web origins whose pages may ask: https://a.example,http://localhost:5173, or * for all.",
     )
+    playground: bool = Field(default=True, description="Show browsers a page to try requests at GET /.")
     key_max_in_flight: int | None = Field(
         default=None, ge=1, description="Most requests of one key in flight."
     )

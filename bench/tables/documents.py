@@ -71,6 +71,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "response_fields": http.response_fields,
     "own_response_fields": http.own_response_fields,
     "error_fields": http.error_fields,
+    "fields_of": http.error_fields,
     "error_codes": http.error_codes,
     "cli": commands.cli,
     "metrics": observe.metrics,

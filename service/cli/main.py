@@ -15,6 +15,7 @@ from service.cli.calibrate import calibrate
 from service.cli.errors import CommandGroup, exit_on_errors, fail, os_error_message
 from service.cli.in_process import load_models_here, load_settings, prepare_here, read_fields, read_request
 from service.cli.language_model import language_model
+from service.cli.mcp import mcp
 from service.cli.models import check, models
 from service.cli.options import (
     DEPTH_OPTIONS,
@@ -153,7 +154,7 @@ def overlay(
     Patches that became one token have one colour: after the last layer, or layer by layer with --strip.
     """
     from service.pipeline.images import decode_image
-    from service.pipeline.prepare import see
+    from service.pipeline.merge_trace import see
     from service.timing import StageTimer
     from vlm.overlay import draw_groups, strip_of
 
@@ -249,6 +250,7 @@ def manifest(folder: Path) -> None:
         fail(os_error_message(error))
 
 
+app.add_command(mcp)
 app.add_command(scene)
 app.add_command(check)
 app.add_command(models)

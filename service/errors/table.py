@@ -194,6 +194,7 @@ SENTENCES: Mapping[tuple[str, str], str] = MappingProxyType(
         ("bad_image", "animated"): "The image is animated: send one frame.",
         ("bad_image", "sixteen_bit"): "This is a 16-bit grey image: if it is a depth map, send it as depth.",
         ("body_too_large", "inflated"): "The request body may have at most {limit} bytes, inflated as well.",
+        ("unsupported_media_type", "json"): "Send application/json.",
         ("unsupported_media_type", "encoding"): "{field} may be gzip, or left out.",
         ("unknown_field", "inside"): "{field} is not known here: how to merge stands inside merge, depth "
         "inside depth, the rest in messages.",
@@ -260,6 +261,7 @@ SENTENCES: Mapping[tuple[str, str], str] = MappingProxyType(
         ("bad_option", "not_name_value"): "An option is written name=value.",
         ("depth_count", "inspect_one"): "Send exactly one depth file.",
         ("image_count", "inspect_one"): "Send no image or the one that goes with the depth file.",
+        ("image_count", "overlay_one"): "Send exactly one image.",
         ("not_ready", "stalled"): "The model has not been heard of for too long.",
         ("not_ready", "failed"): "The model or the depth estimator could not be loaded; the log says why.",
     }

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from PIL import Image
@@ -23,7 +23,7 @@ from service.budgets import Costs
 from service.pipeline.automatic import decided, no_calibration
 from service.pipeline.depth_source import Source, depth_source, read_depth_of, spatial_for
 from service.pipeline.depth_summary import of_report, of_sent
-from service.pipeline.frames import EncodeOptions, Frame, attach_spatial, estimate_depth, joined, to_frame
+from service.pipeline.frames import EncodeOptions, Frame, to_frame
 from service.pipeline.geometry import FrameGeometry, check_times, frame_geometry, require_followed
 from service.pipeline.images import decode_image, image_header
 from service.pipeline.models import Models
@@ -33,7 +33,7 @@ from service.pipeline.response_models import DepthUsed
 from service.request.schemas import AUTO, Output, VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer
-from tosa import MergePlan, MergeSpec, Tokens
+from tosa import MergePlan, MergeSpec
 from vlm import (
     GenerationParams,
     TokenLogprob,
@@ -41,11 +41,13 @@ from vlm import (
     Vlm,
     VlmError,
     chat_ids,
-    encode,
     prompt_ids,
     require_room,
 )
 from vlm.grammar import Grammar, compile_schema
+
+if TYPE_CHECKING:
+    from service.pipeline.merge_trace import MergeTrace
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +128,7 @@ class Inferred:
     """Hold the answers to one prompt and how they came about.
 
     cached: no encoder ran for them. depth: as in the response. visuals: the encoded frames, where nothing was
-    to be answered yet.
+    to be answered yet. trace: what a job that traces gets, and no answers.
     """
 
     answers: tuple[Written, ...]
@@ -135,6 +137,7 @@ class Inferred:
     cached: bool
     depth: DepthUsed | None
     visuals: tuple[Visual, ...] = ()
+    trace: MergeTrace | None = None
 
     @property
     def text(self) -> str:
@@ -258,22 +261,6 @@ def _depth_named(request: VqaRequest, at: int) -> Iterator[None]:
         if error.field == "depth":
             error.field = request.depth_name(at)
         raise
-
-
-@torch.inference_mode()
-def see(models: Models, prepared: Prepared, trace: list[Tokens] | None = None) -> Tokens:
-    """Encode the views to visualise the merging; `trace` receives the tokens after every layer.
-
-    The frames share a plan: views of one picture do, and single views of several.
-    """
-    frames: Sequence[Frame] = prepared.frames
-    if prepared.source == "estimate":
-        assert models.estimation is not None, "depth_source asks for an estimate only of an estimator"
-        frames = attach_spatial(frames, estimate_depth(frames, models.estimation)[0])
-    vlm, planned = models.vlm, frames[0].planned
-    pixels, spatial = joined(vlm, frames)
-    adapter = vlm.family.adapter(vlm.core, planned.layout)
-    return encode(adapter, pixels, planned.plan, spatial, trace=trace)
 
 
 def _prompt(vlm: Vlm, request: VqaRequest, planned: Sequence[Planned]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,8 +24,10 @@ def respond(
     merge = merge_done(planned, prepared.because)
     views = [_views(own) for own in planned]
     timer.mark("generate")
+    confidence = confidence_of(inferred)
     return VqaResponse(
         answer=inferred.text,
+        **({} if confidence is None else {"confidence": confidence}),
         request_id=request_id,
         model=model_used(vlm),
         merge=merge,
@@ -37,6 +40,12 @@ def respond(
         timings_ms=timer.timings_ms(),
         **({} if remembered is None else {"episode": remembered.used}),
     )
+
+
+def confidence_of(inferred: Inferred) -> float | None:
+    """Return the probability of the first answer, None where it was not asked for."""
+    logprobs = inferred.answers[0].logprobs
+    return None if logprobs is None else math.exp(sum(token.logprob for token in logprobs))
 
 
 def model_used(vlm: Vlm) -> ModelUsed:

@@ -190,6 +190,16 @@ class EpisodeUsed(ResponseModel):
     )
 
 
+class DepthValues(ResponseModel):
+    """Hold a depth map as numbers, every n-th row and column of it."""
+
+    height: int = described_field("Rows.", 96)
+    width: int = described_field("Columns.", 128)
+    values: list[float | None] = described_field(
+        "Row by row, in depth.unit or else in the file's own numbers; null is a hole.", [1.82, None]
+    )
+
+
 class Usage(ResponseModel):
     """Count the tokens of the language model."""
 
@@ -201,6 +211,12 @@ class Answered(ResponseModel):
     """Hold an answer and how it was made, without request id and model."""
 
     answer: str = described_field("The answer.", "2")
+    confidence: float | None = described_field(
+        "Probability of the answer before temperature: the product over its tokens. Left out unless asked "
+        "for.",
+        0.93,
+        default=None,
+    )
     merge: MergeDone = described_field("What merging did.")
     views: list[ViewsUsed] = described_field("How each picture, or the video, was seen, in order.")
     depth: DepthUsed | None = described_field(

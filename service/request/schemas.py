@@ -97,6 +97,17 @@ class DepthFields(BaseModel):
         choose_format(_ANY_DTYPE, **self.format_options())
 
 
+ValuesPx = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=512,
+        description="Also answer with the depth as numbers, in at most so many rows and columns; 0: not.",
+        examples=[128],
+    ),
+]
+
+
 class InspectFields(DepthFields):
     """Hold the fields of a depth file to be inspected."""
 
@@ -105,6 +116,7 @@ class InspectFields(DepthFields):
         description="Also answer with a picture of the depth, a PNG in base64.",
         examples=[True],
     )
+    values_px: ValuesPx = 0
 
 
 DEFAULT_KEEP_RATIO = 0.25
@@ -210,12 +222,9 @@ class MergeFields(BaseModel):
     )
 
 
-class AskFields(DepthFields):
-    """Hold the fields of a question that do not concern merging."""
+class ViewFields(DepthFields):
+    """Hold the fields that say how images are seen, and how long to wait."""
 
-    question: str = Field(
-        description="The question about the images.", examples=["How many chairs are in the room?"]
-    )
     depth: Literal["client", "estimate", "none"] | None = Field(
         default=None,
         description="Source of depth: client, the files of this request; estimate, the server's estimate of "
@@ -228,6 +237,21 @@ class AskFields(DepthFields):
         "whole image squeezed into one view; anyres, the whole image and its tiles; video, all images as "
         "frames of one video. The model's default if not sent; not every model has all.",
         examples=["single"],
+    )
+    timeout_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=86_400,
+        description="Longest time to wait in seconds, if shorter than the server's.",
+        examples=[2.5],
+    )
+
+
+class AskFields(ViewFields):
+    """Hold the fields of a question that do not concern merging."""
+
+    question: str = Field(
+        description="The question about the images.", examples=["How many chairs are in the room?"]
     )
     max_new_tokens: int = Field(
         default=32,
@@ -253,17 +277,15 @@ class AskFields(DepthFields):
     seed: int | None = Field(
         default=None, ge=0, lt=2**63, description="Makes a sampled answer repeatable.", examples=[7]
     )
-    timeout_s: float | None = Field(
-        default=None,
-        gt=0,
-        le=86_400,
-        description="Longest time to wait in seconds, if shorter than the server's.",
-        examples=[2.5],
-    )
     cache: bool = Field(
         default=True,
         description="Whether encoded frames may be read from and written to the cache.",
         examples=[True],
+    )
+    confidence: bool = Field(
+        default=False,
+        description="Also answer with the probability that the model gives its answer.",
+        examples=[False],
     )
 
     def generation_params(self) -> GenerationParams:
@@ -354,6 +376,13 @@ QuestionFields = create_model(
     __doc__="Hold the fields of a question about an episode.",
     **{name: (VqaFields.model_fields[name].annotation, VqaFields.model_fields[name]) for name in ASKED},  # type: ignore[call-overload]
 )
+
+
+class OverlayFields(MergeFields, ViewFields):
+    """Hold the fields of a picture whose merging is to be shown."""
+
+    values_px: ValuesPx = 0
+
 
 MERGE_FIELDS = tuple(MergeFields.model_fields)
 TARGETS = ("target_ms", "target_accuracy")

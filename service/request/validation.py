@@ -66,10 +66,12 @@ _CHOICES = {
 Fields = TypeVar("Fields", bound=BaseModel)
 
 
-def validated(model: type[Fields], raw: Mapping[str, Any], *, strict: bool) -> Fields:
+def validated(
+    model: type[Fields], raw: Mapping[str, Any], *, strict: bool, codes: Mapping[str, str] = _CODES
+) -> Fields:
     """Return the fields of a model. `strict` refuses "8" for 8 and true for 1, for forms that know types.
 
-    Raises ServiceError.
+    codes: of errors by field, bad_request for others. Raises ServiceError.
     """
     files = JSON_FILES if strict else FORM_FILES
     for name in raw:  # pydantic would fail on a name with half a surrogate pair
@@ -79,7 +81,7 @@ def validated(model: type[Fields], raw: Mapping[str, Any], *, strict: bool) -> F
         # strict=False would also soften the fields that are strict by themselves.
         return model.model_validate(dict(raw), strict=strict or None, context=None if strict else TEXT)
     except ValidationError as error:
-        raise _refusal(error.errors(include_url=False, include_input=False), model) from None
+        raise _refusal(error.errors(include_url=False, include_input=False), model, codes) from None
 
 
 def unknown_field(name: str, files: Sequence[str], model: type[BaseModel]) -> ServiceError:
@@ -98,13 +100,15 @@ def not_known(where: str, name: str, known: Sequence[str]) -> str:
     return f"This server does not know the field {where}."
 
 
-def _refusal(errors: Sequence[ErrorDetails], model: type[BaseModel]) -> ServiceError:
+def _refusal(
+    errors: Sequence[ErrorDetails], model: type[BaseModel], codes: Mapping[str, str]
+) -> ServiceError:
     name = str(errors[0]["loc"][0])
     if name == "question" and errors[0]["type"] == "missing":
         return ServiceError("empty_question", field="question")
     of_field = [error for error in errors if error["loc"][0] == name]
     sentence, limit = what_is_wrong(name, of_field, model.model_fields[name])
-    code = _CODES.get(name, "bad_request")
+    code = codes.get(name, "bad_request")
     return ServiceError(code, sentence=sentence, field=name, choices=_CHOICES.get(name), limit=limit)
 
 
