@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.containers.asking import load_during, wait_until_answered
-from tests.containers.engine import Engine, kill
-from tests.containers.stack import URL, Stack, seconds_since, started
+from bench.containers.asking import load_during, wait_until_answered
+from bench.containers.engine import Engine, kill
+from bench.containers.stack import URL, Stack, seconds_since, started
 from tests.docker import recipes
 from tests.loopback import START_S, wait_for
 from tests.needs import skip_without
