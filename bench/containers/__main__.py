@@ -129,7 +129,8 @@ def of_three(stack: Stack, rolling: int) -> dict[str, Any]:
     for name, measure in (("killed", scale.killed), ("drained", scale.drained)):
         found[name] = measure(stack)
         print(name, found[name], flush=True)
-    found["rolled"] = scale.rolled(stack, rolling)
+    rolled = scale.rolled(stack, rolling)
+    found["rolled"] = {name: value for name, value in rolled.items() if name != "printed"}
     print("rolled", found["rolled"], flush=True)
     return found
 

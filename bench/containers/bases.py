@@ -31,7 +31,7 @@ RUN apt-get update && apt-get install --yes --no-install-recommends wget \\
 ENTRYPOINT ["python", "-m", "http.server", "3000", "--directory", "/srv"]
 """,
     "vllm/vllm-openai": """
-RUN apt-get update && apt-get install --yes --no-install-recommends g++ libnuma1 libgomp1
+RUN apt-get update && apt-get install --yes --no-install-recommends g++ python3-dev libnuma1 libgomp1
 ENV PYTHONPATH=/vllm/lib/python3.11/site-packages
 """,
 }

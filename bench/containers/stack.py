@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.containers.compose_file import COMPOSE
-from bench.containers.engine import ROOT, Engine, EngineFailed
+from bench.containers.engine import ROOT, Engine, EngineFailed, kill
 from bench.waiting import START_S, wait_for
 
 URL = "http://127.0.0.1:8080"
@@ -85,6 +85,12 @@ class Stack:
             return self.ready_replicas(proxy) > 0
         except (EngineFailed, ValueError):
             return False
+
+    def kill(self, container: str) -> None:
+        """Kill a container behind the back of the engine, and wait until that has started it again."""
+        first = self.inspect(container, "{{.State.Pid}}")
+        kill(self.engine, container)
+        wait_for(lambda: self.inspect(container, "{{.State.Pid}}") not in ("0", first), START_S)
 
     def ready_replicas(self, proxy: str) -> int:
         line = 'haproxy_backend_active_servers{proxy="answers"} '

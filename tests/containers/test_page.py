@@ -22,8 +22,8 @@ UP, LOAD, SEVERAL, ALONE = (
     "--scale service=3",
     "docker run --rm",
 )
-ELSEWHERE = ("--profile ray", "--profile vllm")
-"""Run by test_profiles."""
+ELSEWHERE = ("COMPOSE_PROFILES=ray", "COMPOSE_PROFILES=vllm")
+"""Run by test_profile_ray and test_profile_vllm."""
 
 
 @pytest.fixture(scope="module")
