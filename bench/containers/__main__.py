@@ -3,8 +3,7 @@
 Needs the images of `make test-containers`, and podman as root, whose mounted image the uncontained server
 runs from. Each part keeps what the others have measured.
 
-python -m bench.containers price --rounds 8
-python -m bench.containers load scale
+python -m bench.containers --parts price load --rounds 8
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ print(json.dumps({
 
 def main() -> None:
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    args.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[*PARTS])
+    args.add_argument("--parts", nargs="*", choices=[*PARTS], default=[*PARTS])
     args.add_argument("--rounds", type=int, default=8)
     args.add_argument("--frames", type=int, default=48, help="different frames to ask about")
     args.add_argument("--threads", type=int, default=1, help="torch threads of the servers of the price")
@@ -106,17 +105,18 @@ def of_load(found: Engine, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def of_scale(found: Engine, given: argparse.Namespace) -> dict[str, Any]:
-    """Measure the throughput of several sizes, then everything else with three replicas."""
-    sizes: list[dict[str, Any]] = []
+    """Measure the throughput of several sizes, and everything else on the last of them."""
+    measured: dict[str, Any] = {"sizes": []}
     for replicas, threads in SIZES:
         with started(found, "service", replicas=replicas, threads=threads, is_timed=True) as stack:
             wait_until_answered(URL)
             stack.wait_for_replicas(replicas)
-            sizes.append({"replicas": replicas, "threads": threads, **scale.throughput(stack)})
-            print(sizes[-1], flush=True)
-            if len(sizes) == len(SIZES):
-                return {"sizes": sizes, **of_three(stack, given.rolling), "container": inside(stack)}
-    raise AssertionError("the last size returns")
+            seen = {"replicas": replicas, "threads": threads, **scale.throughput(stack)}
+            print(seen, flush=True)
+            measured["sizes"].append(seen)
+            if (replicas, threads) == SIZES[-1]:
+                measured |= of_three(stack, given.rolling) | {"container": inside(stack)}
+    return measured
 
 
 def of_three(stack: Stack, rolling: int) -> dict[str, Any]:

@@ -95,9 +95,12 @@ def rolled(stack: Stack, requests: int = ROLLING, clients: int = 6) -> dict[str,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+    def goes_on(sent: int) -> bool:
+        return sent < requests or restart.poll() is None
+
     try:
-        going = lambda sent: sent < requests or restart.poll() is None  # noqa: E731
-        done = load(URL, clients, going, frames=clients)
+        done = load(URL, clients, goes_on, frames=clients)
     finally:
         printed, _ = restart.communicate(timeout=600)
     restarted = len(set(_starts(stack)) - set(first))
