@@ -91,12 +91,12 @@ test-ray-vllm: .venv-ray/.installed .venv-vllm/.installed
 
 # Builds every image and runs them, with docker, or podman as root: about 10 minutes on two quiet cores.
 test-containers: install .venv-compose/.installed
-	$(BIN)/python -m tests.containers.build
+	$(BIN)/python -m bench.containers.build
 	CONTAINER_TESTS=1 $(BIN)/python -m pytest tests/containers
 
 # What a container costs, and the load test of the compose file: about 12 minutes on two quiet cores. After test-containers.
 container-load: install .venv-compose/.installed
-	$(BIN)/python -m bench.container_load
+	$(BIN)/python -m bench.containers
 	$(BIN)/python -m bench.tables
 
 # Compose for podman.
