@@ -12,8 +12,8 @@ from bench.load.corpus import question_form, view
 from bench.load.requests import Request
 
 Server = Literal["vllm alone", "vllm alone, all cores", "torch", "vllm"]
-"""vLLM with the whole checkpoint, as it binds its threads and with one on each core; our service by itself;
-our service with a vLLM server behind it."""
+"""vLLM with the whole checkpoint, as it comes and as fast as we could make it; our service by itself; our
+service with a vLLM server behind it."""
 VLLM_MODEL = "model"
 ANSWER_TOKENS = 8
 
