@@ -55,7 +55,7 @@ def test_pasted_code_gives_the_same_answer(open_page: Open, tmp_path: Path, ques
     page.locator("#option-depth_weight").fill("0.3")
     page.locator("#field-max_new_tokens").fill("12")
     page.get_by_role("button", name="Ask", exact=True).click()
-    expected = answered(page)
+    expected = answered(page).replace("(the model gave an empty answer)", "")
     page.locator("#ask-code > summary").click()
     saved(page, tmp_path)
     for way in ("curl", "Python", "OpenAI client"):

@@ -115,7 +115,7 @@ def test_the_page_fits_a_phone_in_the_dark(open_page: Open) -> None:
     answered(page)
     page.get_by_role("button", name="Show the groups").tap()
     page.locator("#merge-stage").wait_for()
-    page.locator("#canvas-a").tap()
+    page.locator("#canvas-a").tap(position={"x": 40, "y": 60})
     page.locator("#patch-shown", has_text="column").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
     page.evaluate("window.scrollTo(0, 0)")
