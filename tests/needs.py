@@ -50,6 +50,9 @@ NEEDS = {
     "wget": _debian("wget"),
     "sha256sum": _debian("sha256sum", "coreutils"),
     "chromium": _debian("chromium"),
+    "page tests": Need(
+        "a browser for minutes", "make test-page", lambda: os.environ.get("PAGE_TESTS") == "1"
+    ),
     "playwright": Need("Playwright", "make install", lambda: find_spec("playwright") is not None),
     "c++": Need("a C++ compiler", "apt-get install g++", lambda: bool(program("g++") or program("clang++"))),
     "onnx": Need("ONNX", "make install", lambda: all(map(find_spec, ("onnx", "onnxruntime", "onnxscript")))),
