@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from depth.estimate import EstimatorError
 from service.api.addresses import Addresses
 from service.api.chat.routes import router as chat_router
+from service.api.episodes.routes import router as episodes_router
 from service.api.errors import error_body, headers_of, status_of
 from service.api.middleware import RequestId
 from service.api.openapi_document import Documented
@@ -61,6 +62,7 @@ def create_app(
     app.include_router(overlay_router)
     app.include_router(rooms_router)
     app.include_router(chat_router)
+    app.include_router(episodes_router)
     app.include_router(swagger_router)
     if state.settings.playground:
         app.include_router(playground_router)

@@ -15,6 +15,7 @@ from bench.tables import (
     commands,
     comparison,
     conditions,
+    containers,
     dense,
     families,
     full_size,
@@ -86,6 +87,12 @@ TABLES: dict[str, Callable[..., str]] = {
     "language_throughput": language.throughput,
     "language_bars": language.bars,
     "language_equality": language.equality,
+    "containers_price": containers.price,
+    "containers_load": containers.loads,
+    "containers_sizes": containers.sizes,
+    "containers_events": containers.events,
+    "containers_frames": containers.frames,
+    "containers_images": containers.images,
     "families": families.cells_of_families,
 }
 

@@ -15,7 +15,16 @@ from service.api.chat.schemas import ChatCompletionChunk
 from service.api.compare import CompareFields
 from service.api.openapi_form import form_schema
 from service.pipeline.response_models import VqaResponse
-from service.request.schemas import MERGE_FIELDS, InspectFields, OverlayFields, VqaFields
+from service.request.schemas import (
+    MERGE_FIELDS,
+    EpisodeFields,
+    FrameFields,
+    InspectFields,
+    MoveFields,
+    OverlayFields,
+    QuestionFields,
+    VqaFields,
+)
 from vlm.sampling import MAX_TOP_LOGPROBS
 
 Schema = dict[str, Any]
@@ -70,6 +79,11 @@ def _body(model: type[BaseModel], required_file: str, examples: openapi_examples
             },
         }
     )
+
+
+def _plain(model: type[BaseModel], examples: openapi_examples.Examples) -> Schema:
+    """Describe a body without files, as JSON."""
+    return _request({"application/json": {"schema": inlined(model), "examples": dict(examples)}})
 
 
 def _request(content: Schema) -> Schema:
@@ -223,6 +237,10 @@ def _stream(schema: Schema, about: str, example: str) -> dict[int | str, Schema]
 
 VQA_BODY = _body(VqaFields, "image", openapi_examples.VQA)
 COMPARE_BODY = _body(CompareFields, "image", openapi_examples.COMPARE)
+EPISODE_BODY = _plain(EpisodeFields, openapi_examples.EPISODE)
+FRAME_BODY = _body(FrameFields, "image", openapi_examples.FRAME)
+QUESTION_BODY = _plain(QuestionFields, openapi_examples.QUESTION)
+MOVE_BODY = _plain(MoveFields, openapi_examples.MOVE)
 INSPECT_BODY = _body(InspectFields, "depth", openapi_examples.INSPECT)
 OVERLAY_BODY = _body(OverlayFields, "image", openapi_examples.OVERLAY)
 CHAT_BODY = _request(

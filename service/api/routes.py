@@ -15,6 +15,7 @@ from service.api.lifecycle import (
     answer,
     in_thread,
     make_job,
+    merged_job,
     read_body,
     request_scope,
     service_state,
@@ -60,9 +61,11 @@ async def vqa(request: Request) -> Response:
             return parse_question(*kind, body, state.settings)
 
         parsed, job = await in_thread(context, state, lambda: _parse(context, state, context.timer, parse))
+        if parsed.merges_frames:
+            job = await merged_job(context, state, parsed, job)
         if parsed.fields.stream:
             pieces = stream_answer(context, state, job)
-            return await stream(context, _vqa_events(pieces), _error_event(context), stack)
+            return await stream(context, vqa_events(pieces), error_event(context), stack)
         return timed(await answer(context, state, job))
     raise AssertionError("the exit stack suppresses no exception")
 
@@ -146,6 +149,7 @@ async def index(request: Request) -> Any:
         "service": "tosa-vqa",
         "ask": "POST /vqa",
         "compare": "POST /vqa/compare",
+        "episodes": "POST /episodes",
         "groups of merged patches": "POST /vqa/overlay",
         "synthetic rooms": "POST /rooms",
         "chat": "POST /v1/chat/completions",
@@ -205,10 +209,10 @@ async def _all_answers(
     return list(await asyncio.gather(*map(one, parsed.requests)))
 
 
-async def _vqa_events(pieces: AsyncIterator[Piece | Done]) -> AsyncIterator[bytes]:
+async def vqa_events(pieces: AsyncIterator[Piece | Done]) -> AsyncIterator[bytes]:
     async for piece in pieces:
         yield text_event(piece.text) if isinstance(piece, Piece) else event("answer", piece.response)
 
 
-def _error_event(context: RequestContext) -> Callable[[ServiceError], bytes]:
+def error_event(context: RequestContext) -> Callable[[ServiceError], bytes]:
     return lambda refusal: event("error", refusal.body(context.request_id))

@@ -117,6 +117,9 @@ class BatchRunner:
         for job in jobs:
             if job not in encoded:
                 job.fail(ServiceError("numerical_error"))
+        for job in [one for one in encoded if not one.choices]:  # its frames merge before it is asked about
+            own = encoded.pop(job)
+            job.succeed(Inferred((), 0, len(jobs), own.cached, self._depth(job, own), own.visuals))
         jobs = list(encoded)
         if not jobs:
             return

@@ -15,12 +15,21 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StrictStr,
+    create_model,
 )
 
 from depth.depth_format import FormatOptions, choose_format
 from depth.errors import MAX_INVALID
 from depth.presets import KINDS, PRESET_NAMES
 from service.request.coercion import MAX_ENTRIES, few, json_object, number_list, numbers
+from service.request.frame_fields import (
+    MOST_FRAMES,
+    FramesFields,
+    PosedFields,
+    PoseFields,
+    Raw,
+    json_value,
+)
 from tosa import METHODS, MergeSpec
 
 if TYPE_CHECKING:
@@ -111,6 +120,8 @@ class InspectFields(DepthFields):
 
 
 DEFAULT_KEEP_RATIO = 0.25
+AUTO = "auto"
+"""The method that a calibration chooses."""
 Views = Literal["auto", "single", "anyres", "video"]
 VIEWS: tuple[Views, ...] = get_args(Views)
 """As vlm has them, which takes seconds to import."""
@@ -138,8 +149,9 @@ class MergeFields(BaseModel):
 
     method: Word | None = Field(
         default=None,
-        description="Merging method; by default tosa if depth is sent and used or depth=estimate, else none.",
-        examples=list(METHODS),
+        description="Merging method; by default tosa if depth is sent and used or depth=estimate, else none. "
+        "auto: what the calibration of this server and the noise of the first picture say.",
+        examples=[*METHODS, AUTO],
     )
     keep_ratio: float | None = Field(
         default=None,
@@ -187,6 +199,21 @@ class MergeFields(BaseModel):
         default=None,
         description="Proportional attention; the method's default if not sent.",
         examples=[True],
+    )
+    target_ms: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e6,
+        description="Only with method=auto: milliseconds that an answer may take, by the calibration.",
+        examples=[80],
+    )
+    target_accuracy: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Only with method=auto: share of the accuracy without merging to keep; 0.98 without a "
+        "target.",
+        examples=[0.98],
     )
     order: Word = Field(
         default="raster",
@@ -268,7 +295,7 @@ class AskFields(ViewFields):
         return GenerationParams(self.max_new_tokens, self.temperature, self.top_p, self.seed)
 
 
-class VqaFields(MergeFields, AskFields):
+class VqaFields(MergeFields, AskFields, PosedFields):
     """Hold all fields of a question beside its files."""
 
     stream: bool = Field(
@@ -280,6 +307,7 @@ class VqaFields(MergeFields, AskFields):
     def merge_spec(self, has_depth: bool) -> MergeSpec:
         """Return the MergeSpec, with the defaults of this service filled in."""
         method = self.method or ("tosa" if has_depth else "none")
+        assert method != AUTO, "what auto stands for is decided before"
         has_budget = (self.keep_ratio, self.r, self.r_hw) != (None, None, None)
         is_default_ratio = METHODS[method].merges and not has_budget
         return MergeSpec(
@@ -297,6 +325,59 @@ class VqaFields(MergeFields, AskFields):
         )
 
 
+class EpisodeFields(MergeFields, DepthFields, FramesFields):
+    """Hold what is the same for all frames and questions of an episode."""
+
+    depth: Literal["client", "estimate", "none"] | None = Field(
+        default=None,
+        description="Source of depth that guides merging inside frames, as in POST /vqa; only depth that is "
+        "sent gives places.",
+        examples=["client"],
+    )
+
+
+class FrameFields(PoseFields):
+    """Hold the fields of one frame of an episode beside its files."""
+
+    timeout_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=86_400,
+        description="Longest time to wait in seconds, if shorter than the server's.",
+        examples=[2.5],
+    )
+    cache: bool = Field(
+        default=True,
+        description="Whether the encoded frame may be read from and written to the cache.",
+        examples=[True],
+    )
+
+
+class MoveFields(BaseModel):
+    """Hold new poses of the frames of an episode."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    poses: Annotated[dict[str, Raw], Field(max_length=MOST_FRAMES), BeforeValidator(json_value)] = Field(
+        description="Poses by the number of the frame, each as when the frame was pushed.",
+        examples=[{"3": {"position": [0, 0, 1.5], "quaternion": [0, 0, 0, 1]}}],
+    )
+    convention: Annotated[str, Field(max_length=32)] | None = Field(
+        default=None,
+        description="Axes of the camera in these poses, if not those of the episode.",
+        examples=["opencv"],
+    )
+
+
+ASKED = ("question", "max_new_tokens", "temperature", "top_p", "seed", "timeout_s", "stream")
+QuestionFields = create_model(
+    "QuestionFields",
+    __config__=ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False),
+    __doc__="Hold the fields of a question about an episode.",
+    **{name: (VqaFields.model_fields[name].annotation, VqaFields.model_fields[name]) for name in ASKED},  # type: ignore[call-overload]
+)
+
+
 class OverlayFields(MergeFields, ViewFields):
     """Hold the fields of a picture whose merging is to be shown."""
 
@@ -304,6 +385,8 @@ class OverlayFields(MergeFields, ViewFields):
 
 
 MERGE_FIELDS = tuple(MergeFields.model_fields)
+TARGETS = ("target_ms", "target_accuracy")
+"""The fields of method=auto, beside which no other field about merging may stand."""
 
 
 @dataclass(frozen=True)
@@ -335,6 +418,11 @@ class VqaRequest:
     def image_name(self, at: int) -> str:
         """Return what the client calls an image, for errors."""
         return self.image_names[at] if self.image_names else "image"
+
+    @property
+    def merges_frames(self) -> bool:
+        """Return whether tokens merge across the frames of this request."""
+        return self.fields.merge_frames is not None
 
     def depth_name(self, at: int) -> str:
         """Return what the client calls a depth file, for errors."""

@@ -26,7 +26,18 @@ class ClosedSet:
 
 
 ROUTES = ClosedSet(
-    ("/vqa", "/vqa/compare", "/vqa/overlay", "/rooms", "/v1/chat/completions", "/depth/inspect")
+    (
+        "/vqa",
+        "/vqa/compare",
+        "/vqa/overlay",
+        "/rooms",
+        "/v1/chat/completions",
+        "/depth/inspect",
+        "/episodes",
+        "/episodes/{id}/frames",
+        "/episodes/{id}/poses",
+        "/episodes/{id}/vqa",
+    )
 )
 LANGUAGE_OUTCOMES = ClosedSet(
     ("ok", "aborted", "numerical_error", *(code for code in CODES if code.startswith("language_")))
