@@ -65,7 +65,8 @@ def test_one_container_is_built_runs_and_answers(page: Shell, found: Engine) -> 
         try:
             assert wait_until_answered("http://127.0.0.1:8000").status_code == 200
         finally:
-            names = found("ps", "--filter", "ancestor=tosa-vqa:latest", "--format", "{{.Names}}")
-            for name in names.split():
-                found("stop", "--time", "45", name)
+            for line in found("ps", "--format", "{{.Names}} {{.Image}}").splitlines():
+                name, _, image = line.partition(" ")
+                if image.removesuffix(":latest").endswith("tosa-vqa"):
+                    found("stop", "--time", "45", name)
         assert command.wait(60) == 0
