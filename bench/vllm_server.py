@@ -23,8 +23,8 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
 }
 ONE_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-"""Lets the engine run the model itself. On CPUs the model otherwise runs in a worker process, and for a second
-after each message both wait for the next one in a loop that keeps a core busy."""
+"""Lets the engine run the model itself. On CPUs the model otherwise runs in a worker process, and for a
+second after each message both wait for the next one in a loop that keeps a core busy."""
 ALL_CORES = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_WAIT_POLICY": "PASSIVE"}
 """By itself it binds its threads to all cores but one: on two cores, one works. Waiting threads sleep."""
 START_TIMEOUT_S = 600
