@@ -25,9 +25,8 @@ def respond(
     views = [_views(own) for own in planned]
     timer.mark("generate")
     confidence = confidence_of(inferred)
-    only_if_asked: dict[str, Any] = {} if confidence is None else {"confidence": confidence}
-    if remembered is not None:
-        only_if_asked["episode"] = remembered.used
+    optional: dict[str, Any] = {} if confidence is None else {"confidence": confidence}
+    optional |= {} if remembered is None else {"episode": remembered.used}
     return VqaResponse(
         answer=inferred.text,
         request_id=request_id,
@@ -40,7 +39,7 @@ def respond(
         cached=inferred.cached,
         batch_size=inferred.batch_size,
         timings_ms=timer.timings_ms(),
-        **only_if_asked,
+        **optional,
     )
 
 

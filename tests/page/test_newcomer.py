@@ -37,15 +37,15 @@ def save(shown: Page | Locator, name: str, width: int = 1100) -> Image.Image:
 
 
 def strip(pictures: list[Image.Image], name: str) -> None:
-    """Put pictures beside each other."""
-    height = 300
-    small = [one.resize((round(one.width * height / one.height), height)) for one in pictures]
-    film = Image.new("RGB", (sum(one.width + 8 for one in small) + 8, height + 16), "white")
-    left = 8
-    for one in small:
-        film.paste(one, (left, 8))
-        left += one.width + 8
-    film.save(OUT / f"{name}.webp", "WEBP", quality=75, method=6)
+    """Put pictures in rows of three, in order."""
+    width, gap = 520, 8
+    height = round(pictures[0].height * width / pictures[0].width)
+    film = Image.new("RGB", (3 * (width + gap) - gap, 2 * (height + gap) - gap), "#888")
+    for at, one in enumerate(pictures):
+        row, column = divmod(at, 3)
+        film.paste(one.resize((width, height)), (column * (width + gap), row * (height + gap)))
+    OUT.mkdir(parents=True, exist_ok=True)
+    film.save(OUT / f"{name}.webp", "WEBP", quality=70, method=6)
     assert (OUT / f"{name}.webp").stat().st_size <= MOST_BYTES
 
 
@@ -80,7 +80,6 @@ def test_five_clicks(open_page: Open) -> None:
     page.locator("#merge").scroll_into_view_if_needed()
     film.append(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
     assert clicks == 5
-    OUT.mkdir(parents=True, exist_ok=True)
     strip(film, "playground-newcomer")
 
 
