@@ -44,6 +44,7 @@ def throughput() -> str:
         rows.append([*row, _right(runs, arm)])
     rounds = len({run["round"] for run in runs})
     how = f"Medians of {rounds} interleaved rounds, every frame new"
+    how += f". {result['note']}" if "note" in result else ""
     return f"{table([*heads, 'right'], rows)}\n\n{how}. {of_machine(result)}. {environment_line(result)}."
 
 
