@@ -235,6 +235,7 @@ SENTENCES: Mapping[tuple[str, str], str] = MappingProxyType(
             "{field}: all frames together have more visual tokens than {limit}, and merge_frames=none drops "
             "nothing. Name another method, or send fewer frames."
         ),
+        ("bad_merge_frames", "begun_with"): "{field} is said when an episode is begun: leave it out.",
         ("bad_merge_frames", "no_file"): "{field} is no part of this request: files belong to frames.",
         ("image_count", "one_frame"): "Send exactly one image: an episode takes frames one by one.",
         ("bad_pose", "frame"): (
