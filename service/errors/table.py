@@ -225,7 +225,6 @@ SENTENCES: Mapping[tuple[str, str], str] = MappingProxyType(
             "{field} cannot be given beside a schema: language servers count them among the tokens that fit "
             "it. Leave one of the two out."
         ),
-        ("bad_merge_frames", "missing"): "{field} is for merging across frames: name it in merge_frames.",
         ("bad_merge_frames", "count"): "{field} has one entry for each image, of which there are {limit}.",
         ("bad_merge_frames", "model"): (
             "{field}: the visual tokens of this model are not one for each place, and cannot merge across "
@@ -241,7 +240,6 @@ SENTENCES: Mapping[tuple[str, str], str] = MappingProxyType(
         ("bad_pose", "frame"): (
             "poses is an object with the numbers of frames of this episode, from 0 to {limit}, as its names."
         ),
-        ("bad_merge_frames", "messages"): "{field} is for POST /vqa and for episodes, not for messages.",
         ("bad_generation", "needs_logprobs"): "{field} needs logprobs: true.",
         ("budget_exceeded", "at_once"): "This API key may have at most {limit} requests at a time.",
         ("compare_count", "list"): "specs is a list of objects with merge fields, as JSON.",

@@ -372,7 +372,7 @@ class VqaRequest:
     @property
     def merges_frames(self) -> bool:
         """Return whether tokens merge across the frames of this request."""
-        return self.fields.merge_frames is not None
+        return self.fields.has_geometry
 
     def depth_name(self, at: int) -> str:
         """Return what the client calls a depth file, for errors."""

@@ -176,7 +176,6 @@ def test_frames_come_in_the_order_of_their_time(memory: TestClient) -> None:
     [
         ({"merge_frames": "best"}, "bad_merge_frames", "merge_frames"),
         ({"merge_frames": "cover", "max_visual_tokens": 8}, "bad_merge_frames", "max_visual_tokens"),
-        ({"merge_frames": ...}, "bad_merge_frames", "convention"),
         ({"merge_frames": "cover", "views": "video"}, "unsupported_views", "views"),
         ({"merge_frames": "cover", "poses": [None]}, "bad_merge_frames", "poses"),
         ({"merge_frames": "cover", "timestamps": [1.0]}, "bad_merge_frames", "timestamps"),

@@ -165,7 +165,7 @@ async def move(request: Request, id: EpisodeId) -> Response:
     """Give frames new poses, as after a loop closure: their tokens get new places."""
     state = service_state(request)
     async with AsyncExitStack() as stack:
-        context = await stack.enter_async_context(request_scope(request, "/episodes/{id}/poses"))
+        context = await stack.enter_async_context(request_scope(request, "/episodes"))
         refuse_query(request, MoveFields)
         kind = content_type(request)
         vlm = state.models().vlm
