@@ -10,7 +10,7 @@ PYTEST := -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reo
 # uv installs no bytecode: without it, every process that a test starts compiles torch and transformers again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install lock demo demo-vllm serve test test-ray test-load test-vllm test-containers container-load test-wheel test-long test-newest test-oldest check docs fix fuzz soak bench full-size language load peers train eval sbom licences audit
+.PHONY: install lock demo demo-vllm serve test test-ray test-load test-vllm test-ray-vllm test-containers container-load test-wheel test-long test-newest test-oldest check docs fix fuzz soak bench full-size language load peers train eval sbom licences audit
 
 install: .venv/.installed
 
@@ -85,14 +85,18 @@ test-load: .venv-load/.installed
 test-vllm: install .venv-vllm/.installed
 	VLLM_PYTHON=.venv-vllm/bin/python $(BIN)/python -m pytest tests/vllm
 
+# Ray replicas in front of a real vLLM server: about 3 minutes.
+test-ray-vllm: .venv-ray/.installed .venv-vllm/.installed
+	VLLM_PYTHON=.venv-vllm/bin/python .venv-ray/bin/python -m pytest tests/ray/test_vllm.py -m ray
+
 # Builds every image and runs them, with docker, or podman as root: about 10 minutes on two quiet cores.
 test-containers: install .venv-compose/.installed
-	$(BIN)/python -m tests.containers.build
+	$(BIN)/python -m bench.containers.build
 	CONTAINER_TESTS=1 $(BIN)/python -m pytest tests/containers
 
 # What a container costs, and the load test of the compose file: about 12 minutes on two quiet cores. After test-containers.
 container-load: install .venv-compose/.installed
-	$(BIN)/python -m bench.container_load
+	$(BIN)/python -m bench.containers
 	$(BIN)/python -m bench.tables
 
 # Compose for podman.

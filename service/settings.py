@@ -86,6 +86,10 @@ class Settings(BaseSettings):
         default=None,
         description="Folder that tosa-vqa language-model wrote for them; its answers prove their weights.",
     )
+    calibration: Path | None = Field(
+        default=None,
+        description="File that tosa-vqa calibrate wrote for this model and machine, for method=auto.",
+    )
     num_threads: int | None = Field(
         default=None, ge=1, description="Torch threads; if not set, torch decides."
     )
@@ -147,6 +151,7 @@ class Settings(BaseSettings):
         default=None,
         description="Web origins whose pages may ask: https://a.example,http://localhost:5173, or * for all.",
     )
+    playground: bool = Field(default=True, description="Show browsers a page to try requests at GET /.")
     key_max_in_flight: int | None = Field(
         default=None, ge=1, description="Most requests of one key in flight."
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,10 +11,7 @@ from pathlib import Path
 
 import pytest
 
-
-def program(name: str) -> str | None:
-    """Return where a program is; those for administrators too."""
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+from bench.containers.engine import program
 
 
 @dataclass(frozen=True)
@@ -60,6 +56,7 @@ NEEDS = {
     "long": Need("more time", "make test-long", lambda: os.environ.get("LONG_TESTS") == "1"),
     "ray": Need("Ray", "make test-ray", lambda: find_spec("ray") is not None),
     "vllm": Need("a vLLM server", "make test-vllm", lambda: bool(os.environ.get("VLLM_PYTHON"))),
+    "packages of vllm": Need("packages of vLLM", "make .venv-vllm/.installed", lambda: False),
     "locust": Need("Locust", "make test-load", lambda: find_spec("locust") is not None),
     "kubeconform": Need("kubeconform", "install it", lambda: program("kubeconform") is not None),
     "containers": Need(

@@ -17,12 +17,16 @@ Outcome = Literal["answered", "refused", "failed", "disconnected", "lost"]
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP request, a POST if it has a body, of a form if not said; its sample counts under `label`."""
+    """One HTTP request, a POST if it has a body, of a form if not said; its sample counts under `label`.
+
+    frame_id: the header X-Frame-ID, by which a proxy sends all questions about a frame to one replica.
+    """
 
     path: str
     body: bytes = b""
     label: str = "all"
     content_type: str = FORM_TYPE
+    frame_id: str = ""
 
     @property
     def method(self) -> str:
@@ -31,6 +35,7 @@ class Request:
     def headers(self, key: str | None = None) -> dict[str, str]:
         """Return the headers beside Host, with the API key if there is one."""
         signed = {} if key is None else {"Authorization": f"Bearer {key}"}
+        signed |= {"X-Frame-ID": self.frame_id} if self.frame_id else {}
         if not self.body:
             return signed
         return {"Content-Type": self.content_type, "Content-Length": str(len(self.body)), **signed}

@@ -15,6 +15,7 @@ from bench.tables import (
     commands,
     comparison,
     conditions,
+    containers,
     dense,
     families,
     full_size,
@@ -71,6 +72,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "response_fields": http.response_fields,
     "own_response_fields": http.own_response_fields,
     "error_fields": http.error_fields,
+    "fields_of": http.error_fields,
     "error_codes": http.error_codes,
     "cli": commands.cli,
     "metrics": observe.metrics,
@@ -85,6 +87,12 @@ TABLES: dict[str, Callable[..., str]] = {
     "language_throughput": language.throughput,
     "language_bars": language.bars,
     "language_equality": language.equality,
+    "containers_price": containers.price,
+    "containers_load": containers.loads,
+    "containers_sizes": containers.sizes,
+    "containers_events": containers.events,
+    "containers_frames": containers.frames,
+    "containers_images": containers.images,
     "families": families.cells_of_families,
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TypeVar
 
@@ -29,6 +29,8 @@ from service.engine.jobs import Job, Piece
 from service.episodes.asking import prepare_answer
 from service.episodes.episode import Episode, stored_frame
 from service.errors.translation import to_service_error
+from service.pipeline.frame_cache import FrameCache
+from service.pipeline.models import Models
 from service.pipeline.prepare import Inferred, prepare
 from service.pipeline.response import respond
 from service.pipeline.response_models import DepthUsed, VqaResponse
@@ -120,15 +122,34 @@ def make_job(
 
     Raises what `prepare` raises, RequestCancelled, and ServiceError if no language server could answer.
     """
-    context.question, context.method = vqa_request.fields.question, vqa_request.fields.method
+    context.question = vqa_request.fields.question
+    state.engine.check_language()  # before any work
+    job = _prepared(context, state, state.models(), vqa_request, timer)
+    state.engine.check_language(job.prepared)
+    return replace(job, stop=stop)
+
+
+def make_trace_job(
+    context: RequestContext, state: ServiceState, vqa_request: VqaRequest, timer: StageTimer
+) -> Job:
+    """Prepare a picture whose merging is to be shown, in a decoding thread; no language engine is needed.
+
+    Raises what `prepare` raises, and RequestCancelled.
+    """
+    models = replace(state.models(), frames=FrameCache(0))  # encoded frames do not say what merged
+    return replace(_prepared(context, state, models, vqa_request, timer), traces=True)
+
+
+def _prepared(
+    context: RequestContext, state: ServiceState, models: Models, vqa_request: VqaRequest, timer: StageTimer
+) -> Job:
+    context.method = vqa_request.fields.method
     context.tighten_deadline(vqa_request.fields.timeout_s)
     costs = Costs()
     context.costs.append(costs)
-    state.engine.check_language()  # before any work
-    prepared = prepare(state.models(), vqa_request, state.settings, timer, context.key, costs, context.check)
+    prepared = prepare(models, vqa_request, state.settings, timer, context.key, costs, context.check)
     context.method = prepared.plan.method
-    state.engine.check_language(prepared)
-    return Job(prepared, timer, context, stop, costs=costs)
+    return Job(prepared, timer, context, costs=costs)
 
 
 async def merged_job(

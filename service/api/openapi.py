@@ -21,6 +21,7 @@ from service.request.schemas import (
     FrameFields,
     InspectFields,
     MoveFields,
+    OverlayFields,
     QuestionFields,
     VqaFields,
 )
@@ -87,6 +88,11 @@ def _plain(model: type[BaseModel], examples: openapi_examples.Examples) -> Schem
 
 def _request(content: Schema) -> Schema:
     return {"requestBody": {"required": True, "content": content}}
+
+
+def request_body(model: type[BaseModel], examples: openapi_examples.Examples) -> Schema:
+    """Describe a body that is JSON without files."""
+    return _request({"application/json": {"schema": inlined(model), "examples": dict(examples)}})
 
 
 def _with_files(model: type[BaseModel], files: Schema, required: str) -> Schema:
@@ -238,6 +244,7 @@ FRAME_BODY = _body(FrameFields, "image", openapi_examples.FRAME)
 QUESTION_BODY = _plain(QuestionFields, openapi_examples.QUESTION)
 MOVE_BODY = _plain(MoveFields, openapi_examples.MOVE)
 INSPECT_BODY = _body(InspectFields, "depth", openapi_examples.INSPECT)
+OVERLAY_BODY = _body(OverlayFields, "image", openapi_examples.OVERLAY)
 CHAT_BODY = _request(
     {"application/json": {"schema": _chat_schema(), "examples": dict(openapi_examples.CHAT)}}
 )

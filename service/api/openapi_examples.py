@@ -79,6 +79,14 @@ QUESTION: Examples = {
     "count": _example("A question", {"question": "How many chairs did you see?", "max_new_tokens": 16}),
 }
 MOVE: Examples = {"loop": _example("After a loop closure", {"poses": {"0": _POSE}})}
+OVERLAY: Examples = {
+    "depth": _example(
+        "Depth steers the merging",
+        {"images": [IMAGE], "depths": [DEPTH], "depth_scale": 1000, "method": "tosa", "keep_ratio": 0.5},
+    ),
+    "estimate": _example("Depth is estimated", {"images": [IMAGE], "depth": "estimate"}),
+}
+ROOM: Examples = {"room": _example("A room in the dark", {"seed": 7, "condition": "dark"})}
 SCHEMA = {
     "type": "object",
     "properties": {"answer": {"type": "string"}},

@@ -24,8 +24,9 @@ from service.api.lifecycle import (
 )
 from service.api.methods_listing import methods_listing
 from service.api.openapi import COMPARE_BODY, INSPECT_BODY, VQA_BODY, VQA_STREAM
+from service.api.playground import page, wants_page
 from service.api.request_context import RequestContext
-from service.api.responses import CompareResponse, ErrorResponse, Inspected
+from service.api.responses import ERROR_RESPONSES, CompareResponse, Inspected
 from service.api.serialise import json_response
 from service.api.sse import event, stream, text_event
 from service.api.state import ServiceState
@@ -33,7 +34,7 @@ from service.budgets import Costs
 from service.engine.jobs import Job, Piece
 from service.errors import ServiceError
 from service.errors.translation import to_service_error
-from service.pipeline.inspection import image_base64, inspect
+from service.pipeline.inspection import image_base64, inspect, values_of
 from service.pipeline.response import model_used
 from service.pipeline.response_models import VqaResponse
 from service.request.schemas import InspectFields, VqaFields, VqaRequest
@@ -41,8 +42,6 @@ from service.settings import Settings
 from service.timing import StageTimer
 
 router = APIRouter()
-Documented = dict[int | str, dict[str, Any]]
-ERROR_RESPONSES: Documented = {kind: {"model": ErrorResponse} for kind in ("4XX", "5XX")}
 
 
 @router.post(
@@ -140,14 +139,19 @@ def metrics(request: Request) -> Response:
     return Response(body, headers={"Content-Type": media_type})
 
 
-@router.get("/")
-async def index() -> dict[str, str]:
-    """List the addresses."""
+@router.get("/", response_model=dict[str, str])
+async def index(request: Request) -> Any:
+    """List the addresses; a browser gets the playground, unless a setting turns it off."""
+    state = service_state(request)
+    if state.settings.playground and wants_page(request):
+        return page(request, state)
     return {
         "service": "tosa-vqa",
         "ask": "POST /vqa",
         "compare": "POST /vqa/compare",
         "episodes": "POST /episodes",
+        "groups of merged patches": "POST /vqa/overlay",
+        "synthetic rooms": "POST /rooms",
         "chat": "POST /v1/chat/completions",
         "inspect depth": "POST /depth/inspect",
         "methods": "GET /methods",
@@ -177,7 +181,8 @@ def _parse_and_inspect(
     context.costs.append(costs)
     depth, inspected = inspect(parsed.depth, parsed.image, parsed.fields, settings.max_image_px, costs)
     picture = image_base64(depth) if parsed.fields.picture else None
-    return Inspected(**dict(inspected), request_id=context.request_id, picture=picture)
+    values = {"values": values_of(depth, parsed.fields.values_px)} if parsed.fields.values_px else {}
+    return Inspected(**dict(inspected), request_id=context.request_id, picture=picture, **values)
 
 
 async def _all_answers(

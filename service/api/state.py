@@ -16,6 +16,7 @@ from service.engine.warmup import warm_up
 from service.episodes.store import EpisodeStore
 from service.errors import ServiceError
 from service.keys import KeyRing
+from service.pipeline.calibration import CalibrationError
 from service.pipeline.models import Models, load_models
 from service.settings import Settings
 from service.telemetry import Telemetry
@@ -68,8 +69,9 @@ class ServiceState:
             models = await self.engine.load(load_and_warm_up, self.settings)
             await self.engine.load(self.engine.use, models)
         except Exception as error:
-            what = "depth estimator" if isinstance(error, EstimatorError) else "model"
-            is_expected = isinstance(error, VlmError | EstimatorError)
+            names = {EstimatorError: "depth estimator", CalibrationError: "calibration"}
+            what = names.get(type(error), "model")
+            is_expected = isinstance(error, VlmError | EstimatorError | CalibrationError)
             log.error("the %s could not be loaded: %s", what, error, exc_info=None if is_expected else error)
             self._status = "failed"
             self.end_process(UNUSABLE)

@@ -113,6 +113,12 @@ CODES: Mapping[str, Code] = MappingProxyType(
         ),
         "bad_generation": Code(422, "The generation options are out of range."),
         "bad_schema": Code(422, "{field} is not a JSON schema that this server can enforce."),
+        "bad_target": Code(422, "{field} is out of range."),
+        "no_calibration": Code(
+            422,
+            "method=auto needs a calibration, and this server has none: its operator makes one with tosa-vqa "
+            "calibrate and names it in TOSA_VQA_CALIBRATION. Name a method until then.",
+        ),
         "bad_timeout": Code(422, "timeout_s is a number of seconds above 0."),
         "url_refused": Code(
             422, "This server fetches nothing: send the file itself, in a data: URI with base64."
@@ -188,6 +194,7 @@ SENTENCES: Mapping[tuple[str, str], str] = MappingProxyType(
         ("bad_image", "animated"): "The image is animated: send one frame.",
         ("bad_image", "sixteen_bit"): "This is a 16-bit grey image: if it is a depth map, send it as depth.",
         ("body_too_large", "inflated"): "The request body may have at most {limit} bytes, inflated as well.",
+        ("unsupported_media_type", "json"): "Send application/json.",
         ("unsupported_media_type", "encoding"): "{field} may be gzip, or left out.",
         ("unknown_field", "inside"): "{field} is not known here: how to merge stands inside merge, depth "
         "inside depth, the rest in messages.",
@@ -241,6 +248,9 @@ SENTENCES: Mapping[tuple[str, str], str] = MappingProxyType(
             "poses is an object with the numbers of frames of this episode, from 0 to {limit}, as its names."
         ),
         ("bad_generation", "needs_logprobs"): "{field} needs logprobs: true.",
+        ("bad_target", "needs_auto"): "{field} goes with method=auto only: send that too, or leave it out.",
+        ("bad_target", "two"): "Send one target, target_ms or target_accuracy.",
+        ("bad_target", "decided"): "method=auto decides {field}: leave it out, or name a method.",
         ("budget_exceeded", "at_once"): "This API key may have at most {limit} requests at a time.",
         ("compare_count", "list"): "specs is a list of objects with merge fields, as JSON.",
         ("depth_required", "option"): (
@@ -250,6 +260,7 @@ SENTENCES: Mapping[tuple[str, str], str] = MappingProxyType(
         ("bad_option", "not_name_value"): "An option is written name=value.",
         ("depth_count", "inspect_one"): "Send exactly one depth file.",
         ("image_count", "inspect_one"): "Send no image or the one that goes with the depth file.",
+        ("image_count", "overlay_one"): "Send exactly one image.",
         ("not_ready", "stalled"): "The model has not been heard of for too long.",
         ("not_ready", "failed"): "The model or the depth estimator could not be loaded; the log says why.",
     }

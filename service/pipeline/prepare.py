@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from PIL import Image
@@ -20,19 +20,20 @@ from torch import Tensor
 
 from depth import DepthError, DepthMap, Note, note_alignment
 from service.budgets import Costs
+from service.pipeline.automatic import decided, no_calibration
 from service.pipeline.depth_source import Source, depth_source, read_depth_of, spatial_for
 from service.pipeline.depth_summary import of_report, of_sent
-from service.pipeline.frames import EncodeOptions, Frame, attach_spatial, estimate_depth, joined, to_frame
+from service.pipeline.frames import EncodeOptions, Frame, to_frame
 from service.pipeline.geometry import FrameGeometry, check_times, frame_geometry, require_followed
 from service.pipeline.images import decode_image, image_header
 from service.pipeline.models import Models
 from service.pipeline.planning import Planned, plan_request, with_one_video
 from service.pipeline.remembered import Remembered
 from service.pipeline.response_models import DepthUsed
-from service.request.schemas import Output, VqaRequest
+from service.request.schemas import AUTO, Output, VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer
-from tosa import MergePlan, MergeSpec, Tokens
+from tosa import MergePlan, MergeSpec
 from vlm import (
     GenerationParams,
     TokenLogprob,
@@ -40,11 +41,13 @@ from vlm import (
     Vlm,
     VlmError,
     chat_ids,
-    encode,
     prompt_ids,
     require_room,
 )
 from vlm.grammar import Grammar, compile_schema
+
+if TYPE_CHECKING:
+    from service.pipeline.merge_trace import MergeTrace
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +60,8 @@ class Prepared:
     remember: whether frames may come from the cache. schema_field: where the request has its schema. salt:
     what keeps its prompt apart in caches of language servers, None if nothing has to. geometry: of each
     frame, where tokens merge across frames; then there is no prompt, and nothing to answer, until they have.
-    episode: what is left of the frames that have merged, which `frames` hold as runs of tokens.
+    episode: what is left of the frames that have merged, which `frames` hold as runs of tokens. because: why
+    method=auto chose this plan, None where the request named its method.
     """
 
     prompt: Tensor
@@ -71,6 +75,7 @@ class Prepared:
     salt: str | None = None
     geometry: tuple[FrameGeometry, ...] = ()
     episode: Remembered | None = None
+    because: str | None = None
 
     @property
     def plan(self) -> MergePlan:
@@ -123,7 +128,7 @@ class Inferred:
     """Hold the answers to one prompt and how they came about.
 
     cached: no encoder ran for them. depth: as in the response. visuals: the encoded frames, where nothing was
-    to be answered yet.
+    to be answered yet. trace: what a job that traces gets, and no answers.
     """
 
     answers: tuple[Written, ...]
@@ -132,6 +137,7 @@ class Inferred:
     cached: bool
     depth: DepthUsed | None
     visuals: tuple[Visual, ...] = ()
+    trace: MergeTrace | None = None
 
     @property
     def text(self) -> str:
@@ -164,12 +170,20 @@ def prepare(
     is then refused. check: called between images; it may raise to stop. Raises ServiceError, DepthError,
     PlanError, and VlmError for a prompt that is too long or a schema that cannot be used.
     """
-    vlm, fields = models.vlm, request.fields
+    vlm = models.vlm
     headers = [
         image_header(data, settings.max_image_px, request.image_name(at))
         for at, data in enumerate(request.images)
     ]
     sizes = [(header.height, header.width) for header in headers]
+    first, because = None, None
+    if request.fields.method == AUTO:
+        if models.calibration is None:
+            raise no_calibration()
+        first = decode_image(request.images[0], settings.max_image_px, request.image_name(0), headers[0])
+        timer.mark("decode")
+        request, because = decided(request, models.calibration, first)
+    fields = request.fields
     planned = plan_request(vlm, fields, request.wants_depth, sizes)
     source = depth_source(request, planned[0].plan, settings)
     if request.merges_frames:
@@ -186,7 +200,9 @@ def prepare(
     is_turned = False
     for at, data in enumerate(request.images):
         check()
-        image = decode_image(data, settings.max_image_px, request.image_name(at), headers[at])
+        image = first if at == 0 else None
+        if image is None:
+            image = decode_image(data, settings.max_image_px, request.image_name(at), headers[at])
         with _depth_named(request, at):
             depth = read_depth_of(request, at, image, settings)
         timer.mark("decode")
@@ -225,6 +241,7 @@ def prepare(
         notes,
         salt_of(tenant, fields.cache),
         tuple(geometry),
+        because=because,
     )
 
 
@@ -244,22 +261,6 @@ def _depth_named(request: VqaRequest, at: int) -> Iterator[None]:
         if error.field == "depth":
             error.field = request.depth_name(at)
         raise
-
-
-@torch.inference_mode()
-def see(models: Models, prepared: Prepared, trace: list[Tokens] | None = None) -> Tokens:
-    """Encode the views to visualise the merging; `trace` receives the tokens after every layer.
-
-    The frames share a plan: views of one picture do, and single views of several.
-    """
-    frames: Sequence[Frame] = prepared.frames
-    if prepared.source == "estimate":
-        assert models.estimation is not None, "depth_source asks for an estimate only of an estimator"
-        frames = attach_spatial(frames, estimate_depth(frames, models.estimation)[0])
-    vlm, planned = models.vlm, frames[0].planned
-    pixels, spatial = joined(vlm, frames)
-    adapter = vlm.family.adapter(vlm.core, planned.layout)
-    return encode(adapter, pixels, planned.plan, spatial, trace=trace)
 
 
 def _prompt(vlm: Vlm, request: VqaRequest, planned: Sequence[Planned]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,11 +21,13 @@ def respond(
     """Return the response of a question. The way of the answer from the model's thread is timed too."""
     remembered = prepared.episode
     planned = [frame.planned for frame in prepared.frames] if remembered is None else remembered.planned
-    merge = merge_done(planned)
+    merge = merge_done(planned, prepared.because)
     views = [_views(own) for own in planned]
     timer.mark("generate")
+    confidence = confidence_of(inferred)
     return VqaResponse(
         answer=inferred.text,
+        **({} if confidence is None else {"confidence": confidence}),
         request_id=request_id,
         model=model_used(vlm),
         merge=merge,
@@ -39,13 +42,22 @@ def respond(
     )
 
 
+def confidence_of(inferred: Inferred) -> float | None:
+    """Return the probability of the first answer, None where it was not asked for."""
+    logprobs = inferred.answers[0].logprobs
+    return None if logprobs is None else math.exp(sum(token.logprob for token in logprobs))
+
+
 def model_used(vlm: Vlm) -> ModelUsed:
     """Name the model that answers."""
     return ModelUsed(id=public_id(vlm.id), revision=vlm.revision)
 
 
-def merge_done(planned: Sequence[Planned]) -> MergeDone:
-    """Describe the merging of pictures and videos; optional fields are set only where they had an effect."""
+def merge_done(planned: Sequence[Planned], because: str | None = None) -> MergeDone:
+    """Describe the merging of pictures and videos; optional fields are set only where they had an effect.
+
+    because: why method=auto chose it.
+    """
     plan = planned[0].plan
     spec, method = plan.spec, METHODS[plan.method]
     chooses_layers = spec.layers is not None or (method.merges and method.layers != "all")
@@ -56,6 +68,7 @@ def merge_done(planned: Sequence[Planned]) -> MergeDone:
         "alpha": spec.alpha if method.needs_spatial else None,
         "spatial_kernel": spec.spatial_kernel if plan.needs_spatial else None,
         "options": None if plan.options is None else dict(vars(plan.options)),
+        "chosen_because": because,
     }
     return MergeDone(
         method=plan.method,

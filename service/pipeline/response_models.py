@@ -58,6 +58,13 @@ class MergeDone(ResponseModel):
     options: dict[str, int | float | str | None] | None = described_field(
         "All options of the method, as they were used.", {"tau": 0.8}, default=None
     )
+    chosen_because: str | None = described_field(
+        "Why method=auto chose this method.",
+        "the picture has noise of 3 of 255, as clean pictures (3); tome keep_ratio 0.25 is the fastest that "
+        "keeps 98 % of the accuracy without merging of 7 settings: 94.0 % right in 61 ms, none: 93.5 % in "
+        "118 ms (calibrated 2026-11-30)",
+        default=None,
+    )
 
 
 class ViewsUsed(ResponseModel):
@@ -183,6 +190,16 @@ class EpisodeUsed(ResponseModel):
     )
 
 
+class DepthValues(ResponseModel):
+    """Hold a depth map as numbers, every n-th row and column of it."""
+
+    height: int = described_field("Rows.", 96)
+    width: int = described_field("Columns.", 128)
+    values: list[float | None] = described_field(
+        "Row by row, in depth.unit or else in the file's own numbers; null is a hole.", [1.82, None]
+    )
+
+
 class Usage(ResponseModel):
     """Count the tokens of the language model."""
 
@@ -194,6 +211,12 @@ class Answered(ResponseModel):
     """Hold an answer and how it was made, without request id and model."""
 
     answer: str = described_field("The answer.", "2")
+    confidence: float | None = described_field(
+        "Probability of the answer before temperature: the product over its tokens. Left out unless asked "
+        "for.",
+        0.93,
+        default=None,
+    )
     merge: MergeDone = described_field("What merging did.")
     views: list[ViewsUsed] = described_field("How each picture, or the video, was seen, in order.")
     depth: DepthUsed | None = described_field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
@@ -20,7 +21,7 @@ _WORDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 _UNITS = {"string": "characters", "list": "values", "dict": "entries"}
 _TYPES = {float: "a number", int: "an integer", bool: "true or false", str: "a text"}
 _KINDS = {
-    "method": f"one of {', '.join(METHODS)}",
+    "method": f"one of {', '.join(METHODS)} or auto",
     "r": "a count, or a list with a count for each layer",
     "r_hw": "two counts, (rows, columns)",
     "layers": "a list of layer numbers, from 0",
@@ -91,6 +92,9 @@ def _kind(name: str, field: FieldInfo) -> str:
     if name in _KINDS:
         return _KINDS[name]
     annotations = (field.annotation, *getattr(field.annotation, "__args__", ()))
+    words = [word for one in annotations if get_origin(one) is Literal for word in get_args(one)]
+    if words:
+        return f"one of {', '.join(words)}"
     kind = next(words for annotation, words in _TYPES.items() if annotation in annotations)
     return f"{kind} {_range(field)}".rstrip()
 

@@ -37,7 +37,8 @@ class FramesFields(BaseModel):
 
     merge_frames: Literal[tuple(MERGE_FRAMES)] | None = Field(  # type: ignore[valid-type]
         default=None,
-        description=f"How tokens merge across frames: {', '.join(MERGE_FRAMES)}; none if geometry alone is sent.",
+        description=f"How tokens merge across frames: {', '.join(MERGE_FRAMES)}. none if geometry "
+        "alone is sent.",
         examples=["seen", "cover"],
     )
     max_visual_tokens: int | None = Field(

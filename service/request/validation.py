@@ -14,7 +14,7 @@ from depth.presets import KINDS, PRESET_NAMES
 from service.errors import ServiceError
 from service.request.bounds import what_is_wrong
 from service.request.coercion import TEXT, is_unicode
-from service.request.schemas import VIEWS, VqaFields, VqaRequest
+from service.request.schemas import AUTO, MERGE_FIELDS, TARGETS, VIEWS, VqaFields, VqaRequest
 from service.settings import Settings
 from tosa import KERNELS, METHODS, UnknownMethod
 from tosa.frames import MERGE_FRAMES
@@ -47,10 +47,11 @@ _CODES = {
     "timestamp": "bad_timestamp",
     "timestamps": "bad_timestamp",
     "timeout_s": "bad_timeout",
+    **dict.fromkeys(TARGETS, "bad_target"),
     **dict.fromkeys(("max_new_tokens", "temperature", "top_p", "seed"), "bad_generation"),
 }
 _CHOICES = {
-    "method": tuple(METHODS),
+    "method": (*METHODS, AUTO),
     "depth": DEPTH_SOURCES,
     "depth_preset": PRESET_NAMES,
     "depth_kind": KINDS,
@@ -64,10 +65,12 @@ _CHOICES = {
 Fields = TypeVar("Fields", bound=BaseModel)
 
 
-def validated(model: type[Fields], raw: Mapping[str, Any], *, strict: bool) -> Fields:
+def validated(
+    model: type[Fields], raw: Mapping[str, Any], *, strict: bool, codes: Mapping[str, str] = _CODES
+) -> Fields:
     """Return the fields of a model. `strict` refuses "8" for 8 and true for 1, for forms that know types.
 
-    Raises ServiceError.
+    codes: of errors by field, bad_request for others. Raises ServiceError.
     """
     files = JSON_FILES if strict else FORM_FILES
     for name in raw:  # pydantic would fail on a name with half a surrogate pair
@@ -77,7 +80,7 @@ def validated(model: type[Fields], raw: Mapping[str, Any], *, strict: bool) -> F
         # strict=False would also soften the fields that are strict by themselves.
         return model.model_validate(dict(raw), strict=strict or None, context=None if strict else TEXT)
     except ValidationError as error:
-        raise _refusal(error.errors(include_url=False, include_input=False), model) from None
+        raise _refusal(error.errors(include_url=False, include_input=False), model, codes) from None
 
 
 def unknown_field(name: str, files: Sequence[str], model: type[BaseModel]) -> ServiceError:
@@ -96,13 +99,15 @@ def not_known(where: str, name: str, known: Sequence[str]) -> str:
     return f"This server does not know the field {where}."
 
 
-def _refusal(errors: Sequence[ErrorDetails], model: type[BaseModel]) -> ServiceError:
+def _refusal(
+    errors: Sequence[ErrorDetails], model: type[BaseModel], codes: Mapping[str, str]
+) -> ServiceError:
     name = str(errors[0]["loc"][0])
     if name == "question" and errors[0]["type"] == "missing":
         return ServiceError("empty_question", field="question")
     of_field = [error for error in errors if error["loc"][0] == name]
     sentence, limit = what_is_wrong(name, of_field, model.model_fields[name])
-    code = _CODES.get(name, "bad_request")
+    code = codes.get(name, "bad_request")
     return ServiceError(code, sentence=sentence, field=name, choices=_CHOICES.get(name), limit=limit)
 
 
@@ -138,10 +143,24 @@ def check_fields(raw: Mapping[str, Any], settings: Settings, *, strict: bool) ->
         raise ServiceError("empty_question", field="question")
     if len(fields.question) > settings.max_question_chars:
         raise ServiceError("question_too_long", field="question", limit=settings.max_question_chars)
-    if fields.method is not None and fields.method not in METHODS:
-        raise UnknownMethod(fields.method, METHODS)
+    if fields.method is not None and fields.method not in (*METHODS, AUTO):
+        raise UnknownMethod(fields.method, (*METHODS, AUTO))
+    _check_targets(fields)
     fields.check_format()
     return fields
+
+
+def _check_targets(fields: VqaFields) -> None:
+    """Check that targets stand with method=auto, one at most, and nothing else about merging does."""
+    sent = [name for name in TARGETS if getattr(fields, name) is not None]
+    if sent and fields.method != AUTO:
+        raise ServiceError("bad_target", reason="needs_auto", field=sent[0])
+    if len(sent) > 1:
+        raise ServiceError("bad_target", reason="two", field=sent[1])
+    decided = [name for name in MERGE_FIELDS if name in fields.model_fields_set and name not in TARGETS]
+    if fields.method == AUTO and decided != ["method"]:
+        name = next(name for name in decided if name != "method")
+        raise ServiceError("bad_target", reason="decided", field=name)
 
 
 def check_counts(request: VqaRequest, settings: Settings) -> None:

@@ -29,6 +29,8 @@ ROUTES = ClosedSet(
     (
         "/vqa",
         "/vqa/compare",
+        "/vqa/overlay",
+        "/rooms",
         "/v1/chat/completions",
         "/depth/inspect",
         "/episodes",

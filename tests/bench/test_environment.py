@@ -17,7 +17,8 @@ from evals.machine import write_result
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "bench" / "results"
 WRITERS = {
-    "bench/container_load.py",
+    "bench/containers/__main__.py",
+    "bench/containers/build.py",
     "bench/decode.py",
     "bench/full_size/__main__.py",
     "bench/language/__main__.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.containers.engine import Engine, engine
+from bench.containers.engine import Engine, engine
 from tests.needs import skip_without
 
 

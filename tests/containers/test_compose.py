@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.containers.asking import load_during, wait_until_answered
-from tests.containers.engine import Engine, kill
-from tests.containers.stack import URL, Stack, seconds_since, started
+from bench.containers.asking import load_during, wait_until_answered
+from bench.containers.engine import Engine
+from bench.containers.stack import URL, Stack, seconds_since, started
 from tests.docker import recipes
 from tests.loopback import START_S, wait_for
 from tests.needs import skip_without
@@ -78,9 +78,7 @@ def test_the_inner_network_has_no_way_out(stack: Stack) -> None:
 def test_a_part_that_is_killed_comes_back(stack: Stack, part: str) -> None:
     answer = wait_until_answered(URL).json()["answer"]
     (container,) = stack.containers(part)
-    first = stack.inspect(container, "{{.State.Pid}}")
-    kill(stack.engine, container)
-    wait_for(lambda: stack.inspect(container, "{{.State.Pid}}") not in ("0", first), START_S)
+    stack.kill(container)
     wait_for(lambda: stack.health(container) == "healthy", START_S)
     assert wait_until_answered(URL).json()["answer"] == answer
 

@@ -7,12 +7,12 @@ from functools import cache
 
 import pytest
 
+from bench.containers.build import arguments, build
+from bench.containers.engine import Engine, engine
 from bench.supply_chain import pins
 from bench.supply_chain.bom import debian_packages
 from tests.containers import contents
-from tests.containers.build import arguments, build
 from tests.containers.contents import Contents
-from tests.containers.engine import Engine, engine
 
 pytestmark = pytest.mark.containers
 

@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
-from tests.containers.asking import ask, load, load_during, wait_until_answered
-from tests.containers.engine import Engine, kill
-from tests.loopback import START_S, free_port, wait_for
+from bench.containers.asking import ask, load, load_during, wait_until_answered
+from bench.containers.engine import Engine, kill
+from bench.containers.hardened import running
+from tests.loopback import START_S, wait_for
 
 pytestmark = pytest.mark.containers
-HARDENED = (
-    *("--read-only", "--tmpfs", "/tmp:size=256m,noexec,nosuid,nodev", "--cap-drop", "ALL"),
-    *("--security-opt", "no-new-privileges", "--pids-limit", "256"),
-)
-
-
-@contextmanager
-def running(engine: Engine, *options: str) -> Iterator[tuple[str, str]]:
-    """Run the service and yield the container and its address."""
-    port = free_port()
-    publish = f"127.0.0.1:{port}:8000"
-    container = engine("run", "--detach", "--publish", publish, *HARDENED, *options, "tosa-vqa:cpu")
-    try:
-        yield container, f"http://127.0.0.1:{port}"
-    finally:
-        engine.tried("rm", "--force", "--time", "0", container)
 
 
 def state(engine: Engine, container: str) -> dict[str, object]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers.build import arguments, build, size_mb
-from tests.containers.engine import ROOT, Engine
+from bench.containers.build import arguments, build, size_mb
+from bench.containers.engine import ROOT, Engine
 
 pytestmark = pytest.mark.containers
 CELL = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=none", "--tmpfs=/tmp")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.containers.engine import Engine, EngineFailed
+from bench.containers.engine import Engine, EngineFailed
 from tests.kubernetes.rendering import FOLDER, named, of_kind, pod, rendered, settings
 from tests.loopback import START_S, wait_for
 from tests.needs import skip_without

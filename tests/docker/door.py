@@ -42,11 +42,11 @@ class Door:
         return socket.create_connection(("127.0.0.1", self.port), timeout_s, (source, 0))
 
     def is_up(self) -> bool:
-        """Say whether both backends have found a replica that is ready."""
+        """Say whether every backend has found a replica that is ready."""
         with httpx.Client(trust_env=False) as client:
             text = client.get(f"http://127.0.0.1:{self.own_port}/metrics").text
         active = dict(re.findall(r'haproxy_backend_active_servers\{proxy="(\w+)"\} (\d+)', text))
-        return active["answers"] != "0" != active["uploads"]
+        return "0" not in (active["answers"], active["frames"], active["uploads"])
 
 
 @contextmanager

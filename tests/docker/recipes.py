@@ -8,13 +8,12 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import Any
 
-import yaml
+from bench.containers.compose_file import COMPOSE, compose
+from bench.containers.engine import ROOT
 
-ROOT = Path(__file__).parents[2]
-COMPOSE = ROOT / "docker" / "compose.yaml"
+__all__ = ["COMPOSE", "ROOT", "compose"]
 
 
 @dataclass
@@ -87,12 +86,6 @@ def lets_through(ignore: str, path: str) -> bool:
 def unpinned(image: str) -> bool:
     """Say whether an image is named by less than a patch version."""
     return re.search(r":v?\d+\.\d+\.\d+", image) is None
-
-
-def compose(path: Path = COMPOSE) -> dict[str, Any]:
-    """Read a compose file: anchors and merges resolved, and variables as they are where nobody sets them."""
-    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", path.read_text(encoding="utf-8"))
-    return yaml.safe_load(text)
 
 
 def seconds(duration: str) -> float:

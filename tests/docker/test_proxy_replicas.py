@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
@@ -15,7 +15,7 @@ import pytest
 from tests.docker.conftest import FAST
 from tests.docker.door import Door, Names, opened
 from tests.docker.replica import Stub, serving
-from tests.docker.test_proxy import refusal
+from tests.docker.test_proxy import post, refusal
 from tests.loopback import free_port, wait_for
 from tests.needs import skip_without
 
@@ -28,12 +28,12 @@ class Fleet:
     stubs: dict[str, Stub]
     stops: dict[str, ExitStack]
 
-    def ask(self, times: int) -> dict[str, int]:
+    def ask(self, times: int, **headers: str) -> dict[str, int]:
         """Ask and return how often each replica answered; every request must succeed."""
         answered: dict[str, int] = {}
         for _ in range(times):
             with self.door.client() as client:
-                replica = client.post("/vqa", content=b"x").json()["replica"]
+                replica = client.post("/vqa", content=b"x", headers=headers).json()["replica"]
             answered[replica] = answered.get(replica, 0) + 1
         return answered
 
@@ -62,6 +62,39 @@ def test_replicas_share_the_work_and_come_and_go_by_name(fleet: Fleet) -> None:
     wait_for(lambda: "three" in fleet.ask(3))
     fleet.door.names.addresses = ["127.0.0.4"]
     wait_for(lambda: set(fleet.ask(6)) == {"three"})
+
+
+def test_questions_about_a_frame_that_has_a_name_go_to_one_replica(fleet: Fleet) -> None:
+    names = [f"frame-{number}" for number in range(16)]
+    chosen = {name: fleet.ask(4, **{"X-Frame-ID": name}) for name in names}
+    assert all(len(replicas) == 1 for replicas in chosen.values())
+    assert {next(iter(replicas)) for replicas in chosen.values()} == {"one", "two"}
+
+
+def test_a_frame_finds_another_replica_when_its_own_is_gone_and_the_others_stay(fleet: Fleet) -> None:
+    names = [f"frame-{number}" for number in range(16)]
+    before = {name: next(iter(fleet.ask(1, **{"X-Frame-ID": name}))) for name in names}
+    fleet.stubs["one"].is_ready = False
+    wait_for(lambda: all(fleet.ask(1, **{"X-Frame-ID": name}) == {"two": 1} for name in names))
+    fleet.stubs["one"].is_ready = True
+    wait_for(lambda: "one" in fleet.ask(6) and "one" in fleet.ask(1, **{"X-Frame-ID": _of(before, "one")}))
+    assert {name: next(iter(fleet.ask(1, **{"X-Frame-ID": name}))) for name in names} == before
+
+
+def _of(chosen: dict[str, str], replica: str) -> str:
+    return next(name for name, other in chosen.items() if other == replica)
+
+
+def test_a_frame_that_everybody_asks_about_does_not_wait_for_its_replica(fleet: Fleet) -> None:
+    """Slow questions hold the replica of the frame; before it has all of them, the other one gets some."""
+    (own,) = fleet.ask(1, **{"X-Frame-ID": "frame-1"})
+    other = fleet.stubs["two" if own == "one" else "one"]
+    with ExitStack() as stack:
+        for _ in range(6):
+            connection = stack.enter_context(closing(fleet.door.connect()))
+            connection.sendall(post("/vqa", 1, "X-Frame-ID: frame-1", "X-Do: slow") + b"x")
+        wait_for(lambda: sum(stub.in_flight for stub in fleet.stubs.values()) == 6)
+        assert 0 < other.in_flight < fleet.stubs[own].in_flight
 
 
 def test_a_replica_that_drains_is_left_out_and_comes_back(fleet: Fleet) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 
 import click
 import pytest
-import yaml
 
+from bench.containers.compose_file import read
 from evals.runners import __main__ as runners
 from examples.lmms_eval import same_answers, write_roomqa
 from service.cli.main import app as service_app
@@ -209,7 +209,7 @@ def compose(words: Sequence[str]) -> None:
     while words[0] in ("-f", "--profile"):
         option, value = words.pop(0), words.pop(0)
         if option == "-f":
-            services |= yaml.safe_load((ROOT / value).read_text())["services"]
+            services |= read((ROOT / value).read_text())["services"]
     verb, *rest = words
     assert {word for word in rest if word.startswith("-")} <= COMPOSE[verb], rest
     named = {word.partition("=")[0] for word in rest if not word.startswith("-")}

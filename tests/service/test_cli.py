@@ -297,7 +297,9 @@ def test_scene_refuses_a_folder_it_cannot_make(tmp_path: Path) -> None:
 def test_help_lists_the_commands() -> None:
     text = run("--help", COLUMNS=200).stdout
     commands = re.findall(r"^  ([a-z]+)  ", text[text.index("Commands:") :], re.MULTILINE)
-    assert commands == ["serve", "ask", "overlay", "depth", "plan", "manifest", "scene", "check", "models"]
+    assert commands == [
+        *("serve", "ask", "overlay", "depth", "plan", "manifest", "scene", "check", "models", "calibrate"),
+    ]
     assert "Write a synthetic room" in text and "Write SHA256SUMS" in text
 
 

@@ -170,7 +170,7 @@ def test_specs_of_a_form_that_are_no_json(specs: str) -> None:
 def test_answers_side_by_side(form: str) -> None:
     compared = parse(form)
     merged = answered(answer="3 cubes")
-    plain = answered(merge={**BODY["merge"], "method": "none"})
+    plain = answered(confidence=0.5, merge={**BODY["merge"], "method": "none"})
     refusal = ServiceError("keep_ratio_out_of_range", limit=0.5)
     body = sent(comparison("abc", ANSWER.model, compared, [plain, refusal, merged]))
     assert (body["request_id"], body["model"], body["question"]) == ("abc", BODY["model"], "how many ?")

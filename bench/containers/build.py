@@ -1,6 +1,6 @@
 """Make the engine, the base images and every target of the Dockerfile; print times and sizes.
 
-python -m tests.containers.build [TARGET ...]
+python -m bench.containers.build [TARGET ...]
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from tests.containers import bases, wheels
-from tests.containers.engine import ROOT, WORK, Engine, engine, install
+from bench.containers import bases, wheels
+from bench.containers.engine import ROOT, WORK, Engine, engine, install
+from evals.machine import write_result
 
 TARGETS = ("cpu", "load", "ray", "cuda")
 REPORT = WORK / "images.json"
@@ -55,6 +57,11 @@ def build(engine: Engine, target: str, words: list[str], context: Path = ROOT, t
     return Built(target, round(time.monotonic() - began, 1), size_mb(engine, tag))
 
 
+def built_before() -> dict[str, dict[str, Any]]:
+    """Return what earlier builds took, by target."""
+    return json.loads(REPORT.read_text())["images"] if REPORT.exists() else {}
+
+
 def size_mb(engine: Engine, image: str) -> int:
     return round(int(engine("image", "inspect", "--format", "{{.Size}}", image)) / 1e6)
 
@@ -70,7 +77,7 @@ def main(targets: list[str]) -> None:
         return
     print(f"{found.version()}, {found.program}")
     words = arguments(found)
-    report = json.loads(REPORT.read_text()) if REPORT.exists() else {}
+    report = built_before()
     for target in targets or TARGETS:
         free_gb = shutil.disk_usage(WORK).free / 1e9
         if target == "cuda" and not found.has("tosa-vqa:cuda") and free_gb < CUDA_GB:
@@ -78,8 +85,8 @@ def main(targets: list[str]) -> None:
             continue
         built = build(found, target, words)
         report[target] = asdict(built)
-        print(f"{target:5} {built.seconds:6.1f} s {built.megabytes:6} MB")
-    REPORT.write_text(json.dumps(report, indent=1) + "\n")
+        print(f"{target:5} {built.seconds:6.1f} s {built.megabytes:6} MB", flush=True)
+        write_result(REPORT, {"images": report})
     for image in bases.stand_ins(found):
         print(f"MISSING: {image} can be neither pulled nor made from Debian's packages", file=sys.stderr)
 

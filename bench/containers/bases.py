@@ -8,9 +8,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.containers.engine import ROOT, WORK, Engine, EngineFailed
-from tests.docker import recipes
-from tests.needs import program
+from bench.containers.compose_file import services
+from bench.containers.engine import ROOT, WORK, Engine, EngineFailed, program
 
 DEBIAN_PYTHON = "docker.io/library/python:3.11-bookworm"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -26,8 +25,23 @@ RUN apt-get update && apt-get install --yes --no-install-recommends prometheus w
 WORKDIR /prometheus
 ENTRYPOINT ["prometheus"]
 """,
+    "grafana/grafana": """
+RUN apt-get update && apt-get install --yes --no-install-recommends wget \\
+    && mkdir --parents /srv/api && echo ok >/srv/api/health
+ENTRYPOINT ["python", "-m", "http.server", "3000", "--directory", "/srv"]
+""",
+    "vllm/vllm-openai": """
+RUN apt-get update && apt-get install --yes --no-install-recommends g++ python3-dev libnuma1 libgomp1
+ENV PYTHONPATH=/vllm/lib/python3.11/site-packages
+""",
 }
-"""What follows FROM in a stand-in, by the name of the image. Grafana is not in Debian."""
+"""What follows FROM in a stand-in, by the name of the image.
+
+Grafana is not in Debian: its stand-in answers the health check, and nothing else. vLLM's packages are mounted
+where it runs.
+"""
+VLLM = ROOT / ".venv-vllm"
+LANGUAGE_CPU = ROOT / "docker" / "compose.language-cpu.yaml"
 
 
 def python_image(engine: Engine) -> str:
@@ -78,7 +92,7 @@ def mirror() -> str:
 def stand_ins(engine: Engine) -> list[str]:
     """Make what the compose file names and nobody can pull; return the names that are missing still."""
     missing = []
-    for service in recipes.compose()["services"].values():
+    for service in services().values():
         image = service["image"]
         if "build" in service or "$" in image or engine.has(image):
             continue

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from tests.needs import program
-
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / "build" / "containers"
 """What is made once and kept: settings of podman, the base image's files, wheels, compose's environment."""
@@ -20,6 +18,11 @@ PACKAGES = ("podman", "runc", "netavark", "aardvark-dns", "iptables", "catatonit
 LIMITS = ("--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096")
 """Where limits may not be raised, podman's own defaults are refused."""
 UV = Path(sys.executable).with_name("uv")
+
+
+def program(name: str) -> str | None:
+    """Return where a program is; those for administrators too."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
 
 
 class EngineFailed(Exception):
@@ -56,7 +59,7 @@ class Engine:
             [self.program, *words],
             env=self.environment,
             cwd=WORK,  # podman's monitor leaves a file "oom" where memory ran out
-            input=input,
+            input="" if input is None else input,  # podman stops where it may not read from the terminal
             capture_output=True,
             text=True,
             timeout=timeout_s,

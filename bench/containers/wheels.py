@@ -16,7 +16,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from tests.containers.engine import UV
+from bench.containers.engine import UV
 
 # Without its library torchvision declares no operators, and yet describes these two.
 DECLARED = """

@@ -7,12 +7,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
-from tests.containers.engine import ROOT, Engine, EngineFailed
-from tests.docker.recipes import COMPOSE
-from tests.loopback import START_S, wait_for
+from bench.containers.compose_file import COMPOSE
+from bench.containers.engine import ROOT, Engine, EngineFailed, kill
+from bench.waiting import START_S, wait_for
 
 URL = "http://127.0.0.1:8080"
 PROJECT = "tosa-vqa-test"
@@ -23,18 +24,24 @@ ALWAYS = ("proxy", "prometheus")
 
 @dataclass(frozen=True)
 class Stack:
-    """A project of compose. profile: which of the services it starts. threads: torch's, in each replica."""
+    """A project of compose.
+
+    profile: which of the services it starts. threads: torch's, in each replica. files: beside compose.yaml.
+    """
 
     engine: Engine
     profile: str = "cpu"
     threads: int = 2
+    files: tuple[Path, ...] = ()
 
     def __call__(self, *words: str, timeout_s: float = 300) -> str:
         """Run a command of compose and return what it printed. Raises EngineFailed."""
+        files = [word for path in (COMPOSE, *self.files) for word in ("-f", str(path))]
         done = subprocess.run(
-            [*self._program(), "-p", PROJECT, "-f", str(COMPOSE), *words],
+            [*self._program(), "-p", PROJECT, *files, *words],
             env={**self.engine.environment, **self._settings()},
             cwd=ROOT,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -79,6 +86,12 @@ class Stack:
         except (EngineFailed, ValueError):
             return False
 
+    def kill(self, container: str) -> None:
+        """Kill a container behind the back of the engine, and wait until that has started it again."""
+        first = self.inspect(container, "{{.State.Pid}}")
+        kill(self.engine, container)
+        wait_for(lambda: self.inspect(container, "{{.State.Pid}}") not in ("0", first), START_S)
+
     def ready_replicas(self, proxy: str) -> int:
         line = 'haproxy_backend_active_servers{proxy="answers"} '
         metrics = self.get(proxy, "http://127.0.0.1:8404/metrics").splitlines()
@@ -91,12 +104,21 @@ class Stack:
 
 @contextmanager
 def started(
-    engine: Engine, *services: str, profile: str = "cpu", replicas: int = 1, threads: int = 2
+    engine: Engine,
+    *services: str,
+    profile: str = "cpu",
+    replicas: int = 1,
+    threads: int = 2,
+    is_timed: bool = False,
+    files: tuple[Path, ...] = (),
 ) -> Iterator[Stack]:
-    """Start the stack with some services beside proxy and Prometheus, and remove it with its volumes."""
-    stack = Stack(engine, profile, threads)
+    """Start the stack with some services beside proxy and Prometheus, and remove it with its volumes.
+
+    is_timed: without our health checks, whose calls of podman would take a fifth of a core.
+    """
+    stack = Stack(engine, profile, threads, files)
     stack("down", "--volumes", "--timeout=0")
-    with _health_checks(engine):
+    with nullcontext() if is_timed else health_checks(engine):
         try:
             stack.up(*services, replicas=replicas)
             yield stack
@@ -105,7 +127,7 @@ def started(
 
 
 @contextmanager
-def _health_checks(engine: Engine) -> Iterator[None]:
+def health_checks(engine: Engine) -> Iterator[None]:
     """Run the health checks where podman has no systemd whose timers would."""
     if not engine.is_podman or os.path.isdir("/run/systemd/system"):
         yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from collections import Counter
@@ -15,14 +14,19 @@ import httpx
 from bench.load.corpus import body_of
 from bench.load.generator import Target, send
 from bench.load.requests import Request, Sample
-from tests.loopback import PATIENCE_S, START_S, wait_for
+from bench.waiting import PATIENCE_S, START_S, wait_for
 
 
 @dataclass(frozen=True)
 class Load:
-    """What was sent. `lost`: accepted and never answered in whole; `unsent`: nobody took the connection."""
+    """What was sent. `lost`: accepted and never answered in whole; `unsent`: nobody took the connection.
+
+    seconds: from the first request to the last answer. by_client: answers with 200, by client.
+    """
 
     samples: Sequence[Sample]
+    seconds: float
+    by_client: Sequence[int]
 
     @property
     def statuses(self) -> Counter[int]:
@@ -37,9 +41,14 @@ class Load:
         return sum(1 for one in self.samples if one.lost and one.lost.startswith("connect"))
 
     @property
-    def answers(self) -> set[str]:
-        bodies = (one.response.body for one in self.samples if one.status == 200 and one.response)
-        return {json.loads(body)["answer"] for body in bodies}
+    def rate(self) -> float:
+        """Return answers with 200 a second."""
+        return self.statuses[200] / self.seconds
+
+    @property
+    def remembered(self) -> int:
+        """Return how many answers came from a frame that the replica had encoded before."""
+        return sum(one.answer().get("cached") is True for one in self.samples)
 
 
 def question(index: int = 0, mode: str = "none") -> Request:
@@ -47,32 +56,37 @@ def question(index: int = 0, mode: str = "none") -> Request:
     return Request("/vqa", body_of(index, mode), mode)
 
 
-async def loaded(
-    url: str, clients: int, goes_on: Callable[[int], bool], frames: int = 1, mode: str = "none"
-) -> Load:
-    """Let clients ask, each its next question when it has an answer, while `goes_on(number sent)`.
+async def loaded(url: str, clients: int, goes_on: Callable[[int], bool], requests: Sequence[Request]) -> Load:
+    """Let clients ask, each the next question when it has an answer, while `goes_on(number sent)`.
 
     A client stops when nobody takes its connection.
     """
-    target, samples, sent = Target.of(url), list[Sample](), 0
-    requests = [question(index, mode) for index in range(frames)]
+    target, samples, sent, began = Target.of(url), list[Sample](), 0, time.perf_counter()
 
-    async def client() -> None:
+    async def client() -> int:
         nonlocal sent
+        answered = 0
         while goes_on(sent):
-            sent += 1
-            one = await send(target, requests[sent % frames], time.perf_counter())
+            request, sent = requests[sent % len(requests)], sent + 1
+            one = await send(target, request, time.perf_counter())
             samples.append(one)
+            answered += one.is_answer
             if one.lost and one.lost.startswith("connect"):
-                return
+                break
+        return answered
 
-    await asyncio.gather(*(client() for _ in range(clients)))
+    by_client = await asyncio.gather(*(client() for _ in range(clients)))
     target.close()
-    return Load(samples)
+    return Load(samples, time.perf_counter() - began, by_client)
 
 
 def load(url: str, clients: int, goes_on: Callable[[int], bool], frames: int = 1, mode: str = "none") -> Load:
-    return asyncio.run(loaded(url, clients, goes_on, frames, mode))
+    """Let clients ask one question about each of these frames, again and again."""
+    return load_with(url, clients, goes_on, [question(index, mode) for index in range(frames)])
+
+
+def load_with(url: str, clients: int, goes_on: Callable[[int], bool], requests: Sequence[Request]) -> Load:
+    return asyncio.run(loaded(url, clients, goes_on, requests))
 
 
 def load_during(action: Callable[[], object], url: str, clients: int, frames: int, after_s: float) -> Load:
