@@ -59,6 +59,9 @@ NEEDS = {
     "long": Need("more time", "make test-long", lambda: os.environ.get("LONG_TESTS") == "1"),
     "ray": Need("Ray", "make test-ray", lambda: find_spec("ray") is not None),
     "vllm": Need("a vLLM server", "make test-vllm", lambda: bool(os.environ.get("VLLM_PYTHON"))),
+    "notebooks": Need(
+        "Jupyter", "make test-notebooks", lambda: all(map(find_spec, ("nbclient", "ipykernel")))
+    ),
     "packages of vllm": Need("packages of vLLM", "make .venv-vllm/.installed", lambda: False),
     "locust": Need("Locust", "make test-load", lambda: find_spec("locust") is not None),
     "kubeconform": Need("kubeconform", "install it", lambda: program("kubeconform") is not None),
