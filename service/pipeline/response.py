@@ -25,8 +25,9 @@ def respond(
     views = [_views(own) for own in planned]
     timer.mark("generate")
     confidence = confidence_of(inferred)
-    optional: dict[str, Any] = {} if confidence is None else {"confidence": confidence}
-    optional |= {} if remembered is None else {"episode": remembered.used}
+    only_if_asked: dict[str, Any] = {} if confidence is None else {"confidence": confidence}
+    if remembered is not None:
+        only_if_asked["episode"] = remembered.used
     return VqaResponse(
         answer=inferred.text,
         request_id=request_id,
@@ -39,7 +40,7 @@ def respond(
         cached=inferred.cached,
         batch_size=inferred.batch_size,
         timings_ms=timer.timings_ms(),
-        **optional,
+        **only_if_asked,
     )
 
 

@@ -128,7 +128,8 @@ function startPointer() {
     if (dragging) dragTo(event);
     else light(patchAt(event));
   });
-  stage.addEventListener("pointerleave", () => !dragging && light(-1));
+  // A finger leaves with every tap: what it touched stays lit.
+  stage.addEventListener("pointerleave", (/** @type {PointerEvent} */ event) => event.pointerType === "mouse" && !dragging && light(-1));
   const dragTo = (/** @type {PointerEvent} */ event) => {
     const box = stage.getBoundingClientRect();
     byId("divider").value = String(Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1));
