@@ -134,6 +134,8 @@ def _text(name: str, value: Any) -> str:
             return _json(_plain(value), name)
         case int() | float():
             return str(value)
+    if isinstance(value, list | tuple) and any(not isinstance(one, int | float | str) for one in value):
+        return _json(_plain(value), name)  # poses, say: lists, objects and null
     if hasattr(value, "__iter__"):
         texts = [_text(name, one) for one in value]
         if not texts:

@@ -7,7 +7,7 @@ is not given; `Client.methods()` lists methods and their options.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from tosa_vqa_client.progress import OnProgress
 
@@ -47,6 +47,8 @@ class MergeOptions(TypedDict, total=False):
     spatial_kernel: str
     options: Mapping[str, int | float | str | None]
     prop_attn: bool
+    target_ms: float
+    target_accuracy: float
     order: str
 
 
@@ -68,7 +70,19 @@ class QuestionOptions(ViewOptions, total=False):
     confidence: bool
 
 
-class AskOptions(QuestionOptions, MergeOptions, total=False):
+class FramesOptions(TypedDict, total=False):
+    """Say where the images were taken, and how tokens merge across them."""
+
+    merge_frames: Literal["none", "seen", "cover", "alike", "voxel", "diverse", "still"]
+    max_visual_tokens: int
+    convention: str
+    intrinsics: Mapping[str, float] | Sequence[Mapping[str, float] | None]
+    depth_intrinsics: Mapping[str, float] | Sequence[Mapping[str, float] | None]
+    poses: Sequence[Sequence[float] | Sequence[Sequence[float]] | Mapping[str, Any] | None]
+    timestamps: Sequence[float | None]
+
+
+class AskOptions(QuestionOptions, MergeOptions, FramesOptions, total=False):
     """Hold the options of a question."""
 
 

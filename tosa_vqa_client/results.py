@@ -37,6 +37,7 @@ class MergeDone:
     alpha: str | float | tuple[float, ...] | None = None
     spatial_kernel: str | None = None
     options: Mapping[str, int | float | str | None] | None = None
+    chosen_because: str | None = None
 
 
 @dataclass(frozen=True)
@@ -148,11 +149,39 @@ class TimingsMs:
     total: float
 
 
+@dataclass(frozen=True)
+class FrameKept:
+    """Say what is left of one frame of an episode."""
+
+    frame: int
+    timestamp: float | None
+    held: int
+    placed: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class EpisodeUsed:
+    """Say how tokens merged across frames, and what is left of each frame."""
+
+    id: str | None
+    merge_frames: str
+    max_visual_tokens: int | None
+    visual_tokens: int
+    frames: int
+    tokens: int
+    cell_m: float
+    agreement: float | None
+    kept: tuple[FrameKept, ...]
+    notes: tuple[DepthNote, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answered:
     """Hold an answer and how it was made.
 
     finish_reason: stop, or length where it was cut off. confidence: probability of the answer, if asked for.
+    episode: how tokens merged across frames, if they did.
     """
 
     answer: str
@@ -165,6 +194,7 @@ class Answered:
     batch_size: int
     timings_ms: TimingsMs
     confidence: float | None = None
+    episode: EpisodeUsed | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,6 +53,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "comparison_depth_types": ablations.depth_types,
     "ablations": ablations.ablations,
     "conditions": conditions.conditions,
+    "conditions_differences": conditions.differences,
     "dense_shape": dense.shape,
     "dense_distance": dense.distance,
     "dense_controls": dense.controls,

@@ -211,6 +211,7 @@ def _chat_schema() -> Schema:
         "messages": _messages(),
         "merge": {**merge, "additionalProperties": False},
         "depth": {**depth, "additionalProperties": False},
+        "episode": _string("Id of an episode, which brings the images; messages have none.", "0" * 32),
         "max_completion_tokens": longest,
         "max_tokens": {**longest, "description": "The older name of max_completion_tokens."},
         "stop": stop,
@@ -220,8 +221,9 @@ def _chat_schema() -> Schema:
         "top_p": {**top_p, "minimum": 0},
     }
     about = (
-        "A chat completion as OpenAI has it; merge, depth, views, timeout_s and cache are ours. Other fields "
-        "of OpenAI's are ignored where they are hints, and refused where they would change the answer."
+        "A chat completion as OpenAI has it; merge, depth, episode, views, timeout_s and cache are ours. "
+        "Other fields of OpenAI's are ignored where they are hints, and refused where they would change "
+        "the answer."
     )
     return {**_object(about, **properties), "required": ["messages"], "additionalProperties": True}
 

@@ -37,6 +37,11 @@ class StoredFrame:
     has_depth: bool
     notes: tuple[Note, ...] = ()
 
+    @property
+    def nbytes(self) -> int:
+        """Return the most memory that an episode takes for it: tokens, their places, and seen cells."""
+        return self.tokens.features.nbytes + 64 * len(self.tokens.features) + 300 * len(self.tokens.source)
+
 
 @dataclass(eq=False)
 class Episode:

@@ -216,7 +216,7 @@ class EpisodeStore:
         most = self._settings.key_episodes_bytes
         with self._lock:
             own = [one for one in self._episodes.values() if one.owner == episode.owner]
-            total = sum(one.nbytes for one in own) + frame.tokens.features.nbytes
+            total = sum(one.nbytes for one in own) + frame.nbytes
             others = sorted((one for one in own if one is not episode), key=lambda one: one.used)
             for other in others if self._files is not None else ():
                 if total <= most:

@@ -232,7 +232,6 @@ SENTENCES: Mapping[tuple[str, str], str] = MappingProxyType(
             "{field} cannot be given beside a schema: language servers count them among the tokens that fit "
             "it. Leave one of the two out."
         ),
-        ("bad_merge_frames", "missing"): "{field} is for merging across frames: name it in merge_frames.",
         ("bad_merge_frames", "count"): "{field} has one entry for each image, of which there are {limit}.",
         ("bad_merge_frames", "model"): (
             "{field}: the visual tokens of this model are not one for each place, and cannot merge across "
@@ -242,12 +241,12 @@ SENTENCES: Mapping[tuple[str, str], str] = MappingProxyType(
             "{field}: all frames together have more visual tokens than {limit}, and merge_frames=none drops "
             "nothing. Name another method, or send fewer frames."
         ),
+        ("bad_merge_frames", "begun_with"): "{field} is said when an episode is begun: leave it out.",
         ("bad_merge_frames", "no_file"): "{field} is no part of this request: files belong to frames.",
         ("image_count", "one_frame"): "Send exactly one image: an episode takes frames one by one.",
         ("bad_pose", "frame"): (
             "poses is an object with the numbers of frames of this episode, from 0 to {limit}, as its names."
         ),
-        ("bad_merge_frames", "messages"): "{field} is for POST /vqa and for episodes, not for messages.",
         ("bad_generation", "needs_logprobs"): "{field} needs logprobs: true.",
         ("bad_target", "needs_auto"): "{field} goes with method=auto only: send that too, or leave it out.",
         ("bad_target", "two"): "Send one target, target_ms or target_accuracy.",

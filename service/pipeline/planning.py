@@ -37,7 +37,7 @@ def plan_request(vlm: Vlm, fields: VqaFields, has_depth: bool, sizes: Sequence[S
     (unsupported_views).
     """
     spec = fields.merge_spec(has_depth)
-    views = fields.views if fields.merge_frames is None else "single"
+    views = "single" if fields.has_geometry else fields.views
     return tuple(_planned(vlm, spec, layout) for layout in layouts(vlm, sizes, views))
 
 

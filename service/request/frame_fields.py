@@ -7,14 +7,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from depth.conventions import CONVENTIONS
-from service.request.coercion import TEXT, number_list, read_json
+from service.request.coercion import MAX_ENTRIES, TEXT, number_list, read_json
 from tosa.frames import DEFAULT_BUDGET, MERGE_FRAMES, FrameRule, MergeFrames
 
 LEAST_VISUAL_TOKENS, MOST_VISUAL_TOKENS = 9, 1_000_000
 MOST_FRAMES = 4096
 _MOST_CHARS = 2**20
 
-Raw = dict[str, Any] | list[Any]
+Raw = (
+    Annotated[dict[str, Any], Field(max_length=MAX_ENTRIES)]
+    | Annotated[list[Any], Field(max_length=MOST_FRAMES)]
+)
 
 
 def json_value(value: object, info: ValidationInfo) -> object:
@@ -34,7 +37,8 @@ class FramesFields(BaseModel):
 
     merge_frames: Literal[tuple(MERGE_FRAMES)] | None = Field(  # type: ignore[valid-type]
         default=None,
-        description=f"How tokens merge across frames: {', '.join(MERGE_FRAMES)}.",
+        description=f"How tokens merge across frames: {', '.join(MERGE_FRAMES)}. none if geometry "
+        "alone is sent.",
         examples=["seen", "cover"],
     )
     max_visual_tokens: int | None = Field(
@@ -85,8 +89,13 @@ class PosedFields(FramesFields):
     ] = Field(
         default=None,
         description="When each image was taken, in seconds; never earlier than the one before.",
-        examples=[[0.0, 0.5]],
+        examples=[[12.5]],
     )
+
+    @property
+    def has_geometry(self) -> bool:
+        """Return whether the images are frames of an episode: anything about their geometry was sent."""
+        return any(getattr(self, name) is not None for name in PosedFields.model_fields)
 
 
 class PoseFields(BaseModel):

@@ -369,7 +369,16 @@ class MoveFields(BaseModel):
     )
 
 
-ASKED = ("question", "max_new_tokens", "temperature", "top_p", "seed", "timeout_s", "stream")
+ASKED = (
+    "question",
+    "max_new_tokens",
+    "temperature",
+    "top_p",
+    "seed",
+    "timeout_s",
+    "confidence",
+    "stream",
+)
 QuestionFields = create_model(
     "QuestionFields",
     __config__=ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False),
@@ -422,7 +431,7 @@ class VqaRequest:
     @property
     def merges_frames(self) -> bool:
         """Return whether tokens merge across the frames of this request."""
-        return self.fields.merge_frames is not None
+        return self.fields.has_geometry
 
     def depth_name(self, at: int) -> str:
         """Return what the client calls a depth file, for errors."""

@@ -14,7 +14,6 @@ from depth.presets import KINDS, PRESET_NAMES
 from service.errors import ServiceError
 from service.request.bounds import what_is_wrong
 from service.request.coercion import TEXT, is_unicode
-from service.request.frame_fields import FramesFields
 from service.request.schemas import AUTO, MERGE_FIELDS, TARGETS, VIEWS, VqaFields, VqaRequest
 from service.settings import Settings
 from tosa import KERNELS, METHODS, UnknownMethod
@@ -180,12 +179,7 @@ def check_counts(request: VqaRequest, settings: Settings) -> None:
 def check_frames(request: VqaRequest) -> None:
     """Check that the fields of frames with geometry go together. Raises ServiceError."""
     fields = request.fields
-    if fields.merge_frames is None:
-        for name in (*FramesFields.model_fields, "poses", "timestamps"):
-            if getattr(fields, name) is not None:
-                raise ServiceError(
-                    "bad_merge_frames", reason="missing", field=name, choices=tuple(MERGE_FRAMES)
-                )
+    if not fields.has_geometry:
         return
     if fields.views not in (None, "single"):
         raise ServiceError("unsupported_views", sentence=_SINGLE, field="views", choices=("single",))

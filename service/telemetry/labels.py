@@ -35,7 +35,6 @@ ROUTES = ClosedSet(
         "/depth/inspect",
         "/episodes",
         "/episodes/{id}/frames",
-        "/episodes/{id}/poses",
         "/episodes/{id}/vqa",
     )
 )

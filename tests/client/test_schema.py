@@ -26,6 +26,8 @@ PAIRS = {
     results.DepthNote: response_models.DepthNote,
     results.Estimator: response_models.Estimator,
     results.DepthUsed: response_models.DepthUsed,
+    results.EpisodeUsed: response_models.EpisodeUsed,
+    results.FrameKept: response_models.FrameKept,
     results.Usage: response_models.Usage,
     results.ModelUsed: response_models.ModelUsed,
     results.TimingsMs: TimingsMs,

@@ -24,7 +24,7 @@ SHORT = {"question": "how many cubes ?", "max_new_tokens": 4}
 def walk(number: int) -> tuple[tuple[bytes, bytes, list[list[float]]], ...]:
     """Return image, depth and pose of each frame: 80 x 60, millimetres, camera to world in OpenCV axes."""
     frames = []
-    for at, pose in enumerate(poses(number)):
+    for at, pose in enumerate(poses(number + 1)[1:]):
         colours = np.random.default_rng(at).integers(0, 256, (6, 8, 3), dtype=np.uint8)
         image = np.asarray(Image.fromarray(colours).resize((WIDTH, HEIGHT), Image.Resampling.NEAREST))
         depth = np.round(cast(pose, NARROW) * 1000).astype(np.uint16)

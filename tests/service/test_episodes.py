@@ -73,7 +73,7 @@ def test_what_a_push_says(memory: TestClient) -> None:
     episode = begin(memory, merge_frames="seen", method="none")
     first, second = (push(memory, episode, at, timestamp=float(at)).json() for at in (0, 1))
     assert first["tokens"] == first["admitted"] == first["placed"] == first["held"]
-    assert second["admitted"] < second["tokens"] and second["frames"] == 2
+    assert second["frames"] == 2 and second["held"] == first["held"] + second["admitted"]
     assert first["agreement"] is None and second["agreement"] > 0.9 and second["notes"] == []
     again = push(memory, episode, 1, timestamp=1.0).json()
     assert again["admitted"] <= 0.3 * again["tokens"] and again["cached"]
@@ -121,11 +121,11 @@ def test_a_question_needs_a_frame(memory: TestClient) -> None:
 
 
 def test_an_episode_that_drops_nothing_is_full_at_its_budget(memory: TestClient) -> None:
-    episode = begin(memory, merge_frames="none", max_visual_tokens=20, method="none")
+    episode = begin(memory, merge_frames="none", max_visual_tokens=10, method="none")
     said = error(push(memory, episode, 0), 409, "episode_full")
-    assert said["limit"] == 20 and said["field"] == "max_visual_tokens"
+    assert said["limit"] == 10 and said["field"] == "max_visual_tokens"
     assert memory.get(f"/episodes/{episode}").json()["frames"] == 0
-    said = error(at_once(memory, range(1), merge_frames="none", max_visual_tokens=20), 409, "episode_full")
+    error(at_once(memory, range(3), merge_frames="none", max_visual_tokens=10), 409, "episode_full")
 
 
 def test_frames_without_pose_or_depth_have_no_place_and_say_so(memory: TestClient) -> None:
@@ -150,7 +150,7 @@ def test_frames_without_pose_or_depth_have_no_place_and_say_so(memory: TestClien
         ({"question": "?"}, "unknown_field", "question"),
         ({"images": []}, "image_count", "image"),
         ({"images": [text(walk(12)[0][0])] * 2}, "image_count", "image"),
-        ({"depths": ["AAAA"]}, "bad_depth", "depths"),
+        ({"depths": ["AAAA"]}, "bad_depth", "depth"),
     ],
 )
 def test_a_wrong_frame_is_refused_and_changes_nothing(
@@ -176,7 +176,6 @@ def test_frames_come_in_the_order_of_their_time(memory: TestClient) -> None:
     [
         ({"merge_frames": "best"}, "bad_merge_frames", "merge_frames"),
         ({"merge_frames": "cover", "max_visual_tokens": 8}, "bad_merge_frames", "max_visual_tokens"),
-        ({"merge_frames": ...}, "bad_merge_frames", "convention"),
         ({"merge_frames": "cover", "views": "video"}, "unsupported_views", "views"),
         ({"merge_frames": "cover", "poses": [None]}, "bad_merge_frames", "poses"),
         ({"merge_frames": "cover", "timestamps": [1.0]}, "bad_merge_frames", "timestamps"),
@@ -213,7 +212,7 @@ def test_a_wrong_convention_is_a_doubt(memory: TestClient) -> None:
 
 
 def test_a_loop_closure_moves_what_is_remembered(memory: TestClient) -> None:
-    episode = begin(memory, merge_frames="cover", max_visual_tokens=20)
+    episode = begin(memory, merge_frames="cover", max_visual_tokens=12)
     for at in range(4):
         push(memory, episode, at)
     before = memory.get(f"/episodes/{episode}").json()

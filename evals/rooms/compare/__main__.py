@@ -96,7 +96,8 @@ def compare_conditions(given: argparse.Namespace) -> None:
     store = ResultStore(given.kept, _about(vlm, job, split))
     labels = {label_of(condition): condition for condition in given.conditions}
     results = dict[str, dict[Variant, VariantResult]]()
-    for frames in stretches(len(split), given.frames_at_once):
+    result = dict[str, Any]()
+    for frames in stretches(min(len(split), given.most_frames or len(split)), given.frames_at_once):
         for label, condition in labels.items():
             part = ask(replace(job, condition=condition, frames=frames), planned, store, given.processes)
             before = results.get(label)
@@ -246,6 +247,9 @@ def _arguments() -> argparse.ArgumentParser:
         type=int,
         default=64,
         help="with --conditions, frames that are asked about under all of them before the next ones",
+    )
+    args.add_argument(
+        "--most-frames", type=int, help="with --conditions, stop after so many frames of these questions"
     )
     args.add_argument("--processes", type=int, default=2, help="each with one torch thread")
     args.add_argument("--rounds", type=int, default=15, help="of timing; 0 to skip it")

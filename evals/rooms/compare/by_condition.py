@@ -27,6 +27,7 @@ def by_condition(
     worst = worst_third(right)
     return {
         "conditions": rows,
+        "alone": {label: together(variants, {label: each}) for label, each in right.items()},
         "together": together(variants, right),
         "worst_third": {
             "conditions": worst,

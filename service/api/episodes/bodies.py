@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -64,6 +65,17 @@ def parse_frame(
     request = form.request(_as_question(raw, settings))
     check_counts(request, settings)
     return fields, request
+
+
+@contextmanager
+def one_frame() -> Iterator[None]:
+    """Let errors call the fields of a frame as they were sent: pose, and not poses."""
+    try:
+        yield
+    except DepthError as error:
+        plural = error.field.partition("[")[0]
+        error.field = {"poses": "pose", "timestamps": "timestamp"}.get(plural, error.field)
+        raise
 
 
 def parse_moves(

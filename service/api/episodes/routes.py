@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
 from service.api.body import content_type, refuse_query
-from service.api.episodes.bodies import parse_asked, parse_episode, parse_frame, parse_moves
+from service.api.episodes.bodies import one_frame, parse_asked, parse_episode, parse_frame, parse_moves
 from service.api.episodes.responses import EpisodeDeleted, EpisodeList, EpisodeState, FrameTaken
 from service.api.lifecycle import (
     answer,
@@ -91,8 +91,9 @@ async def push(request: Request, id: EpisodeId) -> Response:
             episode = state.episodes.get(vlm, context.key, id)
             fields, parsed = parse_frame(*kind, body, episode, state.settings)
             context.tighten_deadline(fields.timeout_s)
-            job = make_job(context, state, parsed, context.timer)
-            check_times(job.prepared.geometry, episode.last_time)
+            with one_frame():
+                job = make_job(context, state, parsed, context.timer)
+                check_times(job.prepared.geometry, episode.last_time)
             return job, parsed.wants_depth
 
         job, has_depth = await in_thread(context, state, prepare_frame)
@@ -164,7 +165,7 @@ async def move(request: Request, id: EpisodeId) -> Response:
     """Give frames new poses, as after a loop closure: their tokens get new places."""
     state = service_state(request)
     async with AsyncExitStack() as stack:
-        context = await stack.enter_async_context(request_scope(request, "/episodes/{id}/poses"))
+        context = await stack.enter_async_context(request_scope(request, "/episodes"))
         refuse_query(request, MoveFields)
         kind = content_type(request)
         vlm = state.models().vlm
