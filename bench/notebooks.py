@@ -67,8 +67,8 @@ def outputs(notebook: Notebook) -> list[list[tuple[str, str]]]:
 
 def executed(name: str, address: str) -> Any:
     """Run a notebook against a service and return it with its outputs. Raises CellExecutionError."""
-    import nbformat
-    from nbclient import NotebookClient
+    import nbformat  # pyright: ignore[reportMissingImports]  # of the extra notebooks
+    from nbclient import NotebookClient  # pyright: ignore[reportMissingImports]
 
     path = NOTEBOOKS / f"{name}.ipynb"
     notebook, running = (nbformat.read(path, as_version=4) for _ in range(2))
@@ -109,7 +109,7 @@ def rendered(name: str, notebook: Notebook) -> Page:
 
 def write(name: str, notebook: Any) -> None:
     """Write a notebook with its outputs, and its page."""
-    import nbformat
+    import nbformat  # pyright: ignore[reportMissingImports]  # of the extra notebooks
 
     nbformat.write(notebook, NOTEBOOKS / f"{name}.ipynb")
     page = rendered(name, read(name))
