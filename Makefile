@@ -85,7 +85,7 @@ test-load: .venv-load/.installed
 test-vllm: install .venv-vllm/.installed
 	VLLM_PYTHON=.venv-vllm/bin/python $(BIN)/python -m pytest tests/vllm
 
-# Builds every image and runs them, with docker, or podman as root: about 10 minutes on two quiet cores.
+# Builds every image and runs them, with docker, or podman as root: about 15 minutes on two quiet cores.
 test-containers: install .venv-compose/.installed
 	$(BIN)/python -m bench.containers.build
 	CONTAINER_TESTS=1 $(BIN)/python -m pytest tests/containers
