@@ -10,7 +10,7 @@ if _missing:  # said once and here, before something deep inside fails
     )
 
 from depth.alignment import note_alignment
-from depth.codes import check_alignment, depth_codes
+from depth.codes import check_alignment, depth_codes, patch_means
 from depth.decode import read_depth
 from depth.depth_format import Assumption
 from depth.depth_map import DepthMap, masked_depth, metric_depth
@@ -35,5 +35,6 @@ __all__ = [
     "masked_depth",
     "metric_depth",
     "note_alignment",
+    "patch_means",
     "read_depth",
 ]

@@ -62,6 +62,14 @@ def depth_codes(depth: DepthMap, grid: tuple[int, int], levels: int, box: Box = 
     return torch.from_numpy(_bins(from_middle, levels))
 
 
+def patch_means(depth: DepthMap, grid: tuple[int, int], box: Box = WHOLE) -> NDArray[np.float64]:
+    """Return the mean over the valid pixels of each patch, [h, w] in the unit of the map, NaN without any.
+
+    box: the part of the picture that the grid shows.
+    """
+    return _masked_patch_mean(_cut(depth.values, box), _cut(depth.valid, box), grid)
+
+
 def _bins(from_middle: NDArray[np.float64], levels: int) -> NDArray[np.int64]:
     """Number the bins 0..levels-1 of values given in bins from the middle of the range.
 

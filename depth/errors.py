@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from depth.conventions import CONVENTIONS
+from depth.geometry_reasons import GEOMETRY_FIELDS, GEOMETRY_LIMITS, GEOMETRY_REASONS
 from depth.presets import KINDS, NAMES, PRESET_NAMES
 
 MAX_INVALID = 16
@@ -215,6 +217,7 @@ REASONS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "depth_unit_twice",
             "A depth_preset already says scale and kind: send the preset alone, or scale and kind alone.",
         ),
+        **GEOMETRY_REASONS,
     }
 )
 _FIELDS = {
@@ -225,11 +228,17 @@ _FIELDS = {
     "depth_unit_twice": "depth_preset",
     "bad_depth_shape": "depth_shape",
     "bad_depth_key": "depth_key",
+    **GEOMETRY_FIELDS,
 }
 
 
-_CHOICES: Mapping[str, tuple[str, ...]] = {"preset": PRESET_NAMES, "kind": KINDS}
-_LIMITS = {"invalid": MAX_INVALID}
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "preset": PRESET_NAMES,
+    "kind": KINDS,
+    "convention": tuple(CONVENTIONS),
+    "convention_missing": tuple(CONVENTIONS),
+}
+_LIMITS = {"invalid": MAX_INVALID, **GEOMETRY_LIMITS}
 
 
 class DepthError(ValueError):

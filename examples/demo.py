@@ -20,7 +20,6 @@ from pathlib import Path
 from statistics import median
 from typing import IO, Any
 
-import httpx
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import track
@@ -30,11 +29,13 @@ from rich.text import Text
 from evals.rooms.score import is_right
 from service.cli.in_process import load_models_here
 from service.pipeline.images import decode_image
-from service.pipeline.prepare import prepare, see
+from service.pipeline.merge_trace import see
+from service.pipeline.prepare import prepare
 from service.request.schemas import VqaFields, VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer
 from tosa import METHODS, Tokens
+from tosa_vqa_client import Answer, Client, ClientError
 from vlm.overlay import draw_groups, strip_of
 
 HERE = Path(__file__).parent
@@ -55,11 +56,11 @@ class Answered:
     question: str
     truth: str
     method: str
-    response: dict[str, Any]
+    response: Answer
 
     @property
     def is_right(self) -> bool:
-        return is_right(self.response["answer"], self.truth)
+        return is_right(self.response.answer, self.truth)
 
 
 def main() -> int:
@@ -74,7 +75,7 @@ def main() -> int:
         with server() as url:
             answered = ask_all(url, frames, questions)
             alone = ask_without_depth(url, answered[0])
-    except ServerFailed as error:
+    except (ServerFailed, ClientError) as error:
         console.print(f"[red]the server failed[/red]: {error}")
         return 1
     print_answers(answered)
@@ -85,7 +86,7 @@ def main() -> int:
 
 
 class ServerFailed(Exception):
-    """The server did not start, stopped early or refused a request; the text says which."""
+    """The server did not start, or stopped early; the text says which."""
 
 
 @contextmanager
@@ -114,15 +115,13 @@ def free_port() -> int:
 
 def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: IO[str]) -> None:
     end = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            raise ServerFailed(f"exit code {process.returncode}\n{tail_of(log)}")
-        try:
-            if httpx.get(f"{url}/readyz", trust_env=False).status_code == 200:
+    with Client(url) as client:
+        while time.monotonic() < end:
+            if process.poll() is not None:
+                raise ServerFailed(f"exit code {process.returncode}\n{tail_of(log)}")
+            if client.is_ready():
                 return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
+            time.sleep(0.1)
     raise ServerFailed(f"not ready after {START_TIMEOUT_S} s\n{tail_of(log)}")
 
 
@@ -142,7 +141,7 @@ def tail_of(log: IO[str]) -> str:
 
 
 def ask_all(url: str, frames: list[Path], questions: int) -> list[Answered]:
-    with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
+    with Client(url, timeout_s=120) as client:
         return [
             ask(client, frame, question, method)
             for frame in track(frames, "asking", console=console, transient=True)
@@ -151,29 +150,16 @@ def ask_all(url: str, frames: list[Path], questions: int) -> list[Answered]:
         ]
 
 
-def ask(client: httpx.Client, frame: Path, question: dict[str, str], method: str) -> Answered:
-    files = {
-        name: (frame / f"{file}.png").read_bytes() for name, file in (("image", "rgb"), ("depth", "depth"))
-    }
-    response = post(client, {"question": question["question"], **SPECS[method]}, files)
-    return Answered(frame.name, question["question"], question["answer"], method, response)
+def ask(client: Client, frame: Path, question: dict[str, str], method: str) -> Answered:
+    asked = question["question"]
+    response = client.ask(asked, frame / "rgb.png", frame / "depth.png", **SPECS[method])
+    return Answered(frame.name, asked, question["answer"], method, response)
 
 
-def ask_without_depth(url: str, like: Answered) -> dict[str, Any]:
+def ask_without_depth(url: str, like: Answered) -> Answer:
     """Ask the same question without depth: the server estimates the depth that ToSA needs."""
-    files = {"image": (FRAMES / like.frame / "rgb.png").read_bytes()}
-    with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
-        return post(client, {"question": like.question, **SPECS["tosa"]}, files)
-
-
-def post(client: httpx.Client, fields: dict[str, Any], files: dict[str, bytes]) -> dict[str, Any]:
-    try:
-        response = client.post("/vqa", data=fields, files=files)
-    except httpx.TransportError as error:
-        raise ServerFailed(f"no answer: {error}") from error
-    if response.status_code != 200:
-        raise ServerFailed(response.text)
-    return response.json()
+    with Client(url, timeout_s=120) as client:
+        return client.ask(like.question, FRAMES / like.frame / "rgb.png", **SPECS["tosa"])
 
 
 def print_answers(answered: list[Answered]) -> None:
@@ -190,7 +176,7 @@ def answers(row: list[Answered]) -> Text:
     """List the distinct answers to one question, right ones in green."""
     by_answer: dict[str, list[Answered]] = {}
     for one in row:
-        by_answer.setdefault(one.response["answer"], []).append(one)
+        by_answer.setdefault(one.response.answer, []).append(one)
     lines = []
     for answer, given in by_answer.items():
         who = "" if len(by_answer) == 1 else f": {', '.join(one.method for one in given)}"
@@ -211,25 +197,24 @@ def print_summary(answered: list[Answered]) -> None:
         table.add_column(column, justify="right")
     for method in SPECS:
         mine = [one for one in answered if one.method == method]
-        merge = mine[0].response["merge"]
-        seen = [one.response["timings_ms"]["vision"] for one in mine if not one.response["cached"]]
+        merge = mine[0].response.merge
+        seen = [one.response.timings_ms.vision or 0.0 for one in mine if not one.response.cached]
         table.add_row(
             method,
             f"{sum(one.is_right for one in mine)} of {len(mine)}",
-            f"{merge['tokens_in']} -> {merge['tokens_out']}",
+            f"{merge.tokens_in} -> {merge.tokens_out}",
             f"{median(seen):.1f}",
-            f"{merge['vit_flops_ratio']:.2f}",
+            f"{merge.vit_flops_ratio:.2f}",
             f"{len(mine) - len(seen)} of {len(mine)}",
         )
     console.print(table)
 
 
-def print_without_depth(like: Answered, response: dict[str, Any]) -> None:
-    depth, ms = response["depth"], response["timings_ms"]["estimate"]
-    console.print(
-        f"without depth.png, tosa: {like.question} {response['answer']} "
-        f"(depth: {depth['source']} of {depth['estimator']['id']}, {ms:.1f} ms)"
-    )
+def print_without_depth(like: Answered, response: Answer) -> None:
+    depth, ms = response.depth, response.timings_ms.estimate
+    estimator = depth.estimator if depth else None
+    source = f"{depth.source} of {estimator.id}, {ms or 0.0:.1f} ms" if depth and estimator else "none"
+    console.print(f"without depth.png, tosa: {like.question} {response.answer} (depth: {source})")
 
 
 def save_images(frames: list[Path]) -> None:

@@ -9,10 +9,10 @@ import json
 import sys
 import tempfile
 from collections import defaultdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import httpx
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -20,10 +20,15 @@ from rich.table import Table
 from bench.load.serving import ServerFailed, ours, serving
 from bench.vllm_server import vllm_serving
 from evals.rooms.score import is_right
+from tosa_vqa_client import Answer, Client, ClientError, TimingsMs
 from vlm.language_checkpoint import write_language_model
 
 FRAMES = sorted(path.parent for path in (Path(__file__).parent / "frames").glob("*/scene.json"))
-SPECS = ({"method": "none"}, {"method": "tome", "keep_ratio": 0.25}, {"method": "tosa", "keep_ratio": 0.25})
+SPECS: tuple[dict[str, Any], ...] = (
+    {"method": "none"},
+    {"method": "tome", "keep_ratio": 0.25},
+    {"method": "tosa", "keep_ratio": 0.25},
+)
 VLLM = ("--enable-prompt-embeds", "--max-model-len", "1024", "--block-size", "32")
 START_TIMEOUT_S = 600
 console = Console(width=None if sys.stdout.isatty() else 130)
@@ -39,43 +44,36 @@ def main() -> int:
                 command += ["--language-probe", str(written.folder)]
                 with serving(command, start_timeout_s=START_TIMEOUT_S) as service:
                     print_answers(ask_all(service.url))
-    except ServerFailed as error:
+    except (ServerFailed, ClientError) as error:
         console.print(f"[red]a server failed[/red]: {error}")
         return 1
     return 0
 
 
-def ask_all(url: str) -> dict[str, list[dict[str, Any]]]:
-    """Ask every question with every method; return the answers by method."""
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
+def ask_all(url: str) -> dict[str, list[tuple[Answer, bool]]]:
+    """Ask every question with every method; return the answers by method, and whether each is right."""
+    found: dict[str, list[tuple[Answer, bool]]] = defaultdict(list)
+    with Client(url, timeout_s=120) as client:
         for frame in FRAMES:
-            files = {
-                part: (frame / f"{name}.png").read_bytes()
-                for part, name in (("image", "rgb"), ("depth", "depth"))
-            }
             for each in json.loads((frame / "scene.json").read_text())["questions"]:
                 for spec in SPECS:
-                    response = client.post("/vqa", data={"question": each["question"], **spec}, files=files)
-                    if response.status_code != 200:
-                        raise ServerFailed(response.text)
-                    answer = response.json()
-                    is_true = is_right(answer["answer"], each["answer"])
-                    found[spec["method"]].append(answer | {"is_right": is_true})
+                    answer = client.ask(each["question"], frame / "rgb.png", frame / "depth.png", **spec)
+                    found[spec["method"]].append((answer, is_right(answer.answer, each["answer"])))
     return found
 
 
-def print_answers(found: dict[str, list[dict[str, Any]]]) -> None:
+def print_answers(found: dict[str, list[tuple[Answer, bool]]]) -> None:
     """Print what each method took, by its stages: the language stages are vLLM's."""
-    stages = list(dict.fromkeys(name for answers in found.values() for name in answers[0]["timings_ms"]))
-    stages = [name for name in stages if name not in ("receive", "estimate")]
+    stages = [one.name for one in fields(TimingsMs) if one.name not in ("receive", "estimate")]
     table = Table(title="Mean time of every stage, in ms", box=SIMPLE_HEAD)
     for column in ("method", "right", "tokens", *stages):
         table.add_column(column)
     for method, answers in found.items():
-        means = [sum(each["timings_ms"].get(name) or 0 for each in answers) / len(answers) for name in stages]
-        right = f"{sum(each['is_right'] for each in answers)} of {len(answers)}"
-        tokens = str(answers[0]["merge"]["tokens_out"])
+        means = [
+            sum(getattr(each.timings_ms, name) or 0 for each, _ in answers) / len(answers) for name in stages
+        ]
+        right = f"{sum(is_true for _, is_true in answers)} of {len(answers)}"
+        tokens = str(answers[0][0].merge.tokens_out)
         table.add_row(method, right, tokens, *(f"{mean:.1f}" for mean in means))
     console.print(table)
 

@@ -17,10 +17,14 @@ from starlette.exceptions import HTTPException
 from depth.estimate import EstimatorError
 from service.api.addresses import Addresses
 from service.api.chat.routes import router as chat_router
+from service.api.episodes.routes import router as episodes_router
 from service.api.errors import error_body, headers_of, status_of
 from service.api.middleware import RequestId
 from service.api.openapi_document import Documented
 from service.api.origins import add_cors
+from service.api.overlay import router as overlay_router
+from service.api.playground import router as playground_router
+from service.api.rooms import router as rooms_router
 from service.api.routes import router
 from service.api.state import ServiceState
 from service.api.swagger import router as swagger_router
@@ -55,8 +59,13 @@ def create_app(
     app.needs_key = bool(state.keys.names)
     app.state.service = state
     app.include_router(router)
+    app.include_router(overlay_router)
+    app.include_router(rooms_router)
     app.include_router(chat_router)
+    app.include_router(episodes_router)
     app.include_router(swagger_router)
+    if state.settings.playground:
+        app.include_router(playground_router)
     app.add_middleware(Addresses)
     app.add_middleware(RequestId)
     if state.settings.origins:

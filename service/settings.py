@@ -86,6 +86,10 @@ class Settings(BaseSettings):
         default=None,
         description="Folder that tosa-vqa language-model wrote for them; its answers prove their weights.",
     )
+    calibration: Path | None = Field(
+        default=None,
+        description="File that tosa-vqa calibrate wrote for this model and machine, for method=auto.",
+    )
     num_threads: int | None = Field(
         default=None, ge=1, description="Torch threads; if not set, torch decides."
     )
@@ -100,6 +104,21 @@ class Settings(BaseSettings):
     frame_cache_mib: float = Field(
         default=256, ge=0, description="Memory for encoded frames; 0 turns the cache off."
     )
+    episodes_dir: Path | None = Field(
+        default=None,
+        description="Directory that keeps episodes over a restart and shares them among replicas; if not "
+        "set, they are in memory alone.",
+    )
+    episode_tokens: int = Field(
+        default=16_384, ge=64, description="Most visual tokens that an episode holds between questions."
+    )
+    episode_idle_s: float = Field(
+        default=3600, gt=0, description="Time after which an episode that nobody used is deleted."
+    )
+    key_max_episodes: int = Field(
+        default=64, ge=1, description="Most episodes of one key; of all clients where there are no keys."
+    )
+    key_episodes_mib: float = Field(default=1024, gt=0, description="Memory for the episodes of one key.")
     max_body_mib: float = Field(default=32, gt=0, description="Largest request body.")
     body_timeout_s: float = Field(
         default=15, gt=0, description="Longest time a client may take to send its body."
@@ -132,6 +151,7 @@ class Settings(BaseSettings):
         default=None,
         description="Web origins whose pages may ask: https://a.example,http://localhost:5173, or * for all.",
     )
+    playground: bool = Field(default=True, description="Show browsers a page to try requests at GET /.")
     key_max_in_flight: int | None = Field(
         default=None, ge=1, description="Most requests of one key in flight."
     )
@@ -272,6 +292,11 @@ class Settings(BaseSettings):
     def frame_cache_bytes(self) -> int:
         """Return the memory for encoded frames in bytes."""
         return int(self.frame_cache_mib * 2**20)
+
+    @property
+    def key_episodes_bytes(self) -> int:
+        """Return the memory for the episodes of one key in bytes."""
+        return int(self.key_episodes_mib * 2**20)
 
     @property
     def estimates_depth(self) -> bool:

@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 
 from tests import locks
 
-EXTRAS = {"runtime": ("serve",), "dev": ("dev",), "ray": ("ray",), "load": ("load",), "peers": ("peers",)}
+EXTRAS = {name: (name,) for name in ("dev", "ray", "load", "peers", "notebooks")} | {"runtime": ("serve",)}
 ONE = "one==1.0 \\\n    --hash=sha256:0a \\\n    --hash=sha256:0b\n"
 
 

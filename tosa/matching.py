@@ -87,6 +87,18 @@ def join(kept: Tensor, targets: Tensor, merged: Tensor, partner: Tensor, num_pre
     return _assign(survivor, merged, num_prefix + num_kept + partner)
 
 
+def join_in_order(
+    kept: Tensor, targets: Tensor, merged: Tensor, partner: Tensor, num_prefix: int
+) -> Assignment:
+    """Do as `join`, but leave the tokens that remain in the order they had."""
+    batch = kept.shape[0]
+    prefix = torch.arange(num_prefix, device=kept.device).expand(batch, -1)
+    survivor = torch.cat([prefix, kept, targets], dim=1).sort(dim=1).values
+    stays = prefix.new_zeros(batch, survivor.shape[1] + merged.shape[1]).scatter(1, survivor, 1)
+    rank = stays.cumsum(dim=1) - 1
+    return _assign(survivor, merged, rank.gather(1, targets.gather(1, partner)))
+
+
 def keep_only(kept: Tensor, gone: Tensor, num_prefix: int) -> Assignment:
     """Remove the tokens `gone` [B, r], for `drop`; output order: prefix | kept.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from tosa.cells import cell_major, row_major
 from tosa.precision import upcast
 from tosa.sorting import argsort
-from tosa.tokens import Tokens, as_cells, as_slots, take
+from tosa.tokens import Blend, Tokens, as_cells, as_slots, take
 
 
 def unmerge(tokens: Tokens) -> Tensor:
@@ -84,8 +84,14 @@ def raster_order(tokens: Tokens) -> Tokens:
         source=torch.where(source < 0, -1, rank.gather(1, source.clamp(min=0))),
         spatial=None if tokens.spatial is None else take(tokens.spatial, order),
         position=None if tokens.position is None else tokens.position.gather(1, order),
+        blend=None if tokens.blend is None else _ranked(tokens.blend, rank),
     )
     return as_slots(ordered)
+
+
+def _ranked(blend: Blend, rank: Tensor) -> Blend:
+    """Let a soft way back follow tokens to other places: rank [B, N], where each one went."""
+    return replace(blend, index=rank.gather(1, blend.index.flatten(1)).view(blend.index.shape))
 
 
 def _patches(cells: Tensor, tokens: Tokens) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 SPATIAL_DIM = 72  # the paper's width: three axes of 24 channels
@@ -40,20 +41,22 @@ def position_tokens(
 ) -> Tensor:
     """Code row and column only, for images without depth: [B, h*w, S] as `spatial_tokens`, z left out.
 
-    dim: of the three axes there, so that S = 2/3 dim here ("distance": S = 4). Raises ValueError alike.
+    dim: of the three axes there, so that S = 2/3 dim here ("distance": S = 4), and one more where that is a
+    multiple of 3: a channel of zeros, which changes no cosine and tells these codes from those with depth.
+    Raises ValueError alike.
     """
     axes = _rows_and_columns(torch.zeros(batch, *grid, dtype=torch.int64, device=device))
-    return _code(axes, grid, dim, kernel)
+    code = _code(axes, grid, dim, kernel)
+    return code if code.shape[-1] % 3 else F.pad(code, (0, 1))
 
 
 def split_depth(spatial: Tensor) -> tuple[Tensor, Tensor | None]:
     """Split spatial tokens [..., S] into those of row and column, and those of depth (None without depth).
 
-    Told by the width: `spatial_tokens` of any `dim` but 48 hold depth, `position_tokens` of the default one
-    do not.
+    Told by the width: that of `spatial_tokens` is a multiple of 3, that of `position_tokens` never is.
     """
     width = spatial.shape[-1]
-    if width % 3 or width == 2 * SPATIAL_DIM // 3:
+    if width % 3:
         return spatial, None
     return spatial[..., : 2 * width // 3], spatial[..., 2 * width // 3 :]
 

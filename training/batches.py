@@ -5,6 +5,7 @@ Batch `step` depends only on the recipe and `step`, so a resumed run gets the sa
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,9 @@ from transformers import PreTrainedTokenizerFast
 from depth.codes import depth_codes
 from depth.depth_map import metric_depth
 from evals.rooms import Question, make_plain_scene, make_scene, questions, render
+from service.roomqa.condition import CONDITIONS, STRENGTHS, Condition
 from service.roomqa.depth_cameras import sensed_depth
+from service.roomqa.spoil import spoil
 from training.model import END, START
 from training.symbols import ANCHOR, FACTS, PLACE, THING, WIDTH, patch_symbols
 
@@ -63,7 +66,8 @@ class Recipe:
     """The recipe of a batch: `size` pixels a frame, `grid` patches a side, `per_scene` questions (0 = none).
 
     types: types of question, each as often as named; all equally often by default. plain: bare rooms and
-    exact depth; furnished ones otherwise, every other frame with the depth of a sensor.
+    exact depth; furnished ones otherwise, every other frame with the depth of a sensor. conditions_share: of
+    the frames, how many are spoiled, each by a condition of its seed, and measured by a sensor.
     """
 
     size: int
@@ -74,6 +78,7 @@ class Recipe:
     first_seed: int
     types: tuple[str, ...] | None = None
     plain: bool = False
+    conditions_share: float = 0.0
 
 
 class RoomBatches(Dataset[Batch]):
@@ -94,8 +99,11 @@ class RoomBatches(Dataset[Batch]):
             frame = render(scene, recipe.size)
             symbols.append(patch_symbols(scene, frame, recipe.grid))
             if recipe.pixels:
-                pixels.append(frame.rgb)
-                depth_m = frame.depth if recipe.plain or seed % 2 else sensed_depth(frame.depth, seed)
+                condition = condition_at(seed, recipe.conditions_share)
+                rgb = frame.rgb if condition is None else spoil(frame.rgb, condition, seed, frame.depth)
+                pixels.append(rgb)
+                is_exact = condition is None and (recipe.plain or seed % 2 == 1)
+                depth_m = frame.depth if is_exact else sensed_depth(frame.depth, seed)
                 z.append(depth_codes(metric_depth(depth_m), (recipe.grid, recipe.grid), recipe.grid))
             if recipe.per_scene:
                 chosen.append(questions(scene, frame, seed, recipe.per_scene, recipe.types))
@@ -105,6 +113,14 @@ class RoomBatches(Dataset[Batch]):
             torch.stack(z) if z else None,
             pack(chosen, self.tokenizer) if chosen else None,
         )
+
+
+def condition_at(seed: int, share: float) -> Condition | None:
+    """Draw what spoils the frame of a seed, of all conditions and strengths; None for most frames or all."""
+    draw = random.Random(f"condition {seed}")
+    if draw.random() >= share:
+        return None
+    return Condition(draw.choice(CONDITIONS), draw.choice(STRENGTHS))
 
 
 def loader(

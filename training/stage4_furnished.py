@@ -5,6 +5,7 @@ python -m training.stage4_furnished --start runs/plain --out runs/stage4
 
 from __future__ import annotations
 
+import argparse
 import random
 from dataclasses import replace
 from functools import partial
@@ -30,6 +31,7 @@ from vlm.adapters import ViTAdapter, adapt
 from vlm.vision import encode
 
 LOW_PX = 256
+APART = 1_000_000  # seeds between the recipes; a run takes less than a tenth of them
 HARDER = ("colour", "distance", "nearer/farther", "shape", "size")  # twice as frequent; counting six times
 HIGH = Recipe(
     IMAGE_PX,
@@ -52,8 +54,11 @@ def main() -> None:
     args.add_argument("--start", type=Path, default=Path("runs/plain"), help="checkpoint of plain rooms")
     args.add_argument("--low-steps", type=int, default=1600, help="steps at the low resolution")
     args.add_argument("--plain-share", type=float, default=PLAIN_SHARE, help="of the steps, without merging")
+    args.add_argument("--conditions-share", type=share, default=0.0, help="of the frames, in bad conditions")
+    args.add_argument("--first-seed", type=first_seed, help="of the scenes, for a run on other ones")
     given = args.parse_args()
     torch.set_num_threads(given.threads)
+    low, high = recipes(given.conditions_share, given.first_seed)
 
     tokenizer = build_tokenizer()
     model = grown(given.start, tokenizer, given.seed)
@@ -61,14 +66,45 @@ def main() -> None:
     parts = nn.ModuleDict({"model": model, "heads": heads}).to(given.device)
 
     def step_loss(batch: Batch, step: int) -> tuple[Tensor, dict[str, float]]:
-        adapter = at_grid(model.model.vision_tower, (LOW if step < given.low_steps else HIGH).grid)
+        adapter = at_grid(model.model.vision_tower, (low if step < given.low_steps else high).grid)
         plan = make_plan(
             draw_spec(random.Random(given.seed * 1_000_003 + step), given.plain_share), adapter.shape
         )
         return furnished_loss(model, heads, adapter, batch.to(given.device), plan, step < HEADS_ALONE)
 
     plan = Plan(given.out, given.steps, given.rate, given.until, decay_share=0.45, save_every=100)
-    train(plan, parts, two_phases(LOW, HIGH, given.low_steps, tokenizer, given.workers), step_loss)
+    train(plan, parts, two_phases(low, high, given.low_steps, tokenizer, given.workers), step_loss)
+
+
+def recipes(conditions_share: float, first: int | None = None) -> tuple[Recipe, Recipe]:
+    """Return the recipes at both resolutions, with some frames spoiled, and with scenes from another seed on.
+
+    The second begins a million seeds later, as it does by default.
+    """
+    seeds = (LOW.first_seed, HIGH.first_seed) if first is None else (first, first + APART)
+    return (
+        replace(LOW, first_seed=seeds[0], conditions_share=conditions_share),
+        replace(HIGH, first_seed=seeds[1], conditions_share=conditions_share),
+    )
+
+
+def share(text: str) -> float:
+    """Read a share, from 0 to 1. Raises ArgumentTypeError."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError("a share is from 0 to 1")
+    return value
+
+
+def first_seed(text: str) -> int:
+    """Read the first seed of a run, whose scenes are all in TRAIN: no split may be trained on.
+
+    Raises ArgumentTypeError.
+    """
+    last = TRAIN.stop - 2 * APART
+    if int(text) not in range(TRAIN.start, last + 1):
+        raise argparse.ArgumentTypeError(f"scenes to train on begin between {TRAIN.start} and {last}")
+    return int(text)
 
 
 def grown(

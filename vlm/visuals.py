@@ -7,7 +7,7 @@ layout: all of it is known before a picture is decoded and before the model runs
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
@@ -103,7 +103,17 @@ def encode_views(
 @torch.inference_mode()
 def reduce_views(vlm: Vlm, layouts: Sequence[Layout], plan: MergePlan, encoded: Encoded) -> list[Visual]:
     """Make what the language model reads of each picture or video, from the tokens of all together."""
-    return vlm.family.reduce(vlm.core, layouts, plan, encoded.tokens, encoded.levels)
+    visuals = vlm.family.reduce(vlm.core, layouts, plan, encoded.tokens, encoded.levels)
+    if not encoded.tokens.source.shape[1]:
+        return visuals
+    sources = torch.split(encoded.tokens.source, [len(layout.views) for layout in layouts])
+    return [_followed(vlm, *one) for one in zip(layouts, visuals, sources, strict=True)]
+
+
+def _followed(vlm: Vlm, layout: Layout, visual: Visual, sources: Tensor) -> Visual:
+    """Say which row of features holds each patch, where the family knows."""
+    patches = vlm.family.patch_rows(layout, sources[0]) if len(sources) == 1 else None
+    return visual if patches is None else replace(visual, patches=patches)
 
 
 @torch.inference_mode()

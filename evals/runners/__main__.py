@@ -40,18 +40,15 @@ BENCHMARKS: tuple[Benchmark, ...] = (OPENEQA, GQA, VQAV2, VQAV2_COUNTING, SCANQA
 
 
 class _ConditionType(click.ParamType):
-    """A condition as `parse_condition` reads it; fog, which is made from depth, is not for files."""
+    """A condition as `parse_condition` reads it."""
 
     name = "condition"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Condition:
         try:
-            condition = parse_condition(value)
+            return parse_condition(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
-        if condition.kind == "fog":
-            self.fail("fog is made from depth: spoil these images yourself, see docs/evaluate.md", param, ctx)
-        return condition
 
 
 CONDITION = _ConditionType()

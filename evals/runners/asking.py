@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from evals.runners.items import DatasetError, Item, read_file
 from evals.spoiled_files import spoiled_file
 from service.roomqa.condition import Condition
+
+if TYPE_CHECKING:
+    from depth import DepthMap
 
 Spec = Mapping[str, Any]
 """Merge and depth fields of a request, as in JSON; every item is sent with them."""
@@ -88,17 +91,41 @@ def files_of(item: Item, spec: Spec) -> tuple[tuple[bytes, ...], tuple[bytes, ..
     depths = item.depths if sends_depth(item, spec) else ()
     images = tuple(map(read_file, item.images))
     if item.condition is not None:
+        fog = _depth_for_fog(item, spec) if item.condition.kind == "fog" else [None] * len(images)
         images = tuple(
-            _spoiled(data, path, item.condition) for data, path in zip(images, item.images, strict=True)
+            _spoiled(data, path, item.condition, depth)
+            for data, path, depth in zip(images, item.images, fog, strict=True)
         )
     return images, tuple(map(read_file, depths))
 
 
-def _spoiled(data: bytes, path: Path, condition: Condition) -> bytes:
+def _spoiled(data: bytes, path: Path, condition: Condition, depth: DepthMap | None) -> bytes:
     try:
-        return spoiled_file(data, condition)
+        return spoiled_file(data, condition, depth)
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for broken files
-        raise DatasetError(f"{path} cannot be read as a picture: {error}") from error
+        raise DatasetError(f"{path} cannot be spoiled: {error}") from error
+
+
+def _depth_for_fog(item: Item, spec: Spec) -> list[DepthMap]:
+    """Read the item's depth maps as the request describes them, also where they are not sent."""
+    from depth import DepthError, read_depth
+
+    if not item.depths:
+        raise DatasetError(
+            f"{item.images[0]}: fog is made from depth, and this picture has no depth map: give some with "
+            "--depths, or choose another condition"
+        )
+    given = {name: spec.get(f"depth_{name}") for name in ("scale", "kind", "invalid", "key", "shape")}
+    options = {name: value for name, value in given.items() if value is not None}
+    if preset := spec.get("depth_preset") or (None if options else item.depth_preset):
+        options["preset"] = preset
+    maps = []
+    for path in item.depths:
+        try:
+            maps.append(read_depth(read_file(path), **options)[0])
+        except DepthError as error:
+            raise DatasetError(f"{path} cannot be read as depth: {error}") from error
+    return maps
 
 
 def answered(item: Item, body: Mapping[str, Any]) -> Answer:

@@ -13,7 +13,7 @@ from service.api.arrivals import Arrival
 from service.api.json_body import decode_file, read_object
 from service.api.multipart import Part, parse_multipart
 from service.errors import ServiceError
-from service.request.schemas import InspectFields, InspectRequest, VqaFields, VqaRequest
+from service.request.schemas import InspectFields, InspectRequest, Output, VqaFields, VqaRequest
 from service.request.validation import FORM_FILES, check_counts, check_fields, unknown_field, validated
 from service.settings import Settings
 
@@ -76,6 +76,7 @@ class Form:
             fields,
             self.images,
             self.depths,
+            output=Output(top_logprobs=0 if fields.confidence else None),
             image_names=_names("image", plural, len(self.images)),
             depth_names=_names("depth", plural, len(self.depths)),
         )

@@ -148,9 +148,11 @@ def _result(
     if isinstance(answer, ServiceError):
         refusal = ErrorResponse.model_validate(answer.body(request_id))
         return ComparedRefusal(spec=spec, error=refusal.error)
+    confidence: dict[str, Any] = {} if answer.confidence is None else {"confidence": answer.confidence}
     return ComparedAnswer(
         spec=spec,
         answer=answer.answer,
+        **confidence,
         merge=answer.merge,
         views=answer.views,
         depth=answer.depth,

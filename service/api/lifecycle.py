@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TypeVar
 
@@ -26,10 +26,14 @@ from service.api.serialise import json_response
 from service.api.state import ServiceState
 from service.budgets import Costs
 from service.engine.jobs import Job, Piece
+from service.episodes.asking import prepare_answer
+from service.episodes.episode import Episode, stored_frame
 from service.errors.translation import to_service_error
+from service.pipeline.frame_cache import FrameCache
+from service.pipeline.models import Models
 from service.pipeline.prepare import Inferred, prepare
 from service.pipeline.response import respond
-from service.pipeline.response_models import VqaResponse
+from service.pipeline.response_models import DepthUsed, VqaResponse
 from service.request.schemas import VqaRequest
 from service.server.clock import FIRST_BYTE
 from service.telemetry import CLIENT_GONE, RequestOutcome
@@ -118,15 +122,92 @@ def make_job(
 
     Raises what `prepare` raises, RequestCancelled, and ServiceError if no language server could answer.
     """
-    context.question, context.method = vqa_request.fields.question, vqa_request.fields.method
+    context.question = vqa_request.fields.question
+    state.engine.check_language()  # before any work
+    job = _prepared(context, state, state.models(), vqa_request, timer)
+    state.engine.check_language(job.prepared)
+    return replace(job, stop=stop)
+
+
+def make_trace_job(
+    context: RequestContext, state: ServiceState, vqa_request: VqaRequest, timer: StageTimer
+) -> Job:
+    """Prepare a picture whose merging is to be shown, in a decoding thread; no language engine is needed.
+
+    Raises what `prepare` raises, and RequestCancelled.
+    """
+    models = replace(state.models(), frames=FrameCache(0))  # encoded frames do not say what merged
+    return replace(_prepared(context, state, models, vqa_request, timer), traces=True)
+
+
+def _prepared(
+    context: RequestContext, state: ServiceState, models: Models, vqa_request: VqaRequest, timer: StageTimer
+) -> Job:
+    context.method = vqa_request.fields.method
     context.tighten_deadline(vqa_request.fields.timeout_s)
     costs = Costs()
     context.costs.append(costs)
-    state.engine.check_language()  # before any work
-    prepared = prepare(state.models(), vqa_request, state.settings, timer, context.key, costs, context.check)
+    prepared = prepare(models, vqa_request, state.settings, timer, context.key, costs, context.check)
+    context.method = prepared.plan.method
+    return Job(prepared, timer, context, costs=costs)
+
+
+async def merged_job(
+    context: RequestContext, state: ServiceState, vqa_request: VqaRequest, encoding: Job
+) -> Job:
+    """Encode the frames of a request, merge them as an episode of its own, and prepare the question."""
+    context.where = "queue"
+    encoded = await context.wait(state.engine.answer(encoding))
+    context.where = "decode"
+
+    def prepare_question() -> Job:
+        encoding.timer.mark("queue")
+        fields, vlm = vqa_request.fields, state.models().vlm
+        separators = vlm.family.separator_rows
+        episode = Episode(fields.frame_rule(separators > 0), state.settings.episode_tokens, fields)
+        for geometry, visual in zip(encoding.prepared.geometry, encoded.visuals, strict=True):
+            episode.push(stored_frame(geometry, visual, separators, vqa_request.wants_depth), geometry.sample)
+        return _about_episode(context, state, vqa_request, episode, encoding, encoded.depth)
+
+    return await in_thread(context, state, prepare_question)
+
+
+def episode_job(
+    context: RequestContext,
+    state: ServiceState,
+    vqa_request: VqaRequest,
+    episode: Episode,
+    stop: tuple[str, ...] = (),
+) -> Job:
+    """Prepare a question about an episode in a decoding thread. Raises what `prepare_answer` raises."""
+    context.question = vqa_request.fields.question
+    context.tighten_deadline(vqa_request.fields.timeout_s)
+    costs = Costs()
+    context.costs.append(costs)
+    state.engine.check_language()
+    prepared = prepare_answer(state.models().vlm, vqa_request, episode, state.settings, context.key)
     context.method = prepared.plan.method
     state.engine.check_language(prepared)
-    return Job(prepared, timer, context, stop, costs=costs)
+    context.timer.mark("preprocess")
+    return Job(prepared, context.timer, context, stop, costs=costs)
+
+
+def _about_episode(
+    context: RequestContext,
+    state: ServiceState,
+    vqa_request: VqaRequest,
+    episode: Episode,
+    encoding: Job,
+    depth: DepthUsed | None,
+) -> Job:
+    """Prepare the question of a request whose frames were encoded by another job."""
+    vlm = state.models().vlm
+    prepared = prepare_answer(vlm, vqa_request, episode, state.settings, context.key, depth)
+    state.engine.check_language(prepared)
+    encoding.timer.mark("preprocess")
+    job = Job(prepared, encoding.timer, context, encoding.stop, costs=encoding.costs)
+    job.ran_encoder = encoding.ran_encoder
+    return job
 
 
 async def answer(context: RequestContext, state: ServiceState, job: Job) -> VqaResponse:

@@ -15,7 +15,16 @@ from service.api.chat.schemas import ChatCompletionChunk
 from service.api.compare import CompareFields
 from service.api.openapi_form import form_schema
 from service.pipeline.response_models import VqaResponse
-from service.request.schemas import MERGE_FIELDS, InspectFields, VqaFields
+from service.request.schemas import (
+    MERGE_FIELDS,
+    EpisodeFields,
+    FrameFields,
+    InspectFields,
+    MoveFields,
+    OverlayFields,
+    QuestionFields,
+    VqaFields,
+)
 from vlm.sampling import MAX_TOP_LOGPROBS
 
 Schema = dict[str, Any]
@@ -72,8 +81,18 @@ def _body(model: type[BaseModel], required_file: str, examples: openapi_examples
     )
 
 
+def _plain(model: type[BaseModel], examples: openapi_examples.Examples) -> Schema:
+    """Describe a body without files, as JSON."""
+    return _request({"application/json": {"schema": inlined(model), "examples": dict(examples)}})
+
+
 def _request(content: Schema) -> Schema:
     return {"requestBody": {"required": True, "content": content}}
+
+
+def request_body(model: type[BaseModel], examples: openapi_examples.Examples) -> Schema:
+    """Describe a body that is JSON without files."""
+    return _request({"application/json": {"schema": inlined(model), "examples": dict(examples)}})
 
 
 def _with_files(model: type[BaseModel], files: Schema, required: str) -> Schema:
@@ -192,6 +211,7 @@ def _chat_schema() -> Schema:
         "messages": _messages(),
         "merge": {**merge, "additionalProperties": False},
         "depth": {**depth, "additionalProperties": False},
+        "episode": _string("Id of an episode, which brings the images; messages have none.", "0" * 32),
         "max_completion_tokens": longest,
         "max_tokens": {**longest, "description": "The older name of max_completion_tokens."},
         "stop": stop,
@@ -201,8 +221,9 @@ def _chat_schema() -> Schema:
         "top_p": {**top_p, "minimum": 0},
     }
     about = (
-        "A chat completion as OpenAI has it; merge, depth, views, timeout_s and cache are ours. Other fields "
-        "of OpenAI's are ignored where they are hints, and refused where they would change the answer."
+        "A chat completion as OpenAI has it; merge, depth, episode, views, timeout_s and cache are ours. "
+        "Other fields of OpenAI's are ignored where they are hints, and refused where they would change "
+        "the answer."
     )
     return {**_object(about, **properties), "required": ["messages"], "additionalProperties": True}
 
@@ -218,7 +239,12 @@ def _stream(schema: Schema, about: str, example: str) -> dict[int | str, Schema]
 
 VQA_BODY = _body(VqaFields, "image", openapi_examples.VQA)
 COMPARE_BODY = _body(CompareFields, "image", openapi_examples.COMPARE)
+EPISODE_BODY = _plain(EpisodeFields, openapi_examples.EPISODE)
+FRAME_BODY = _body(FrameFields, "image", openapi_examples.FRAME)
+QUESTION_BODY = _plain(QuestionFields, openapi_examples.QUESTION)
+MOVE_BODY = _plain(MoveFields, openapi_examples.MOVE)
 INSPECT_BODY = _body(InspectFields, "depth", openapi_examples.INSPECT)
+OVERLAY_BODY = _body(OverlayFields, "image", openapi_examples.OVERLAY)
 CHAT_BODY = _request(
     {"application/json": {"schema": _chat_schema(), "examples": dict(openapi_examples.CHAT)}}
 )

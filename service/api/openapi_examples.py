@@ -55,6 +55,38 @@ INSPECT: Examples = {
         "With its image, and a picture", {"depths": [DEPTH], "images": [IMAGE], "picture": True}
     ),
 }
+_POSE = {"position": [0, 0, 1.5], "quaternion": [0, 0, 0, 1]}
+EPISODE: Examples = {
+    "cover": _example(
+        "Cover the scene with 144 tokens",
+        {
+            "merge_frames": "cover",
+            "max_visual_tokens": 144,
+            "convention": "opencv",
+            "intrinsics": {"hfov": 90},
+            "depth_scale": 1000,
+        },
+    ),
+    "seen": _example("Keep what was not seen before", {"merge_frames": "seen", "convention": "ros_optical"}),
+}
+FRAME: Examples = {
+    "posed": _example(
+        "A frame with depth and pose",
+        {"images": [IMAGE], "depths": [DEPTH], "pose": _POSE, "timestamp": 12.5},
+    ),
+}
+QUESTION: Examples = {
+    "count": _example("A question", {"question": "How many chairs did you see?", "max_new_tokens": 16}),
+}
+MOVE: Examples = {"loop": _example("After a loop closure", {"poses": {"0": _POSE}})}
+OVERLAY: Examples = {
+    "depth": _example(
+        "Depth steers the merging",
+        {"images": [IMAGE], "depths": [DEPTH], "depth_scale": 1000, "method": "tosa", "keep_ratio": 0.5},
+    ),
+    "estimate": _example("Depth is estimated", {"images": [IMAGE], "depth": "estimate"}),
+}
+ROOM: Examples = {"room": _example("A room in the dark", {"seed": 7, "condition": "dark"})}
 SCHEMA = {
     "type": "object",
     "properties": {"answer": {"type": "string"}},

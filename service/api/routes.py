@@ -15,6 +15,7 @@ from service.api.lifecycle import (
     answer,
     in_thread,
     make_job,
+    merged_job,
     read_body,
     request_scope,
     service_state,
@@ -23,8 +24,9 @@ from service.api.lifecycle import (
 )
 from service.api.methods_listing import methods_listing
 from service.api.openapi import COMPARE_BODY, INSPECT_BODY, VQA_BODY, VQA_STREAM
+from service.api.playground import page, wants_page
 from service.api.request_context import RequestContext
-from service.api.responses import CompareResponse, ErrorResponse, Inspected
+from service.api.responses import ERROR_RESPONSES, CompareResponse, Inspected
 from service.api.serialise import json_response
 from service.api.sse import event, stream, text_event
 from service.api.state import ServiceState
@@ -32,7 +34,7 @@ from service.budgets import Costs
 from service.engine.jobs import Job, Piece
 from service.errors import ServiceError
 from service.errors.translation import to_service_error
-from service.pipeline.inspection import image_base64, inspect
+from service.pipeline.inspection import image_base64, inspect, values_of
 from service.pipeline.response import model_used
 from service.pipeline.response_models import VqaResponse
 from service.request.schemas import InspectFields, VqaFields, VqaRequest
@@ -40,8 +42,6 @@ from service.settings import Settings
 from service.timing import StageTimer
 
 router = APIRouter()
-Documented = dict[int | str, dict[str, Any]]
-ERROR_RESPONSES: Documented = {kind: {"model": ErrorResponse} for kind in ("4XX", "5XX")}
 
 
 @router.post(
@@ -61,9 +61,11 @@ async def vqa(request: Request) -> Response:
             return parse_question(*kind, body, state.settings)
 
         parsed, job = await in_thread(context, state, lambda: _parse(context, state, context.timer, parse))
+        if parsed.merges_frames:
+            job = await merged_job(context, state, parsed, job)
         if parsed.fields.stream:
             pieces = stream_answer(context, state, job)
-            return await stream(context, _vqa_events(pieces), _error_event(context), stack)
+            return await stream(context, vqa_events(pieces), error_event(context), stack)
         return timed(await answer(context, state, job))
     raise AssertionError("the exit stack suppresses no exception")
 
@@ -137,13 +139,19 @@ def metrics(request: Request) -> Response:
     return Response(body, headers={"Content-Type": media_type})
 
 
-@router.get("/")
-async def index() -> dict[str, str]:
-    """List the addresses."""
+@router.get("/", response_model=dict[str, str])
+async def index(request: Request) -> Any:
+    """List the addresses; a browser gets the playground, unless a setting turns it off."""
+    state = service_state(request)
+    if state.settings.playground and wants_page(request):
+        return page(request, state)
     return {
         "service": "tosa-vqa",
         "ask": "POST /vqa",
         "compare": "POST /vqa/compare",
+        "episodes": "POST /episodes",
+        "groups of merged patches": "POST /vqa/overlay",
+        "synthetic rooms": "POST /rooms",
         "chat": "POST /v1/chat/completions",
         "inspect depth": "POST /depth/inspect",
         "methods": "GET /methods",
@@ -173,7 +181,10 @@ def _parse_and_inspect(
     context.costs.append(costs)
     depth, inspected = inspect(parsed.depth, parsed.image, parsed.fields, settings.max_image_px, costs)
     picture = image_base64(depth) if parsed.fields.picture else None
-    return Inspected(**dict(inspected), request_id=context.request_id, picture=picture)
+    values: dict[str, Any] = {}
+    if parsed.fields.values_px:
+        values = {"values": values_of(depth, parsed.fields.values_px)}
+    return Inspected(**dict(inspected), request_id=context.request_id, picture=picture, **values)
 
 
 async def _all_answers(
@@ -200,10 +211,10 @@ async def _all_answers(
     return list(await asyncio.gather(*map(one, parsed.requests)))
 
 
-async def _vqa_events(pieces: AsyncIterator[Piece | Done]) -> AsyncIterator[bytes]:
+async def vqa_events(pieces: AsyncIterator[Piece | Done]) -> AsyncIterator[bytes]:
     async for piece in pieces:
         yield text_event(piece.text) if isinstance(piece, Piece) else event("answer", piece.response)
 
 
-def _error_event(context: RequestContext) -> Callable[[ServiceError], bytes]:
+def error_event(context: RequestContext) -> Callable[[ServiceError], bytes]:
     return lambda refusal: event("error", refusal.body(context.request_id))

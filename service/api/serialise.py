@@ -10,9 +10,9 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 
-def json_response(body: BaseModel, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(body: BaseModel, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
     """Respond with a model; what was not set is left out."""
-    return Response(body.model_dump_json(exclude_unset=True), headers=headers, media_type="application/json")
+    return Response(body.model_dump_json(exclude_unset=True), status, headers, "application/json")
 
 
 def ascii_json(data: BaseModel | Mapping[str, Any]) -> bytes:

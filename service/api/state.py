@@ -13,8 +13,10 @@ from service.api.request_context import RequestContext
 from service.budgets import Budgets
 from service.engine.engine import Engine
 from service.engine.warmup import warm_up
+from service.episodes.store import EpisodeStore
 from service.errors import ServiceError
 from service.keys import KeyRing
+from service.pipeline.calibration import CalibrationError
 from service.pipeline.models import Models, load_models
 from service.settings import Settings
 from service.telemetry import Telemetry
@@ -48,6 +50,9 @@ class ServiceState:
         self.telemetry.watch(
             "arriving_bytes", "Memory of request bodies that are arriving", lambda: self.arrivals.bytes
         )
+        self.episodes = EpisodeStore(settings)
+        self.telemetry.watch("episodes", "Episodes in memory", lambda: self.episodes.number)
+        self.telemetry.watch("episodes_bytes", "Memory of episodes", lambda: self.episodes.bytes)
         self.engine = Engine(settings, self.telemetry, self._on_death)
         self._status: Literal["loading", "ready", "draining", "failed"] = "loading"
         self._models: Models | None = None
@@ -64,8 +69,9 @@ class ServiceState:
             models = await self.engine.load(load_and_warm_up, self.settings)
             await self.engine.load(self.engine.use, models)
         except Exception as error:
-            what = "depth estimator" if isinstance(error, EstimatorError) else "model"
-            is_expected = isinstance(error, VlmError | EstimatorError)
+            names = {EstimatorError: "depth estimator", CalibrationError: "calibration"}
+            what = names.get(type(error), "model")
+            is_expected = isinstance(error, VlmError | EstimatorError | CalibrationError)
             log.error("the %s could not be loaded: %s", what, error, exc_info=None if is_expected else error)
             self._status = "failed"
             self.end_process(UNUSABLE)

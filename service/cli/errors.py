@@ -70,6 +70,7 @@ def _library_message(error: Exception) -> str | None:
     from pydantic import ValidationError
 
     from depth.estimate import EstimatorError
+    from service.pipeline.calibration import CalibrationError
     from tosa import PlanError
     from vlm import VlmError
     from vlm.overlay import PlotsMissing
@@ -77,7 +78,9 @@ def _library_message(error: Exception) -> str | None:
     match error:
         case PlanError():
             return error_message(error)
-        case VlmError() | EstimatorError() | PlotsMissing():  # names are of the caller's own files
+        case (
+            VlmError() | EstimatorError() | CalibrationError() | PlotsMissing()
+        ):  # names are of the caller's own files
             return str(error)
         case ValidationError():
             return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())

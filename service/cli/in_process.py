@@ -53,14 +53,18 @@ def read_fields(fields: Mapping[str, Any], settings: Settings) -> VqaFields:
 
 
 def load_models_here(settings: Settings) -> Models:
-    """Load the model these settings name, without an estimator or a frame cache. Raises VlmError."""
+    """Load the model these settings name, without an estimator or a frame cache.
+
+    Raises VlmError, CalibrationError.
+    """
     from transformers.utils.logging import disable_progress_bar
 
     from service.pipeline.frame_cache import FrameCache
-    from service.pipeline.models import Models, load_model
+    from service.pipeline.models import Models, load_calibration, load_model
 
     disable_progress_bar()
-    return Models(load_model(settings), None, FrameCache(0))
+    vlm = load_model(settings)
+    return Models(vlm, None, FrameCache(0), load_calibration(settings, vlm))
 
 
 def prepare_here(

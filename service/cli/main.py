@@ -11,9 +11,11 @@ from typing import Any
 
 import click
 
+from service.cli.calibrate import calibrate
 from service.cli.errors import CommandGroup, exit_on_errors, fail, os_error_message
 from service.cli.in_process import load_models_here, load_settings, prepare_here, read_fields, read_request
 from service.cli.language_model import language_model
+from service.cli.mcp import mcp
 from service.cli.models import check, models
 from service.cli.options import (
     DEPTH_OPTIONS,
@@ -152,7 +154,7 @@ def overlay(
     Patches that became one token have one colour: after the last layer, or layer by layer with --strip.
     """
     from service.pipeline.images import decode_image
-    from service.pipeline.prepare import see
+    from service.pipeline.merge_trace import see
     from service.timing import StageTimer
     from vlm.overlay import draw_groups, strip_of
 
@@ -210,6 +212,7 @@ def plan(plot: Path | None, model: str | None, **fields: Any) -> None:
 
     Only the shape of the model is read, no weights.
     """
+    from service.request.schemas import AUTO
     from tosa import make_plan
     from vlm.load import load_shape
     from vlm.overlay import plot_tokens
@@ -217,6 +220,8 @@ def plan(plot: Path | None, model: str | None, **fields: Any) -> None:
     with exit_on_errors():
         settings = load_settings(model=model)
         checked = read_fields({"question": "?", **fields}, settings)
+        if checked.method == AUTO:
+            fail("auto chooses for a picture: name a method")
         planned = make_plan(checked.merge_spec(has_depth=False), load_shape(settings.model))
         if plot is not None:
             plot_tokens([planned], plot)
@@ -245,7 +250,9 @@ def manifest(folder: Path) -> None:
         fail(os_error_message(error))
 
 
+app.add_command(mcp)
 app.add_command(scene)
 app.add_command(check)
 app.add_command(models)
 app.add_command(language_model)
+app.add_command(calibrate)

@@ -21,6 +21,7 @@ MODEL_OPTIONS = (
     click.Option(
         ["--device-map"], help="Divide the language model among GPUs: none, auto, balanced or sequential."
     ),
+    click.Option(["--calibration"], type=FILE, help="File of tosa-vqa calibrate, for --method auto."),
     click.Option(["--device-memory-gib"], help="Memory for weights on each: cuda:0=20,cuda:1=40."),
 )
 MODEL_SETTINGS = tuple(str(option.name) for option in MODEL_OPTIONS)
@@ -37,6 +38,8 @@ MERGE_OPTIONS = (
         ["--option", "options"], multiple=True, help="Option of the method, name=value; may be repeated."
     ),
     click.Option(["--prop-attn/--no-prop-attn"], default=None, help="Proportional attention."),
+    click.Option(["--target-ms"], help="With --method auto: milliseconds that an answer may take."),
+    click.Option(["--target-accuracy"], help="With --method auto: share of the accuracy to keep; 0.98."),
     click.Option(["--order"], help="Order of the visual tokens: raster or merge."),
 )
 VIEWS_OPTION = click.Option(

@@ -29,6 +29,12 @@ class JobAnswers:
         """Return whether the job is unanswered and its request is active."""
         return self._job.is_open
 
+    @property
+    def needs_tokens(self) -> bool:
+        """Return whether a stop sequence may end the answer at any token, or each has its probability."""
+        params = self._job.prepared.params
+        return bool(self._job.stop) or any(one.top_logprobs is not None for one in params)
+
     def on_close(self, call: Callable[[], None]) -> None:
         """Have a function called once the job has failed or was cancelled."""
         self._job.answer.add_done_callback(
@@ -53,7 +59,7 @@ class JobAnswers:
         self._job.timer.move("prefill", "language_queue", seconds)
 
     def take(self, choice: int, row: GeneratedSequence) -> bool:
-        """Take one step of an answer; return True if a stop sequence ends it."""
+        """Take what is new of an answer; return True if a stop sequence ends it."""
         self._tokens[choice] = len(row.token_ids)
         self._job.costs.tokens = max(self._job.costs.tokens, row.prompt_tokens + sum(self._tokens))
         stream = self._streams[choice]

@@ -20,7 +20,8 @@ from service.engine.vision_stage import BatchObserver, EncodedJob, encode_frames
 from service.errors import ServiceError
 from service.language.in_process import TorchLanguage
 from service.language.protocol import LanguageEngine, Reading
-from service.pipeline.depth_summary import used
+from service.pipeline.depth_summary import Understood, of_estimate, used
+from service.pipeline.merge_trace import trace_merging
 from service.pipeline.models import Models
 from service.pipeline.prepare import Inferred, Prepared, Written
 from service.pipeline.response_models import DepthUsed
@@ -108,12 +109,18 @@ class BatchRunner:
     def _answer(self, jobs: Sequence[Job]) -> Iterator[None]:
         for job in jobs:
             job.start()
+        if jobs[0].traces:
+            return self._trace(jobs[0])
         encoded = encode_frames(
             self._models, jobs, self._limits.limit, self._observer, lambda: self._between(jobs)
         )
         for job in jobs:
             if job not in encoded:
                 job.fail(ServiceError("numerical_error"))
+        for job in [one for one in encoded if not one.choices]:  # its frames merge before it is asked about
+            own = encoded.pop(job)
+            depth = self._depth(job, own.understood, own.is_remembered)
+            job.succeed(Inferred((), 0, len(jobs), own.cached, depth, own.visuals))
         jobs = list(encoded)
         if not jobs:
             return
@@ -121,6 +128,15 @@ class BatchRunner:
             self._heartbeat()
             yield
         self._heartbeat()
+
+    def _trace(self, job: Job) -> None:
+        """Run the encoder alone; a job that traces is alone in its batch."""
+        trace = trace_merging(self._models, job.prepared, lambda: self._between([job]))
+        job.costs.tokens = job.prepared.plan.cells_in * job.prepared.views
+        job.timer.mark("vision")
+        estimate = () if trace.depth is None else (of_estimate(trace.depth),)
+        depth = self._depth(job, estimate, trace.is_remembered)
+        job.succeed(Inferred((), prompt_tokens=0, batch_size=1, cached=False, depth=depth, trace=trace))
 
     def _reading(self, job: Job, encoded: EncodedJob, batch_size: int) -> Reading:
         start = perf_counter()
@@ -135,7 +151,7 @@ class BatchRunner:
                     prompt_tokens=prompt_tokens,
                     batch_size=batch_size,
                     cached=encoded.cached,
-                    depth=self._depth(job, encoded),
+                    depth=self._depth(job, encoded.understood, encoded.is_remembered),
                 )
             )
 
@@ -149,15 +165,15 @@ class BatchRunner:
             salt=prepared.salt,
         )
 
-    def _depth(self, job: Job, encoded: EncodedJob) -> DepthUsed | None:
+    def _depth(self, job: Job, estimates: Sequence[Understood], is_remembered: bool) -> DepthUsed | None:
         if job.prepared.source != "estimate":
             return job.prepared.depth
         assert self._models.estimation is not None, "there are estimates"
         return used(
             "estimate",
-            encoded.understood,
+            estimates,
             self._models.estimation.estimator,
-            encoded.is_remembered,
+            is_remembered,
             job.prepared.notes,
         )
 

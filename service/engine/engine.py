@@ -97,7 +97,7 @@ class Engine:
         """Refuse a question that cannot be answered now. Raises ServiceError, VlmError."""
         if self.language is None:
             return
-        if prepared is None:
+        if prepared is None or not prepared.params:
             return self.language.check()
         self.language.check(prepared.prompt.shape[1])
         params = prepared.params[0]  # all answers have the same schema

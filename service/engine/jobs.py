@@ -58,7 +58,8 @@ class Job:
 
     That is the model thread, and behind it the thread of the language servers, if there are some. stop: texts
     that end an answer, which is truncated before the first of them. on_piece: called in that thread with
-    every piece of an answer as soon as it is final.
+    every piece of an answer as soon as it is final. traces: asks for the groups of every layer instead of an
+    answer.
     """
 
     prepared: Prepared
@@ -68,6 +69,7 @@ class Job:
     on_piece: Callable[[Piece], None] | None = None
     answer: Future[Inferred] = field(default_factory=Future)
     costs: Costs = field(default_factory=Costs)
+    traces: bool = False
     waits: bool = False  # in a queue, or for the other half of a batch that failed
     was_looked_up: bool = False  # its frames, so that they count once
     ran_encoder: bool = False
@@ -80,8 +82,11 @@ class Job:
 
     @property
     def group(self) -> Hashable:
-        """Jobs of one group may share a forward; what is encoded already does not wait for what is not."""
-        return self.prepared.spec, self.prepared.is_encoded
+        """Jobs of one group may share a forward; what is encoded already does not wait for what is not.
+
+        A job that traces shares with nobody.
+        """
+        return self.prepared.spec, self.prepared.is_encoded, self if self.traces else None
 
     @property
     def images(self) -> int:

@@ -63,6 +63,10 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "bad_depth_kind": Code(422, "depth_kind is metric, inverse or relative."),
         "bad_depth_invalid": Code(422, "depth_invalid is a list of at most 16 numbers."),
         "bad_depth_key": Code(422, "depth_key names an array of an NPZ or a channel of an OpenEXR file."),
+        "bad_convention": Code(422, "There is no such convention of poses."),
+        "bad_pose": Code(422, "The pose is not a rigid transform from camera to world."),
+        "bad_intrinsics": Code(422, "The intrinsics of the camera cannot be meant."),
+        "bad_timestamp": Code(422, "The timestamp cannot be meant."),
         "bad_depth_shape": Code(
             422, "depth_shape is width x height in pixels, for numbers without a header."
         ),
@@ -88,8 +92,33 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "bad_option": Code(422, "An option has a value this method does not take."),
         "unknown_option": Code(422, "This method has no such option; GET /methods lists what it has."),
         "incompatible_method": Code(422, "This model needs its patch grid; this method breaks it up."),
+        "bad_merge_frames": Code(422, "{field} does not go with merging across frames."),
+        "episode_not_found": Code(
+            404,
+            "There is no such episode: it was deleted, or nobody used it for too long, or it belongs to "
+            "another key. Begin a new one with POST /episodes.",
+        ),
+        "episode_exists": Code(409, "An episode of this id is there already: leave the id out."),
+        "episode_empty": Code(409, "This episode has no frame yet: push one before you ask."),
+        "episode_full": Code(
+            409, "The frame does not fit the episode, whose merge_frames=none drops nothing."
+        ),
+        "episode_limit": Code(429, "This key has as many episodes as it may: delete one."),
+        "episode_memory": Code(429, "The episodes of this key hold as much memory as they may: delete one."),
+        "episode_other_model": Code(
+            409, "This episode was begun with another model, whose tokens this one cannot read."
+        ),
+        "episode_storage": Code(
+            503, "The episode could not be written to its directory; the log says why. Push the frame again."
+        ),
         "bad_generation": Code(422, "The generation options are out of range."),
         "bad_schema": Code(422, "{field} is not a JSON schema that this server can enforce."),
+        "bad_target": Code(422, "{field} is out of range."),
+        "no_calibration": Code(
+            422,
+            "method=auto needs a calibration, and this server has none: its operator makes one with tosa-vqa "
+            "calibrate and names it in TOSA_VQA_CALIBRATION. Name a method until then.",
+        ),
         "bad_timeout": Code(422, "timeout_s is a number of seconds above 0."),
         "url_refused": Code(
             422, "This server fetches nothing: send the file itself, in a data: URI with base64."
@@ -165,6 +194,7 @@ SENTENCES: Mapping[tuple[str, str], str] = MappingProxyType(
         ("bad_image", "animated"): "The image is animated: send one frame.",
         ("bad_image", "sixteen_bit"): "This is a 16-bit grey image: if it is a depth map, send it as depth.",
         ("body_too_large", "inflated"): "The request body may have at most {limit} bytes, inflated as well.",
+        ("unsupported_media_type", "json"): "Send application/json.",
         ("unsupported_media_type", "encoding"): "{field} may be gzip, or left out.",
         ("unknown_field", "inside"): "{field} is not known here: how to merge stands inside merge, depth "
         "inside depth, the rest in messages.",
@@ -202,7 +232,25 @@ SENTENCES: Mapping[tuple[str, str], str] = MappingProxyType(
             "{field} cannot be given beside a schema: language servers count them among the tokens that fit "
             "it. Leave one of the two out."
         ),
+        ("bad_merge_frames", "count"): "{field} has one entry for each image, of which there are {limit}.",
+        ("bad_merge_frames", "model"): (
+            "{field}: the visual tokens of this model are not one for each place, and cannot merge across "
+            "frames."
+        ),
+        ("bad_merge_frames", "budget"): (
+            "{field}: all frames together have more visual tokens than {limit}, and merge_frames=none drops "
+            "nothing. Name another method, or send fewer frames."
+        ),
+        ("bad_merge_frames", "begun_with"): "{field} is said when an episode is begun: leave it out.",
+        ("bad_merge_frames", "no_file"): "{field} is no part of this request: files belong to frames.",
+        ("image_count", "one_frame"): "Send exactly one image: an episode takes frames one by one.",
+        ("bad_pose", "frame"): (
+            "poses is an object with the numbers of frames of this episode, from 0 to {limit}, as its names."
+        ),
         ("bad_generation", "needs_logprobs"): "{field} needs logprobs: true.",
+        ("bad_target", "needs_auto"): "{field} goes with method=auto only: send that too, or leave it out.",
+        ("bad_target", "two"): "Send one target, target_ms or target_accuracy.",
+        ("bad_target", "decided"): "method=auto decides {field}: leave it out, or name a method.",
         ("budget_exceeded", "at_once"): "This API key may have at most {limit} requests at a time.",
         ("compare_count", "list"): "specs is a list of objects with merge fields, as JSON.",
         ("depth_required", "option"): (
@@ -212,6 +260,7 @@ SENTENCES: Mapping[tuple[str, str], str] = MappingProxyType(
         ("bad_option", "not_name_value"): "An option is written name=value.",
         ("depth_count", "inspect_one"): "Send exactly one depth file.",
         ("image_count", "inspect_one"): "Send no image or the one that goes with the depth file.",
+        ("image_count", "overlay_one"): "Send exactly one image.",
         ("not_ready", "stalled"): "The model has not been heard of for too long.",
         ("not_ready", "failed"): "The model or the depth estimator could not be loaded; the log says why.",
     }

@@ -12,9 +12,12 @@ import httpx2
 from service.language.faults import of_status, of_transport
 from service.settings import Settings
 
-CONNECT_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 5.0
+CONNECT_RETRIES = 1
+"""A busy process may be late itself to see a connection; nothing was sent yet, so it may try again."""
 KEEP_ALIVE_S = 4.0
 """Less than the 5 s after which vLLM closes an idle connection."""
+LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=KEEP_ALIVE_S)
 MAX_ERROR_BYTES = 1 << 16
 
 
@@ -28,9 +31,7 @@ class LanguageClient:
         self._http = httpx2.AsyncClient(
             headers=headers,
             timeout=httpx2.Timeout(settings.language_timeout_s, connect=CONNECT_TIMEOUT_S),
-            limits=httpx2.Limits(
-                max_connections=None, max_keepalive_connections=256, keepalive_expiry=KEEP_ALIVE_S
-            ),
+            transport=httpx2.AsyncHTTPTransport(limits=LIMITS, retries=CONNECT_RETRIES, trust_env=False),
             follow_redirects=False,
             trust_env=False,
         )

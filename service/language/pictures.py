@@ -12,18 +12,20 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+import msgpack
 import torch
 from torch import Tensor
 
 from service.language.faults import Fault
-from service.language.msgpack import packed
 from service.language.protocol import Reading
 from service.language.wire import TOKEN
 from vlm import Vlm
 from vlm.families import VisualRun
 
+RAW = 3
+"""The type of extension that vLLM gives the bytes of a tensor (vllm/v1/serial_utils.py)."""
 NO_NUMBER = -9999.0
 """Written in place of a log-probability that is NaN or minus infinity."""
 SAMPLING = (
@@ -125,6 +127,18 @@ def _item(modality: str, run: VisualRun) -> dict[str, Any]:
         seconds = torch.tensor(run.seconds, dtype=torch.float64)
         item["second_per_grid_ts"] = {"data": seconds, "field": ["batched", own]}
     return item
+
+
+def packed(value: object) -> bytes:
+    """Write values and tensors in MessagePack, as vLLM reads features."""
+    return cast(bytes, msgpack.packb(value, default=_tensor))
+
+
+def _tensor(value: object) -> tuple[str, list[int], msgpack.ExtType]:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"a {type(value).__name__} cannot be written")
+    data = value.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+    return str(value.dtype).removeprefix("torch."), list(value.shape), msgpack.ExtType(RAW, data)
 
 
 def _nested(fields: Mapping[str, Any]) -> dict[str, Any]:

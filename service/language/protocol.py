@@ -23,6 +23,11 @@ class Listener(Protocol):
         """Return whether somebody still waits for the answers."""
         ...
 
+    @property
+    def needs_tokens(self) -> bool:
+        """Return whether every token has to be heard by itself: for stop sequences and probabilities."""
+        ...
+
     def on_close(self, call: Callable[[], None]) -> None:
         """Have a function called once nobody waits any more for answers that are missing; in any thread."""
         ...
@@ -40,7 +45,10 @@ class Listener(Protocol):
         ...
 
     def take(self, choice: int, row: GeneratedSequence) -> bool:
-        """Hear one answer so far, after every token; return True if a stop sequence ends it."""
+        """Hear one answer so far; return True if a stop sequence ends it.
+
+        After every token if it needs them, or else after one or more.
+        """
         ...
 
     def may_repeat(self, choice: int) -> bool:

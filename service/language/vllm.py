@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from threading import Thread
@@ -20,6 +20,7 @@ import httpx2
 from service.errors import ServiceError
 from service.language.client import LanguageClient
 from service.language.faults import Fault, Stale, of_transport
+from service.language.following import is_stopped, refusal
 from service.language.forms import form_of
 from service.language.grammars import GrammarCheck
 from service.language.probe import WeightsCheck
@@ -164,7 +165,7 @@ class VllmLanguage:
             reading.listener.fail(_closed())  # unless it has ended already
             raise
         except Exception as error:
-            reading.listener.fail(_refusal(error))
+            reading.listener.fail(refusal(error))
 
     async def _write(self, reading: Reading, choice: int, prompt: bytes) -> None:
         """Write one answer; other servers are asked as long as nothing of it was passed on."""
@@ -215,7 +216,7 @@ class VllmLanguage:
                 aclosing(events(pieces, self._form.event)) as arriving,
             ):
                 listener.accepted()
-                if await _is_stopped(server, arriving, received, listener):
+                if await is_stopped(server, arriving, received, listener):
                     return  # closing the connection ends the answer there
                 with suppress(Fault, httpx2.HTTPError, TimeoutError):
                     async with asyncio.timeout(LAST_EVENTS_S):
@@ -246,41 +247,6 @@ class VllmLanguage:
             server.keeps_grammars = reason is None
             if reason is not None:
                 log.warning("language server %s keeps no answer inside a schema: %s", server.url, reason)
-
-
-async def _is_stopped(
-    server: Server, arriving: AsyncIterator[dict[str, Any]], received: Received, listener: Listener
-) -> bool:
-    """Follow an answer until its row has ended; return True if a stop sequence ended it before.
-
-    Raises Fault.
-    """
-    row = received.row
-    async for event in arriving:
-        server.hear()
-        for step in received.steps(event):
-            listener.read()
-            received.append(step)
-            if row.finish_reason is not None:
-                return False
-            if listener.take(row.index, row):
-                return True
-        if received.end():
-            return False
-        await asyncio.sleep(0)  # one read may bring hundreds of events, and others wait
-    raise Fault("language_incomplete", "the response ended before the answer")
-
-
-def _refusal(error: Exception) -> Exception:
-    """Return what to tell the client; of several errors that of the first."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, Fault):
-        return error.refusal()
-    if not isinstance(error, ServiceError | VlmError):
-        log.error("an answer of a language server could not be followed", exc_info=error)
-        return ServiceError("internal")
-    return error
 
 
 def _closed() -> ServiceError:

@@ -69,6 +69,7 @@ def _owned(frame: EncodedFrame) -> EncodedFrame:
         features=_copied(visual.features),
         deepstack=tuple(map(_copied, visual.deepstack)),
         places=None if visual.places is None else _copied(visual.places),
+        patches=None if visual.patches is None else _copied(visual.patches),
     )
     return replace(frame, visual=own)
 

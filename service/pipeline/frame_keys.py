@@ -58,13 +58,14 @@ def frame_key(
     device_type: str,
     depth: DepthIdentity | None,
     tenant: str | None,
+    follows: bool = False,
 ) -> bytes:
     """Return the 32 bytes that name the encoding of one picture, or of the frames of one video.
 
     images: RGB and upright, as `decode_image` leaves them, or their `pixels_digest`. processing: how pixels
     are made of them for a view. depth: what spatial tokens are made of; not looked at where the plan needs
-    none. tenant: the name of the API key, None where no client has one. Raises ValueError for an image that
-    is not RGB, and if depth is missing.
+    none. tenant: the name of the API key, None where no client has one. follows: the encoding says where each
+    patch is. Raises ValueError for an image that is not RGB, and if depth is missing.
     """
     if plan.needs_spatial and depth is None:
         raise ValueError("a plan that needs spatial tokens needs to say what they are made of")
@@ -76,6 +77,7 @@ def frame_key(
         written(("depth", depth if plan.needs_spatial else None)),
         _written_model(vlm_id, revision, processing, dtype, device_type),
         written(("tenant", tenant)),
+        *((written("follows"),) if follows else ()),
     )
     return hashlib.sha256(_block(b"l", b"".join(content))).digest()
 

@@ -34,7 +34,7 @@ class Frame:
 
     pixels [views, ...], as the tower takes them; spatial [views, P, D] where the plan needs it, unless its
     depth is `to_estimate`, of every picture; all on the CPU until they are `joined`. tenant: whose estimates
-    may be used, None if none may.
+    may be used, None if none may. follows: its encoding has to say where every patch is.
     """
 
     key: bytes
@@ -44,6 +44,7 @@ class Frame:
     spatial: Tensor | None = None
     to_estimate: tuple[Image.Image, ...] = ()
     tenant: str | None = None
+    follows: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,13 @@ class EncodeOptions:
     """Hold how the pictures of one question are encoded.
 
     tenant: the key whose cached frames may be used, None without keys. remember: whether the cache is used.
+    follows: patches are followed to their tokens, for merging across frames.
     """
 
     source: Source | None
     tenant: str | None
     remember: bool
+    follows: bool = False
 
 
 def to_frame(
@@ -82,14 +85,15 @@ def to_frame(
         device_type=vlm.device.type,
         depth=_depth_identity(models, options.source, spatial),
         tenant=options.tenant,
+        follows=options.follows,
     )
     encoded = models.frames.get(key) if options.remember else None
     if encoded is not None:
-        return Frame(key, planned, encoded)
+        return Frame(key, planned, encoded, follows=options.follows)
     waiting = tuple(map(to_wait, images)) if options.source == "estimate" else ()
     pixels = view_pixels(vlm, images, planned.layout)
     tenant = (options.tenant or "") if options.remember else None
-    return Frame(key, planned, None, pixels, spatial, waiting, tenant)
+    return Frame(key, planned, None, pixels, spatial, waiting, tenant, options.follows)
 
 
 def estimate_depth(
@@ -122,11 +126,16 @@ def frame_visuals(
     """Return what the language model reads of frames that are not encoded and share a plan."""
     plan, layouts = frames[0].planned.plan, [frame.planned.layout for frame in frames]
     pixels, spatial = joined(vlm, frames)
-    # An answer does not need the way back to the patches.
+    # An answer does not need the way back to the patches, unless frames are merged by place.
+    follows = any(frame.follows for frame in frames)
     encoded = encode_views(
-        vlm, layouts, pixels, plan, spatial, track_source=False, between_layers=between_layers
+        vlm, layouts, pixels, plan, spatial, track_source=follows, between_layers=between_layers
     )
-    return reduce_views(vlm, layouts, plan, encoded)
+    visuals = reduce_views(vlm, layouts, plan, encoded)
+    return [
+        visual if frame.follows else replace(visual, patches=None)
+        for visual, frame in zip(visuals, frames, strict=True)
+    ]
 
 
 def joined(vlm: Vlm, frames: Sequence[Frame]) -> tuple[Tensor, Tensor | None]:

@@ -11,7 +11,7 @@ from depth import DepthMap, DepthReport, check_alignment, depth_picture, note_al
 from service.budgets import Costs
 from service.pipeline.depth_summary import of_report, rounded, understood
 from service.pipeline.images import decode_image
-from service.pipeline.response_models import DepthInspection
+from service.pipeline.response_models import DepthInspection, DepthValues
 from service.request.schemas import DepthFields
 
 
@@ -44,6 +44,17 @@ def described(report: DepthReport, same_aspect: bool | None) -> DepthInspection:
         median=rounded(report.median),
         same_aspect=same_aspect,
     )
+
+
+def values_of(depth: DepthMap, longest: int) -> DepthValues:
+    """Return every n-th row and column of a map, at most `longest` of each."""
+    step = -(-max(depth.shape) // longest)
+    values, valid = depth.values[::step, ::step], depth.valid[::step, ::step]
+    rounded_values = [
+        float(f"{value:.4g}") if is_valid else None
+        for value, is_valid in zip(values.ravel().tolist(), valid.ravel().tolist(), strict=True)
+    ]
+    return DepthValues(height=values.shape[0], width=values.shape[1], values=rounded_values)
 
 
 def image_base64(depth: DepthMap) -> str:

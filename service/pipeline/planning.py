@@ -37,7 +37,8 @@ def plan_request(vlm: Vlm, fields: VqaFields, has_depth: bool, sizes: Sequence[S
     (unsupported_views).
     """
     spec = fields.merge_spec(has_depth)
-    return tuple(_planned(vlm, spec, layout) for layout in layouts(vlm, sizes, fields.views))
+    views = "single" if fields.has_geometry else fields.views
+    return tuple(_planned(vlm, spec, layout) for layout in layouts(vlm, sizes, views))
 
 
 def with_one_video(turns: Sequence[Turn]) -> tuple[Turn, ...]:

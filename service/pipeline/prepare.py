@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from PIL import Image
@@ -20,28 +20,34 @@ from torch import Tensor
 
 from depth import DepthError, DepthMap, Note, note_alignment
 from service.budgets import Costs
+from service.pipeline.automatic import decided, no_calibration
 from service.pipeline.depth_source import Source, depth_source, read_depth_of, spatial_for
 from service.pipeline.depth_summary import of_report, of_sent
-from service.pipeline.frames import EncodeOptions, Frame, attach_spatial, estimate_depth, joined, to_frame
+from service.pipeline.frames import EncodeOptions, Frame, to_frame
+from service.pipeline.geometry import FrameGeometry, check_times, frame_geometry, require_followed
 from service.pipeline.images import decode_image, image_header
 from service.pipeline.models import Models
 from service.pipeline.planning import Planned, plan_request, with_one_video
+from service.pipeline.remembered import Remembered
 from service.pipeline.response_models import DepthUsed
-from service.request.schemas import Output, VqaRequest
+from service.request.schemas import AUTO, Output, VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer
-from tosa import MergePlan, MergeSpec, Tokens
+from tosa import MergePlan, MergeSpec
 from vlm import (
     GenerationParams,
     TokenLogprob,
+    Visual,
     Vlm,
     VlmError,
     chat_ids,
-    encode,
     prompt_ids,
     require_room,
 )
 from vlm.grammar import Grammar, compile_schema
+
+if TYPE_CHECKING:
+    from service.pipeline.merge_trace import MergeTrace
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +58,10 @@ class Prepared:
     one. source: where depth comes from, None if the plan needs none; `depth` describes it, None for
     estimates, which are not made yet. notes: on files that were sent, for the description of estimates.
     remember: whether frames may come from the cache. schema_field: where the request has its schema. salt:
-    what keeps its prompt apart in caches of language servers, None if nothing has to.
+    what keeps its prompt apart in caches of language servers, None if nothing has to. geometry: of each
+    frame, where tokens merge across frames; then there is no prompt, and nothing to answer, until they have.
+    episode: what is left of the frames that have merged, which `frames` hold as runs of tokens. because: why
+    method=auto chose this plan, None where the request named its method.
     """
 
     prompt: Tensor
@@ -64,6 +73,9 @@ class Prepared:
     schema_field: str = Output.schema_field
     notes: tuple[Note, ...] = ()
     salt: str | None = None
+    geometry: tuple[FrameGeometry, ...] = ()
+    episode: Remembered | None = None
+    because: str | None = None
 
     @property
     def plan(self) -> MergePlan:
@@ -78,11 +90,15 @@ class Prepared:
     @property
     def images(self) -> int:
         """Count the images, the frames of a video among them."""
+        if self.episode is not None:
+            return 1
         return sum(frame.planned.layout.num_frames for frame in self.frames)
 
     @property
     def views(self) -> int:
         """Count what the encoder sees: tiles of images, and frames of a video."""
+        if self.episode is not None:
+            return 1
         return sum(len(frame.planned.layout.views) for frame in self.frames)
 
     @property
@@ -111,7 +127,8 @@ class Written:
 class Inferred:
     """Hold the answers to one prompt and how they came about.
 
-    cached: no encoder ran for them. depth: as in the response.
+    cached: no encoder ran for them. depth: as in the response. visuals: the encoded frames, where nothing was
+    to be answered yet. trace: what a job that traces gets, and no answers.
     """
 
     answers: tuple[Written, ...]
@@ -119,6 +136,8 @@ class Inferred:
     batch_size: int
     cached: bool
     depth: DepthUsed | None
+    visuals: tuple[Visual, ...] = ()
+    trace: MergeTrace | None = None
 
     @property
     def text(self) -> str:
@@ -151,25 +170,39 @@ def prepare(
     is then refused. check: called between images; it may raise to stop. Raises ServiceError, DepthError,
     PlanError, and VlmError for a prompt that is too long or a schema that cannot be used.
     """
-    vlm, fields = models.vlm, request.fields
+    vlm = models.vlm
     headers = [
         image_header(data, settings.max_image_px, request.image_name(at))
         for at, data in enumerate(request.images)
     ]
     sizes = [(header.height, header.width) for header in headers]
+    first, because = None, None
+    if request.fields.method == AUTO:
+        if models.calibration is None:
+            raise no_calibration()
+        first = decode_image(request.images[0], settings.max_image_px, request.image_name(0), headers[0])
+        timer.mark("decode")
+        request, because = decided(request, models.calibration, first)
+    fields = request.fields
     planned = plan_request(vlm, fields, request.wants_depth, sizes)
     source = depth_source(request, planned[0].plan, settings)
-    params = _params(vlm, request, settings)
-    prompt = _prompt(vlm, request, planned)
+    if request.merges_frames:
+        require_followed(vlm, planned[0])
+        params, prompt = (), torch.zeros(1, 0, dtype=torch.int64)
+    else:
+        params, prompt = params_of(vlm, request, settings), _prompt(vlm, request, planned)
     timer.mark("preprocess")
-    options = EncodeOptions(source, tenant, fields.cache)
+    options = EncodeOptions(source, tenant, fields.cache, request.merges_frames)
     frames, files = [], []
+    geometry: list[FrameGeometry] = []
     images: list[Image.Image] = []  # of the frame that comes next
     depths: list[DepthMap] = []
     is_turned = False
     for at, data in enumerate(request.images):
         check()
-        image = decode_image(data, settings.max_image_px, request.image_name(at), headers[at])
+        image = first if at == 0 else None
+        if image is None:
+            image = decode_image(data, settings.max_image_px, request.image_name(at), headers[at])
         with _depth_named(request, at):
             depth = read_depth_of(request, at, image, settings)
         timer.mark("decode")
@@ -185,14 +218,17 @@ def prepare(
         if len(images) < planned[len(frames)].layout.num_frames:
             continue
         if is_turned:
-            planned = plan_request(vlm, fields, request.wants_depth, sizes)
-            prompt, is_turned = _prompt(vlm, request, planned), False
+            planned, is_turned = plan_request(vlm, fields, request.wants_depth, sizes), False
+            prompt = prompt if request.merges_frames else _prompt(vlm, request, planned)
         own = planned[len(frames)]
+        if request.merges_frames:
+            geometry.append(frame_geometry(vlm, request, at, own, sizes[at], depths[0] if depths else None))
         spatial = spatial_for(own, source, depths)
         timer.mark("depth" if source == "client" else "preprocess")
         frames.append(to_frame(models, images, own, options, spatial))
         timer.mark("preprocess")
         images, depths = [], []
+    check_times(tuple(geometry))
     described, notes = of_sent(source, files)
     return Prepared(
         prompt,
@@ -203,11 +239,13 @@ def prepare(
         fields.cache,
         request.output.schema_field,
         notes,
-        _salt(tenant, fields.cache),
+        salt_of(tenant, fields.cache),
+        tuple(geometry),
+        because=because,
     )
 
 
-def _salt(tenant: str | None, remember: bool) -> str | None:
+def salt_of(tenant: str | None, remember: bool) -> str | None:
     """Return a digest of the key that asks, or something new where nothing may be remembered."""
     if not remember:
         return secrets.token_hex(16)
@@ -225,22 +263,6 @@ def _depth_named(request: VqaRequest, at: int) -> Iterator[None]:
         raise
 
 
-@torch.inference_mode()
-def see(models: Models, prepared: Prepared, trace: list[Tokens] | None = None) -> Tokens:
-    """Encode the views to visualise the merging; `trace` receives the tokens after every layer.
-
-    The frames share a plan: views of one picture do, and single views of several.
-    """
-    frames: Sequence[Frame] = prepared.frames
-    if prepared.source == "estimate":
-        assert models.estimation is not None, "depth_source asks for an estimate only of an estimator"
-        frames = attach_spatial(frames, estimate_depth(frames, models.estimation)[0])
-    vlm, planned = models.vlm, frames[0].planned
-    pixels, spatial = joined(vlm, frames)
-    adapter = vlm.family.adapter(vlm.core, planned.layout)
-    return encode(adapter, pixels, planned.plan, spatial, trace=trace)
-
-
 def _prompt(vlm: Vlm, request: VqaRequest, planned: Sequence[Planned]) -> Tensor:
     """Write the prompt, [1, T] on the CPU; refuse one that leaves no room for an answer."""
     spelled = [own.spelled for own in planned]
@@ -253,7 +275,7 @@ def _prompt(vlm: Vlm, request: VqaRequest, planned: Sequence[Planned]) -> Tensor
     return ids.cpu()
 
 
-def _params(vlm: Vlm, request: VqaRequest, settings: Settings) -> tuple[GenerationParams, ...]:
+def params_of(vlm: Vlm, request: VqaRequest, settings: Settings) -> tuple[GenerationParams, ...]:
     """Return how each answer is decoded; the seeds are fixed, so that a batch can run again."""
     params, output = request.fields.generation_params(), request.output
     most = settings.max_answer_tokens or params.max_new_tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,9 +19,14 @@ def respond(
     vlm: Vlm, prepared: Prepared, inferred: Inferred, timer: StageTimer, request_id: str
 ) -> VqaResponse:
     """Return the response of a question. The way of the answer from the model's thread is timed too."""
-    merge = merge_done([frame.planned for frame in prepared.frames])
-    views = [_views(frame.planned) for frame in prepared.frames]
+    remembered = prepared.episode
+    planned = [frame.planned for frame in prepared.frames] if remembered is None else remembered.planned
+    merge = merge_done(planned, prepared.because)
+    views = [_views(own) for own in planned]
     timer.mark("generate")
+    confidence = confidence_of(inferred)
+    optional: dict[str, Any] = {} if confidence is None else {"confidence": confidence}
+    optional |= {} if remembered is None else {"episode": remembered.used}
     return VqaResponse(
         answer=inferred.text,
         request_id=request_id,
@@ -33,7 +39,14 @@ def respond(
         cached=inferred.cached,
         batch_size=inferred.batch_size,
         timings_ms=timer.timings_ms(),
+        **optional,
     )
+
+
+def confidence_of(inferred: Inferred) -> float | None:
+    """Return the probability of the first answer, None where it was not asked for."""
+    logprobs = inferred.answers[0].logprobs
+    return None if logprobs is None else math.exp(sum(token.logprob for token in logprobs))
 
 
 def model_used(vlm: Vlm) -> ModelUsed:
@@ -41,8 +54,11 @@ def model_used(vlm: Vlm) -> ModelUsed:
     return ModelUsed(id=public_id(vlm.id), revision=vlm.revision)
 
 
-def merge_done(planned: Sequence[Planned]) -> MergeDone:
-    """Describe the merging of pictures and videos; optional fields are set only where they had an effect."""
+def merge_done(planned: Sequence[Planned], because: str | None = None) -> MergeDone:
+    """Describe the merging of pictures and videos; optional fields are set only where they had an effect.
+
+    because: why method=auto chose it.
+    """
     plan = planned[0].plan
     spec, method = plan.spec, METHODS[plan.method]
     chooses_layers = spec.layers is not None or (method.merges and method.layers != "all")
@@ -53,6 +69,7 @@ def merge_done(planned: Sequence[Planned]) -> MergeDone:
         "alpha": spec.alpha if method.needs_spatial else None,
         "spatial_kernel": spec.spatial_kernel if plan.needs_spatial else None,
         "options": None if plan.options is None else dict(vars(plan.options)),
+        "chosen_because": because,
     }
     return MergeDone(
         method=plan.method,

@@ -58,6 +58,13 @@ class MergeDone(ResponseModel):
     options: dict[str, int | float | str | None] | None = described_field(
         "All options of the method, as they were used.", {"tau": 0.8}, default=None
     )
+    chosen_because: str | None = described_field(
+        "Why method=auto chose this method.",
+        "the picture has noise of 3 of 255, as clean pictures (3); tome keep_ratio 0.25 is the fastest that "
+        "keeps 98 % of the accuracy without merging of 7 settings: 94.0 % right in 61 ms, none: 93.5 % in "
+        "118 ms (calibrated 2026-11-30)",
+        default=None,
+    )
 
 
 class ViewsUsed(ResponseModel):
@@ -152,6 +159,47 @@ class DepthInspection(DepthUnderstood):
     )
 
 
+class FrameKept(ResponseModel):
+    """Say what is left of one frame of an episode."""
+
+    frame: int = described_field("Its number, from 0, in the order in which frames came.", 3)
+    timestamp: float | None = described_field("When it was taken, in seconds; null if not sent.", 12.5)
+    held: int = described_field("Tokens of it that are held for questions.", 40)
+    placed: int = described_field("Those that have a place in the world.", 38)
+    kept: int = described_field("Tokens of it that the language model read, or that lead what it read.", 12)
+
+
+class EpisodeUsed(ResponseModel):
+    """Say how tokens merged across frames, and what is left of each frame."""
+
+    id: str | None = described_field("The episode; null where the frames came with the question.", "0" * 32)
+    merge_frames: str = described_field("Method across frames.", "cover")
+    max_visual_tokens: int | None = described_field("Budget for all frames; null: no bound.", 144)
+    visual_tokens: int = described_field("Visual tokens that were read, separators included.", 144)
+    frames: int = described_field("Frames that came.", 8)
+    tokens: int = described_field("Tokens held, of which a question reads at most the budget.", 1104)
+    cell_m: float = described_field("Side of the cells that a full memory was thinned by, in metres.", 0.2)
+    agreement: float | None = described_field(
+        "Share of what overlapping frames both see that lies at the same place, 0 to 1; null before two "
+        "frames overlapped.",
+        0.93,
+    )
+    kept: list[FrameKept] = described_field("Frames of which tokens are held, in order.")
+    notes: list[DepthNote] = described_field(
+        "Doubts about poses, intrinsics and units, and why frames have no places."
+    )
+
+
+class DepthValues(ResponseModel):
+    """Hold a depth map as numbers, every n-th row and column of it."""
+
+    height: int = described_field("Rows.", 96)
+    width: int = described_field("Columns.", 128)
+    values: list[float | None] = described_field(
+        "Row by row, in depth.unit or else in the file's own numbers; null is a hole.", [1.82, None]
+    )
+
+
 class Usage(ResponseModel):
     """Count the tokens of the language model."""
 
@@ -163,6 +211,12 @@ class Answered(ResponseModel):
     """Hold an answer and how it was made, without request id and model."""
 
     answer: str = described_field("The answer.", "2")
+    confidence: float | None = described_field(
+        "Probability of the answer before temperature: the product over its tokens. Left out unless asked "
+        "for.",
+        0.93,
+        default=None,
+    )
     merge: MergeDone = described_field("What merging did.")
     views: list[ViewsUsed] = described_field("How each picture, or the video, was seen, in order.")
     depth: DepthUsed | None = described_field(
@@ -172,6 +226,9 @@ class Answered(ResponseModel):
     finish_reason: Literal["stop", "length"] = described_field("length: cut off at max_new_tokens.", "stop")
     cached: bool = described_field("Whether every frame came from the cache, so that no encoder ran.", False)
     batch_size: int = described_field("Questions in the same batch, this one included.", 1)
+    episode: EpisodeUsed | None = described_field(
+        "How tokens merged across frames; left out where they did not.", default=None
+    )
     timings_ms: TimingsMs = described_field("Time of each stage in milliseconds.")
 
 

@@ -18,9 +18,13 @@ from service.api.arrivals import Arrival, Arrivals
 from service.errors import ServiceError
 from service.settings import Settings
 
+EPISODE = "episode:"
+"""What the name of an episode begins with, beside those of frames."""
 HELD_BYTES = 512 * 2**20
 _FIRST_IMAGE = re.compile(rb'"images?"\s*:\s*\[?\s*"|"data:image/[^"]{0,32};base64,')
 _IMAGE_PART = re.compile(rb'[; ]name="?image"?[;\r]')
+_EPISODE_PATH = re.compile(r"/episodes/([0-9a-f]{32})(?:/|$)")
+_EPISODE_FIELD = re.compile(rb'"episode"\s*:\s*"([0-9a-f]{32})"')
 _BOUNDARY = re.compile(r'boundary="?([^";]{1,70})')
 
 
@@ -124,6 +128,15 @@ def frame_name(content_type: str, body: bytes) -> str:
     boundary = _BOUNDARY.search(content_type)
     start, end = _in_parts(body, boundary[1].encode()) if boundary else _in_json(body)
     return sha256(memoryview(body)[start:end]).hexdigest() if 0 <= start < end else ""
+
+
+def episode_name(path: str, body: bytes) -> str:
+    """Return the id of the episode that a request is about, or nothing: of its address, or of a chat."""
+    found = _EPISODE_PATH.match(path)
+    if found is None and path == "/v1/chat/completions":
+        in_body = _EPISODE_FIELD.search(body)
+        return in_body[1].decode() if in_body else ""
+    return found[1] if found else ""
 
 
 def _in_parts(body: bytes, boundary: bytes) -> tuple[int, int]:

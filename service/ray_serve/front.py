@@ -11,6 +11,7 @@ import logging
 import time
 from collections import OrderedDict
 from hashlib import sha256
+from secrets import token_hex
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
@@ -23,11 +24,12 @@ from service.api.origins import Origins, with_cors
 from service.api.sse import chunk_event
 from service.api.sse import event as named_event
 from service.errors import ServiceError
-from service.ray_serve.bodies import Bodies, Body, frame_name
+from service.ray_serve.bodies import EPISODE, Bodies, Body, episode_name, frame_name
 from service.settings import Settings
 
 log = logging.getLogger("tosa_vqa")
 FRAME_HEADER = "x-frame-id"
+EPISODE_HEADER = "x-episode-id"
 TRIES = 2
 QUARANTINE_S = 600.0
 _MARGIN_S = 5.0  # so that the replica's own deadline answers first
@@ -75,8 +77,15 @@ class Front:
         end = time.monotonic() + self._timeout_s
         self._lost.refuse(body.data)
         frame = frame_name(Headers(scope=scope).get("content-type", ""), body.data)
+        path = scope["path"].removesuffix("/")
+        is_new = path == "/episodes" and scope["method"] == "POST"
+        episode = token_hex(16) if is_new else episode_name(path, body.data)
+        if episode:  # made here when it begins, so that its first request and all others have one home
+            scope = _named(scope, episode)
+            frame = EPISODE + episode
         reply = Reply(send, scope["path"])
-        for _ in range(TRIES):
+        # A frame that was lost may have been taken in: only its sender can tell, by asking the episode.
+        for _ in range(1 if path.endswith("/frames") else TRIES):
             left = end - time.monotonic()
             if left <= 0:  # one loss is bad luck, and no reason to refuse it next time
                 return await _refuse(ServiceError("replica_lost", retry_after_s=1), scope, body.receive, send)
@@ -183,6 +192,16 @@ def _scope(scope: Scope, frame: str, timeout_s: float) -> Scope:
     headers["x-request-timeout-seconds"] = f"{timeout_s:.3f}"
     if frame and FRAME_HEADER not in headers:
         headers[FRAME_HEADER] = frame
+    return fresh
+
+
+def _named(scope: Scope, episode: str) -> Scope:
+    """Return the request with the id of its episode in a header, and no other name."""
+    fresh = {**scope, "headers": list(scope["headers"])}
+    headers = MutableHeaders(scope=fresh)
+    headers[EPISODE_HEADER] = episode
+    if FRAME_HEADER in headers:
+        del headers[FRAME_HEADER]
     return fresh
 
 

@@ -14,6 +14,8 @@ from typing import Any
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 
 CROWDED = 8
+EPISODE = "episode:"
+"""As in bodies.py, which this file does not import: it runs in every process of Ray's."""
 
 
 class FrameRouter(RequestRouter):
@@ -21,7 +23,8 @@ class FrameRouter(RequestRouter):
 
     Every proxy finds the same home of a frame by rendezvous hashing; when a replica dies
     only its own frames move. A home that is dead or has `crowded` requests more than the idlest replica is
-    passed over, so that a popular frame is encoded twice rather than waited for.
+    passed over, so that a popular frame is encoded twice rather than waited for. An episode stays at a
+    home that lives.
     """
 
     def initialize_state(self, crowded: int = CROWDED, **_: Any) -> None:
@@ -43,6 +46,8 @@ class FrameRouter(RequestRouter):
             return [any_two]
         names = {replica.replica_id.unique_id: replica for replica in candidate_replicas}
         home = names[home_of(frame, names)]
+        if frame.startswith(EPISODE):  # which nobody else holds
+            return [[home], any_two]
         return [any_two] if self._is_crowded(home, candidate_replicas) else [[home], any_two]
 
     def _is_crowded(self, home: RunningReplica, others: Iterable[RunningReplica]) -> bool:

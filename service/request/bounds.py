@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from depth.conventions import CONVENTIONS
 from depth.errors import MAX_INVALID
 from depth.presets import KINDS, PRESET_NAMES
 from service.request.coercion import MAX_ENTRIES
 from service.request.schemas import VIEWS
 from tosa import KERNELS, METHODS
+from tosa.frames import MERGE_FRAMES
 from tosa.spec import ORDERS
 
 _WORDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 _UNITS = {"string": "characters", "list": "values", "dict": "entries"}
 _TYPES = {float: "a number", int: "an integer", bool: "true or false", str: "a text"}
 _KINDS = {
-    "method": f"one of {', '.join(METHODS)}",
+    "method": f"one of {', '.join(METHODS)} or auto",
     "r": "a count, or a list with a count for each layer",
     "r_hw": "two counts, (rows, columns)",
     "layers": "a list of layer numbers, from 0",
@@ -30,6 +33,13 @@ _KINDS = {
     "is written as JSON",
     "depth": "a file for each image, or the word client, estimate or none",
     "views": f"one of {', '.join(VIEWS)}",
+    "merge_frames": f"one of {', '.join(MERGE_FRAMES)}",
+    "convention": f"one of {', '.join(CONVENTIONS)}",
+    "pose": "a matrix, or an object with position and quaternion; in a form it is written as JSON",
+    "poses": "a list with a pose, or null, for each image; in a form it is written as JSON",
+    "intrinsics": "an object with fx, fy, cx and cy, or hfov; in a form it is written as JSON",
+    "depth_intrinsics": "an object with fx, fy, cx and cy, or hfov; in a form it is written as JSON",
+    "timestamps": "a list with a number of seconds, or null, for each image",
     "depth_preset": f"one of {', '.join(PRESET_NAMES)}",
     "depth_kind": " or ".join(KINDS),
     "depth_invalid": f"a list of at most {MAX_INVALID} numbers",
@@ -52,7 +62,17 @@ def what_is_wrong(name: str, errors: Sequence[ErrorDetails], field: FieldInfo) -
     return f"{name} must be {_range(field) or f'{_WORDS[key]} {_number(limit)}'}.", limit
 
 
-_CHOICE_FIELDS = ("method", "depth", "views", "depth_preset", "depth_kind", "order", "spatial_kernel")
+_CHOICE_FIELDS = (
+    "method",
+    "depth",
+    "views",
+    "merge_frames",
+    "convention",
+    "depth_preset",
+    "depth_kind",
+    "order",
+    "spatial_kernel",
+)
 
 
 def _bound_of(error: ErrorDetails) -> tuple[str, float] | None:
@@ -72,6 +92,9 @@ def _kind(name: str, field: FieldInfo) -> str:
     if name in _KINDS:
         return _KINDS[name]
     annotations = (field.annotation, *getattr(field.annotation, "__args__", ()))
+    words = [word for one in annotations if get_origin(one) is Literal for word in get_args(one)]
+    if words:
+        return f"one of {', '.join(words)}"
     kind = next(words for annotation, words in _TYPES.items() if annotation in annotations)
     return f"{kind} {_range(field)}".rstrip()
 

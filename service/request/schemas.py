@@ -15,12 +15,21 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StrictStr,
+    create_model,
 )
 
 from depth.depth_format import FormatOptions, choose_format
 from depth.errors import MAX_INVALID
 from depth.presets import KINDS, PRESET_NAMES
 from service.request.coercion import MAX_ENTRIES, few, json_object, number_list, numbers
+from service.request.frame_fields import (
+    MOST_FRAMES,
+    FramesFields,
+    PosedFields,
+    PoseFields,
+    Raw,
+    json_value,
+)
 from tosa import METHODS, MergeSpec
 
 if TYPE_CHECKING:
@@ -88,6 +97,17 @@ class DepthFields(BaseModel):
         choose_format(_ANY_DTYPE, **self.format_options())
 
 
+ValuesPx = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=512,
+        description="Also answer with the depth as numbers, in at most so many rows and columns; 0: not.",
+        examples=[128],
+    ),
+]
+
+
 class InspectFields(DepthFields):
     """Hold the fields of a depth file to be inspected."""
 
@@ -96,9 +116,12 @@ class InspectFields(DepthFields):
         description="Also answer with a picture of the depth, a PNG in base64.",
         examples=[True],
     )
+    values_px: ValuesPx = 0
 
 
 DEFAULT_KEEP_RATIO = 0.25
+AUTO = "auto"
+"""The method that a calibration chooses."""
 Views = Literal["auto", "single", "anyres", "video"]
 VIEWS: tuple[Views, ...] = get_args(Views)
 """As vlm has them, which takes seconds to import."""
@@ -126,8 +149,9 @@ class MergeFields(BaseModel):
 
     method: Word | None = Field(
         default=None,
-        description="Merging method; by default tosa if depth is sent and used or depth=estimate, else none.",
-        examples=list(METHODS),
+        description="Merging method; by default tosa if depth is sent and used or depth=estimate, else none. "
+        "auto: what the calibration of this server and the noise of the first picture say.",
+        examples=[*METHODS, AUTO],
     )
     keep_ratio: float | None = Field(
         default=None,
@@ -176,6 +200,21 @@ class MergeFields(BaseModel):
         description="Proportional attention; the method's default if not sent.",
         examples=[True],
     )
+    target_ms: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e6,
+        description="Only with method=auto: milliseconds that an answer may take, by the calibration.",
+        examples=[80],
+    )
+    target_accuracy: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Only with method=auto: share of the accuracy without merging to keep; 0.98 without a "
+        "target.",
+        examples=[0.98],
+    )
     order: Word = Field(
         default="raster",
         description="Order in which the language model reads the visual tokens: raster, merge.",
@@ -183,12 +222,9 @@ class MergeFields(BaseModel):
     )
 
 
-class AskFields(DepthFields):
-    """Hold the fields of a question that do not concern merging."""
+class ViewFields(DepthFields):
+    """Hold the fields that say how images are seen, and how long to wait."""
 
-    question: str = Field(
-        description="The question about the images.", examples=["How many chairs are in the room?"]
-    )
     depth: Literal["client", "estimate", "none"] | None = Field(
         default=None,
         description="Source of depth: client, the files of this request; estimate, the server's estimate of "
@@ -201,6 +237,21 @@ class AskFields(DepthFields):
         "whole image squeezed into one view; anyres, the whole image and its tiles; video, all images as "
         "frames of one video. The model's default if not sent; not every model has all.",
         examples=["single"],
+    )
+    timeout_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=86_400,
+        description="Longest time to wait in seconds, if shorter than the server's.",
+        examples=[2.5],
+    )
+
+
+class AskFields(ViewFields):
+    """Hold the fields of a question that do not concern merging."""
+
+    question: str = Field(
+        description="The question about the images.", examples=["How many chairs are in the room?"]
     )
     max_new_tokens: int = Field(
         default=32,
@@ -226,17 +277,15 @@ class AskFields(DepthFields):
     seed: int | None = Field(
         default=None, ge=0, lt=2**63, description="Makes a sampled answer repeatable.", examples=[7]
     )
-    timeout_s: float | None = Field(
-        default=None,
-        gt=0,
-        le=86_400,
-        description="Longest time to wait in seconds, if shorter than the server's.",
-        examples=[2.5],
-    )
     cache: bool = Field(
         default=True,
         description="Whether encoded frames may be read from and written to the cache.",
         examples=[True],
+    )
+    confidence: bool = Field(
+        default=False,
+        description="Also answer with the probability that the model gives its answer.",
+        examples=[False],
     )
 
     def generation_params(self) -> GenerationParams:
@@ -246,7 +295,7 @@ class AskFields(DepthFields):
         return GenerationParams(self.max_new_tokens, self.temperature, self.top_p, self.seed)
 
 
-class VqaFields(MergeFields, AskFields):
+class VqaFields(MergeFields, AskFields, PosedFields):
     """Hold all fields of a question beside its files."""
 
     stream: bool = Field(
@@ -258,6 +307,7 @@ class VqaFields(MergeFields, AskFields):
     def merge_spec(self, has_depth: bool) -> MergeSpec:
         """Return the MergeSpec, with the defaults of this service filled in."""
         method = self.method or ("tosa" if has_depth else "none")
+        assert method != AUTO, "what auto stands for is decided before"
         has_budget = (self.keep_ratio, self.r, self.r_hw) != (None, None, None)
         is_default_ratio = METHODS[method].merges and not has_budget
         return MergeSpec(
@@ -275,7 +325,77 @@ class VqaFields(MergeFields, AskFields):
         )
 
 
+class EpisodeFields(MergeFields, DepthFields, FramesFields):
+    """Hold what is the same for all frames and questions of an episode."""
+
+    depth: Literal["client", "estimate", "none"] | None = Field(
+        default=None,
+        description="Source of depth that guides merging inside frames, as in POST /vqa; only depth that is "
+        "sent gives places.",
+        examples=["client"],
+    )
+
+
+class FrameFields(PoseFields):
+    """Hold the fields of one frame of an episode beside its files."""
+
+    timeout_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=86_400,
+        description="Longest time to wait in seconds, if shorter than the server's.",
+        examples=[2.5],
+    )
+    cache: bool = Field(
+        default=True,
+        description="Whether the encoded frame may be read from and written to the cache.",
+        examples=[True],
+    )
+
+
+class MoveFields(BaseModel):
+    """Hold new poses of the frames of an episode."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    poses: Annotated[dict[str, Raw], Field(max_length=MOST_FRAMES), BeforeValidator(json_value)] = Field(
+        description="Poses by the number of the frame, each as when the frame was pushed.",
+        examples=[{"3": {"position": [0, 0, 1.5], "quaternion": [0, 0, 0, 1]}}],
+    )
+    convention: Annotated[str, Field(max_length=32)] | None = Field(
+        default=None,
+        description="Axes of the camera in these poses, if not those of the episode.",
+        examples=["opencv"],
+    )
+
+
+ASKED = (
+    "question",
+    "max_new_tokens",
+    "temperature",
+    "top_p",
+    "seed",
+    "timeout_s",
+    "confidence",
+    "stream",
+)
+QuestionFields = create_model(
+    "QuestionFields",
+    __config__=ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False),
+    __doc__="Hold the fields of a question about an episode.",
+    **{name: (VqaFields.model_fields[name].annotation, VqaFields.model_fields[name]) for name in ASKED},  # type: ignore[call-overload]
+)
+
+
+class OverlayFields(MergeFields, ViewFields):
+    """Hold the fields of a picture whose merging is to be shown."""
+
+    values_px: ValuesPx = 0
+
+
 MERGE_FIELDS = tuple(MergeFields.model_fields)
+TARGETS = ("target_ms", "target_accuracy")
+"""The fields of method=auto, beside which no other field about merging may stand."""
 
 
 @dataclass(frozen=True)
@@ -307,6 +427,11 @@ class VqaRequest:
     def image_name(self, at: int) -> str:
         """Return what the client calls an image, for errors."""
         return self.image_names[at] if self.image_names else "image"
+
+    @property
+    def merges_frames(self) -> bool:
+        """Return whether tokens merge across the frames of this request."""
+        return self.fields.has_geometry
 
     def depth_name(self, at: int) -> str:
         """Return what the client calls a depth file, for errors."""

@@ -25,7 +25,19 @@ class ClosedSet:
         return value if isinstance(value, str) and value in self.values else OTHER
 
 
-ROUTES = ClosedSet(("/vqa", "/vqa/compare", "/v1/chat/completions", "/depth/inspect"))
+ROUTES = ClosedSet(
+    (
+        "/vqa",
+        "/vqa/compare",
+        "/vqa/overlay",
+        "/rooms",
+        "/v1/chat/completions",
+        "/depth/inspect",
+        "/episodes",
+        "/episodes/{id}/frames",
+        "/episodes/{id}/vqa",
+    )
+)
 LANGUAGE_OUTCOMES = ClosedSet(
     ("ok", "aborted", "numerical_error", *(code for code in CODES if code.startswith("language_")))
 )

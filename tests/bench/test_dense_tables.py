@@ -59,7 +59,7 @@ def test_controls_have_a_row_for_every_setting(result: None) -> None:
     assert lines[0].endswith("|  |  |  |  |")
 
 
-def test_a_comparison_under_conditions_has_a_column_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_comparison_under_conditions_has_a_row_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
     def asked(accuracy: float) -> list[dict[str, Any]]:
         return [{"name": name, "accuracy": {"overall": [accuracy] * 3}} for name in ("none", "tosa")]
 
@@ -71,6 +71,14 @@ def test_a_comparison_under_conditions_has_a_column_for_each(monkeypatch: pytest
             {"name": "none", "accuracy": [0.85] * 3} | nothing,
             {"name": "tosa", "accuracy": [0.86] * 3} | gained,
         ],
+        "worst_third": {
+            "conditions": ["dark:2"],
+            "together": [{"name": "none", "accuracy": [0.8] * 3} | nothing],
+        },
+        "alone": {
+            "clean": [{"name": "none", "accuracy": [0.9] * 3} | nothing],
+            "dark:2": [],
+        },
         "split": {"name": "test", "questions": 300, "frames": 79},
         "model": {"revision": "r"},
         "machine": {"processor": "P", "threads": 1, "torch": "2"},
@@ -78,6 +86,17 @@ def test_a_comparison_under_conditions_has_a_column_for_each(monkeypatch: pytest
     }
     monkeypatch.setattr(conditions, "result_of", lambda name: found)
     lines = conditions.conditions().splitlines()
-    assert lines[2] == "| none | 90.0 | 80.0 | 85.0 |  |  |  |"
-    assert lines[3] == "| tosa | 90.0 | 80.0 | 86.0 | +2.0 (+1.0 to +3.0) | +0.0 (-1.0 to +1.0) |  |"
+    assert lines[2:5] == [
+        "| clean | 90.0 | 90.0 |",
+        "| dark:2 | 80.0 | 80.0 |",
+        "| all together | 85.0 | 86.0 |",
+    ]
     assert "300 questions about 79 frames of the test split" in lines[-1]
+    lines = conditions.differences().splitlines()
+    assert lines[2:6] == [
+        "| all | none | 85.0 |  |  |  |",
+        "| all | tosa | 86.0 | +2.0 (+1.0 to +3.0) | +0.0 (-1.0 to +1.0) |  |",
+        "| worst | none | 80.0 |  |  |  |",
+        "| clean | none | 90.0 |  |  |  |",
+    ]
+    assert lines[-1].startswith("worst: dark:2. ")

@@ -16,6 +16,7 @@ from tests.loopback import PATIENCE_S, wait_for
 
 PRIVATE = ("/metrics", "/docs", "/redoc", "/docs/swagger-ui.css", "/healthz", "/no/such/thing")
 PUBLIC = ("/", "/methods", "/v1/models", "/livez", "/openapi.json", "/vqa", "/vqa/compare", "/depth/inspect")
+PUBLIC += ("/vqa/overlay", "/rooms")
 PUBLIC += ("/v1/models/room-tiny", "/v1/models/llava-hf/llava-onevision-qwen2-0.5b-ov-hf")
 
 

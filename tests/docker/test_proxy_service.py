@@ -23,10 +23,20 @@ from tests.service.conftest import Question, checkpoint, question
 
 __all__ = ["checkpoint", "question"]
 PUBLIC = {
-    *("/", "/vqa", "/vqa/compare", "/depth/inspect", "/methods", "/v1/models", "/v1/chat/completions"),
+    *(
+        "/",
+        "/vqa",
+        "/vqa/compare",
+        "/vqa/overlay",
+        "/rooms",
+        "/depth/inspect",
+        "/methods",
+        "/v1/models",
+        "/v1/chat/completions",
+    ),
     *("/livez", "/readyz", "/openapi.json"),
 }
-PUBLIC_PATTERNS = {"/v1/models/{name:path}"}
+PUBLIC_PATTERNS = {"/v1/models/{name:path}", "/playground/{tag}/{name}"}
 PRIVATE = {"/metrics", "/docs", "/docs/{name}"}
 
 

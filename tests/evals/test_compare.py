@@ -17,6 +17,7 @@ from torch import Tensor
 
 from evals.rooms import VALIDATION, examples
 from evals.rooms.compare import __main__ as command
+from evals.rooms.compare import evaluator as evaluator_module
 from evals.rooms.compare import report, workers
 from evals.rooms.compare.batched_answers import answer_frames
 from evals.rooms.compare.evaluator import Evaluator, batches_of, concatenated, remembering
@@ -24,7 +25,7 @@ from evals.rooms.compare.latency import by_work, measure
 from evals.rooms.compare.result_store import ResultStore
 from evals.rooms.compare.variants import Ablation, Variant, ablations, compared, plan_all
 from evals.rooms.compare.workers import ComparisonError
-from evals.rooms.conditions import spoiled_split
+from evals.rooms.conditions import Condition
 from evals.rooms.depth_sources import DEPTHS, spatial_from
 from evals.rooms.splits import Example
 from tosa import METHODS, MergeSpec, Tokens, make_plan
@@ -238,8 +239,8 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch, vlm: Vlm) -> list[str]:
     asked: list[str] = []
 
     def evaluate(job: workers.Job, variants: list[Variant], processes: int) -> Any:
-        split = spoiled_split(list(examples(workers.SPLITS[job.split], job.questions)), job.condition)
-        evaluator = Evaluator(vlm, split, batches_of(len(split)), job.estimator)
+        split, batches = workers.asked(job)
+        evaluator = Evaluator(vlm, split, batches, job.estimator)
         for variant in variants:
             asked.append(variant.name)
             yield concatenated(evaluator.evaluate(variant, make_plan(variant.spec, vlm.shape)))
@@ -285,7 +286,17 @@ def test_conditions_are_asked_alike_and_pooled_by_frame(
         "--keep-ratios",
         "0.25",
     ]
-    given += ["--schedules", "constant", "--alphas", "0.5", "--kept", str(kept), "--out", str(out)]
+    given += [
+        "--schedules",
+        "constant",
+        "--alphas",
+        "increase",
+        "0.5",
+        "--kept",
+        str(kept),
+        "--out",
+        str(out),
+    ]
     command.main([*given, "--conditions", "clean", "noise:3"])
     result = json.loads(out.read_text())
     names = [row["name"] for row in result["conditions"]["clean"]]
@@ -309,9 +320,47 @@ def test_conditions_are_asked_alike_and_pooled_by_frame(
         assert (row["minus_none"] is None) == (row["name"] == "none")
     command.main([*given, "--conditions", "noise:3", "dark"])
     assert len(in_this_process) == 3 * len(names)  # clean and noise:3 were stored
+    command.main([*given, "--conditions", "clean", "--alphas", "0.5", "--controlled"])
+    only = json.loads(out.read_text())["conditions"]["clean"]
+    assert [row["name"] for row in only] == ["none", "tome 0.25 constant", f"tosa 0.25 constant{settings[1]}"]
     with pytest.raises(SystemExit):
         command.main([*given, "--conditions", "rain"])
     assert "unknown condition 'rain'" in capsys.readouterr().err
+
+
+def test_frames_are_asked_about_under_all_conditions_before_the_next_ones(
+    tmp_path: Path, in_this_process: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is stopped leaves a fair result, which says how far it came, and goes on from there."""
+    monkeypatch.setattr(evaluator_module, "TOGETHER", 1)
+    kept, out = tmp_path / "results.jsonl", tmp_path / "conditions.json"
+    given = ["--split", "validation", "--questions", "8", "--methods", "tome", "--keep-ratios", "0.1"]
+    given += ["--schedules", "constant", "--kept", str(kept), "--conditions", "noise:3", "clean"]
+    command.main([*given, "--out", str(out), "--frames-at-once", "8"])
+    whole = json.loads(out.read_text())
+    assert whole["worst_third"]["conditions"] == ["noise:3"] and whole["split"]["questions"] == 8
+
+    asked, real = list[workers.Job](), command.evaluate_in_processes
+
+    def interrupted(job: workers.Job, *others: Any) -> Any:
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        asked.append(job)
+        return real(job, *others)
+
+    monkeypatch.setattr(command, "evaluate_in_processes", interrupted)
+    given += ["--out", str(out), "--frames-at-once", "1"]
+    with pytest.raises(KeyboardInterrupt):
+        command.main([*given, "--fresh"])
+    assert [(job.frames, job.condition) for job in asked] == [((0, 1), Condition("noise", 3)), ((0, 1), None)]
+    partial = json.loads(out.read_text())
+    assert partial["split"]["questions_of_frame"] == [4] and len(partial["conditions"]) == 2
+    monkeypatch.setattr(command, "evaluate_in_processes", real)
+    command.main(given)
+    again = json.loads(out.read_text())
+    assert {name: again[name] for name in ("split", "conditions", "together", "worst_third")} == {
+        name: whole[name] for name in ("split", "conditions", "together", "worst_third")
+    }
 
 
 def _share(row: dict[str, Any], questions: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -182,8 +183,33 @@ def test_an_item_is_sent_spoiled_and_has_a_digest_of_its_own(tmp_path: Path) -> 
     assert files_of(dark, {})[0] == (spoiled_file(path.read_bytes(), Condition("dark")),)
     assert digest_of_items([plain]) != digest_of_items([dark])
     path.write_bytes(b"no picture")
-    with pytest.raises(DatasetError, match=r"frame\.png cannot be read as a picture"):
+    with pytest.raises(DatasetError, match=r"frame\.png cannot be spoiled"):
         files_of(dark, {})
+
+
+def test_fog_is_made_from_the_depth_map_of_a_file_whatever_is_sent(tmp_path: Path) -> None:
+    """Of any size and unit that is known, also where the method gets no depth."""
+    image, depth_file = tmp_path / "frame.png", tmp_path / "depth.png"
+    Image.fromarray(picture()).save(image)
+    metres = depth(60, 80)
+    Image.fromarray((metres * 5000).astype(np.uint16)).save(depth_file)
+    fog = Item("1", "?", (image,), (depth_file,), "tum", condition=Condition("fog"))
+    (found,), sent = files_of(fog, {"method": "tome"})
+    exact = np.repeat(np.repeat(metres, 2, axis=0), 2, axis=1)
+    assert np.array_equal(
+        np.asarray(Image.open(BytesIO(found))), spoil(picture(), Condition("fog"), 0, exact)
+    )
+    assert sent == ()
+    halved = files_of(replace(fog, depth_preset=None), {"depth_scale": 10_000, "depth_kind": "metric"})[0][0]
+    assert np.asarray(Image.open(BytesIO(halved))).mean() < np.asarray(Image.open(BytesIO(found))).mean()
+    with pytest.raises(DatasetError, match=r"frame\.png: fog is made from depth, .* give some with --depths"):
+        files_of(replace(fog, depths=()), {})
+    Image.fromarray((metres * 30).astype(np.uint8)).save(depth_file)
+    with pytest.raises(DatasetError, match="relative depth without a unit"):
+        files_of(replace(fog, depth_preset=None), {})
+    depth_file.write_bytes(b"nothing")
+    with pytest.raises(DatasetError, match=r"depth\.png cannot be read as depth"):
+        files_of(fog, {})
 
 
 def test_a_scene_is_written_spoiled_with_depth_of_a_camera(tmp_path: Path) -> None:

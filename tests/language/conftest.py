@@ -19,6 +19,7 @@ from tests.service.conftest import checkpoint as checkpoint
 from tests.service.conftest import form as form
 from tests.service.conftest import question as question
 from tests.service.live import Live, live
+from tests.service.test_streams import Event
 from tests.vlm.test_vlm_grammar import obj
 from vlm import Vlm, load_vlm
 
@@ -97,6 +98,11 @@ def ask(served: Live, question: Question, /, **changes: Any) -> dict[str, Any]:
 def same(body: dict[str, Any]) -> dict[str, Any]:
     drop = ("timings_ms", "request_id", "batch_size", "cached", "id", "created")
     return {name: value for name, value in body.items() if name not in drop}
+
+
+def text_of(events: list[Event]) -> str:
+    """Return the text of a stream, whatever its pieces are."""
+    return "".join(data["text"] for name, data in events if name == "text")
 
 
 def assert_a_schema_is_kept(here: Live, apart: Live, picture: bytes) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import struct
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+import msgpack
 import torch
 from torch import Tensor
 
@@ -97,9 +97,7 @@ def picture_stub(vlm: Vlm) -> AbstractContextManager[PictureStub]:
 
 def items(data: bytes) -> dict[str, Tensor]:
     """Read the arguments of one picture, as vLLM's own decoder does."""
-    raw, rest = unpacked(data)
-    assert rest == b""
-    return {name: _tensor(each["data"]) for name, each in raw.items()}
+    return {name: _tensor(each["data"]) for name, each in unpacked(data).items()}
 
 
 def _tensor(written: Sequence[Any]) -> Tensor:
@@ -107,27 +105,11 @@ def _tensor(written: Sequence[Any]) -> Tensor:
     return torch.frombuffer(bytearray(data), dtype=torch.uint8).view(getattr(torch, dtype)).view(shape)
 
 
-def unpacked(data: bytes) -> tuple[Any, bytes]:
-    """Read one value of MessagePack; return it and what follows."""
-    kind, rest = data[0], data[1:]
-    if kind < 128:
-        return kind, rest
-    if kind in (0xC0, 0xC2, 0xC3):
-        return {0xC0: None, 0xC2: False, 0xC3: True}[kind], rest
-    if kind == 0xD3:
-        return struct.unpack_from(">q", rest)[0], rest[8:]
-    if kind == 0xCB:
-        return struct.unpack_from(">d", rest)[0], rest[8:]
-    (size,) = struct.unpack_from(">I", rest)
-    rest = rest[4:]
-    if kind == 0xDB:
-        return rest[:size].decode(), rest[size:]
-    if kind == 0xC9:
-        assert rest[0] == TENSOR
-        return rest[1 : size + 1], rest[size + 1 :]
-    found = []
-    for _ in range(size * (2 if kind == 0xDF else 1)):
-        value, rest = unpacked(rest)
-        found.append(value)
-    assert kind in (0xDD, 0xDF)
-    return (dict(zip(found[::2], found[1::2], strict=True)) if kind == 0xDF else found), rest
+def unpacked(data: bytes) -> Any:
+    """Read MessagePack; extensions are the bytes of tensors."""
+    return msgpack.unpackb(data, ext_hook=_raw)
+
+
+def _raw(code: int, data: bytes) -> bytes:
+    assert code == TENSOR
+    return data

@@ -12,7 +12,7 @@ import pytest
 
 from service.errors.table import CODES
 from service.language.faults import KINDS
-from tests.language.conftest import ask, served_by
+from tests.language.conftest import ask, served_by, text_of
 from tests.language.stub_server import SECRET, Behaviour, Stub, stub_server
 from tests.loopback import PATIENCE_S, free_port, wait_for
 from tests.service.chats import chat
@@ -184,7 +184,7 @@ def test_a_stream_that_has_shown_nothing_goes_on_elsewhere(
     for one in (stub, other):
         one.behaviour = Behaviour(how="cut", fails_after=0)
         got = events_of(request.post(both.client, "json").text)
-        assert [data for name, data in got if name == "text"] == [d for name, d in truth if name == "text"]
+        assert text_of(got) == text_of(truth)
         one.behaviour = Behaviour()
         wait_for(lambda: up(both) == 2)
 

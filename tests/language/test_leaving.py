@@ -89,32 +89,6 @@ def test_200_departures_leave_nothing_running(checkpoint: Path, stub: Stub, ques
         assert question.post(served.client, "json").status_code == 200
 
 
-def test_a_read_of_many_events_keeps_nobody_waiting() -> None:
-    """With 200 streams whose events come faster than they are followed, connecting took longer than 10 s."""
-    params = GenerationParams(max_new_tokens=50)
-    answer = Received(GeneratedSequence(0, 1), params, 50, 100, frozenset({5}))
-    seen: list[int] = []
-    listener: Any = Mock(take=lambda *_: False)
-
-    async def arriving() -> AsyncIterator[dict[str, Any]]:
-        for _ in range(50):  # all are there at once
-            yield {"choices": [{"token_ids": [7], "finish_reason": None}]}
-
-    async def others() -> None:
-        while len(answer.row.token_ids) < 50:
-            seen.append(len(answer.row.token_ids))
-            await asyncio.sleep(0)
-
-    async def follow() -> bool:
-        waiting = asyncio.create_task(others())
-        stopped = await vllm._is_stopped(Server("http://x"), arriving(), answer, listener)
-        await waiting
-        return stopped
-
-    assert not asyncio.run(follow())
-    assert len(set(seen)) > 40
-
-
 def test_an_answer_that_is_given_up_closes_what_it_was_read_from() -> None:
     """In the same task: the collector closes what is left open at any time, also in the middle of a read."""
     params = GenerationParams(max_new_tokens=10**6)

@@ -22,6 +22,7 @@ from service.cli.options import DEPTH_OPTIONS, MERGE_OPTIONS, VIEWS_OPTION
 from service.pipeline.models import Models
 from service.pipeline.response_models import VqaResponse
 from service.request.coercion import option
+from service.request.frame_fields import PosedFields
 from service.request.schemas import VqaFields
 from service.settings import Settings
 from service.timing import StageTimer
@@ -109,6 +110,7 @@ def test_ask_says_in_words_what_steered(frame: Path, checkpoint: Path) -> None:
 
 def test_the_command_line_knows_every_field_of_merging_and_depth() -> None:
     others = {"question", "max_new_tokens", "temperature", "top_p", "seed", "stream", "cache", "timeout_s"}
+    others |= set(PosedFields.model_fields)
     assert {option.name for option in (VIEWS_OPTION, *MERGE_OPTIONS, *DEPTH_OPTIONS)} == set(
         VqaFields.model_fields
     ) - others
@@ -295,7 +297,9 @@ def test_scene_refuses_a_folder_it_cannot_make(tmp_path: Path) -> None:
 def test_help_lists_the_commands() -> None:
     text = run("--help", COLUMNS=200).stdout
     commands = re.findall(r"^  ([a-z]+)  ", text[text.index("Commands:") :], re.MULTILINE)
-    assert commands == ["serve", "ask", "overlay", "depth", "plan", "manifest", "scene", "check", "models"]
+    assert commands == [
+        *("serve", "ask", "overlay", "depth", "plan", "manifest", "scene", "check", "models", "calibrate"),
+    ]
     assert "Write a synthetic room" in text and "Write SHA256SUMS" in text
 
 

@@ -91,8 +91,9 @@ def test_a_spec_may_set_every_merge_field(form: str) -> None:
         "prop_attn": True,
         "order": "merge",
     }
-    assert set(spec) == set(MERGE_FIELDS)
-    assert [sent(one) for one in parse(form, specs=[spec]).specs] == [spec]
+    chosen = [{"method": "auto", "target_ms": 50.0}, {"method": "auto", "target_accuracy": 0.9}]
+    assert {name for one in (spec, *chosen) for name in one} == set(MERGE_FIELDS)
+    assert [sent(one) for one in parse(form, specs=[spec, *chosen]).specs] == [spec, *chosen]
 
 
 def test_null_means_not_sent(form: str) -> None:
@@ -170,7 +171,7 @@ def test_specs_of_a_form_that_are_no_json(specs: str) -> None:
 def test_answers_side_by_side(form: str) -> None:
     compared = parse(form)
     merged = answered(answer="3 cubes")
-    plain = answered(merge={**BODY["merge"], "method": "none"})
+    plain = answered(confidence=0.5, merge={**BODY["merge"], "method": "none"})
     refusal = ServiceError("keep_ratio_out_of_range", limit=0.5)
     body = sent(comparison("abc", ANSWER.model, compared, [plain, refusal, merged]))
     assert (body["request_id"], body["model"], body["question"]) == ("abc", BODY["model"], "how many ?")

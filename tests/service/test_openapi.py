@@ -18,9 +18,15 @@ from service.api.chat.request import parse_chat
 from service.api.chat.schemas import ChatCompletion as OurCompletion
 from service.api.chat.schemas import ChatCompletionChunk, ChatErrorResponse, ServedModels
 from service.api.openapi import CHAT_BODY, VQA_BODY, inlined
-from service.api.responses import CompareResponse, Inspected
+from service.api.responses import CompareResponse, Inspected, OverlayResponse
+from service.api.rooms import RoomResponse
 from service.pipeline.response_models import VqaResponse
+<<<<<<< HEAD
+from service.request.schemas import TARGETS, VqaFields, VqaRequest
+=======
+from service.request.frame_fields import PosedFields
 from service.request.schemas import VqaFields, VqaRequest
+>>>>>>> episodes
 from service.settings import Settings
 from tests.service.conftest import Question
 from tests.service.test_chat_events import read
@@ -28,6 +34,8 @@ from tests.service.test_chat_events import read
 PATHS = {
     ("post", "/vqa"),
     ("post", "/vqa/compare"),
+    ("post", "/vqa/overlay"),
+    ("post", "/rooms"),
     ("post", "/v1/chat/completions"),
     ("get", "/v1/models"),
     ("get", "/v1/models/{name}"),
@@ -122,7 +130,8 @@ def test_every_field_of_a_request_is_there() -> None:
     chat = CHAT_BODY["requestBody"]["content"]["application/json"]["schema"]["properties"]
     inside = {**chat, **chat["merge"]["properties"]}
     depth = {f"depth_{name}" for name in chat["depth"]["properties"]} - {"depth_source"}
-    outside = {"question", "max_new_tokens"}  # said in messages, and as max_completion_tokens
+    # In messages, as max_completion_tokens, as logprobs, or of an episode.
+    outside = {"question", "max_new_tokens", "confidence", *PosedFields.model_fields}
     assert inside.keys() | depth | outside >= VqaFields.model_fields.keys()
 
 
@@ -130,7 +139,8 @@ def test_every_field_of_a_request_is_there() -> None:
 def test_examples_of_fields_are_taken(name: str) -> None:
     for example in inlined(VqaFields)["properties"][name]["examples"]:
         files = {"images": [openapi_examples.IMAGE], "depths": [openapi_examples.DEPTH]}
-        body = json.dumps({"question": "x", **files, name: example}).encode()
+        beside = {"method": "auto"} if name in TARGETS else {}
+        body = json.dumps({"question": "x", **files, **beside, name: example}).encode()
         sent = parse_question(b"application/json", b"", body, Settings())
         assert getattr(sent.fields, name) == example
 
@@ -139,18 +149,21 @@ def test_examples_of_fields_of_a_chat_are_taken() -> None:
     good = openapi_examples.CHAT["depth"]["value"]
     schema = CHAT_BODY["requestBody"]["content"]["application/json"]["schema"]["properties"]
     for name, field in schema.items():
-        for example in field.get("examples", []):
+        for example in field.get("examples", []) if name != "episode" else ():  # which brings the images
             assert isinstance(
                 parse_chat(json.dumps({**good, name: example}).encode(), Settings()).vqa_request, VqaRequest
             )
         for inner, held in field.get("properties", {}).items():
+            beside = {"method": "auto"} if inner in TARGETS else {}
             for example in held["examples"]:
-                parse_chat(json.dumps({**good, name: {inner: example}}).encode(), Settings())
+                parse_chat(json.dumps({**good, name: {**beside, inner: example}}).encode(), Settings())
 
 
 ANSWERS: dict[str, tuple[openapi_examples.Examples, type[Any]]] = {
     "/vqa": (openapi_examples.VQA, VqaResponse),
     "/vqa/compare": (openapi_examples.COMPARE, CompareResponse),
+    "/vqa/overlay": (openapi_examples.OVERLAY, OverlayResponse),
+    "/rooms": (openapi_examples.ROOM, RoomResponse),
     "/depth/inspect": (openapi_examples.INSPECT, Inspected),
     "/v1/chat/completions": (openapi_examples.CHAT, OurCompletion),
 }
@@ -168,7 +181,7 @@ def test_examples_of_requests_are_answered(client: TestClient, document: Schema,
             shape.model_validate_json(response.content, strict=True)
 
 
-@pytest.mark.parametrize("path", ["/vqa", "/vqa/compare", "/depth/inspect"])
+@pytest.mark.parametrize("path", ["/vqa", "/vqa/compare", "/vqa/overlay", "/depth/inspect"])
 def test_the_same_examples_are_answered_as_forms(client: TestClient, path: str) -> None:
     for example in ANSWERS[path][0].values():
         given = dict(example["value"])
@@ -212,7 +225,7 @@ def test_our_shapes_have_what_theirs_have() -> None:
     }
 
 
-@pytest.mark.parametrize("path", ["/vqa", "/vqa/compare", "/depth/inspect"])
+@pytest.mark.parametrize("path", ["/vqa", "/vqa/compare", "/vqa/overlay", "/depth/inspect"])
 def test_a_form_holds_what_a_page_can_show(document: Schema, path: str) -> None:
     """One kind of input for each field, files as files, and nothing filled in that goes against another."""
     content = document["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]

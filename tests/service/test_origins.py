@@ -16,7 +16,7 @@ from tests.service.files import IMAGE
 from tests.service.test_refusals import check
 
 PAGE, OTHER = "https://demo.example", "https://evil.example"
-POSTS = ("/vqa", "/vqa/compare", "/depth/inspect", "/v1/chat/completions")
+POSTS = ("/vqa", "/vqa/compare", "/vqa/overlay", "/rooms", "/depth/inspect", "/v1/chat/completions")
 ASKED = {
     "access-control-request-method": "POST",
     "access-control-request-headers": "authorization,content-type",

@@ -18,9 +18,10 @@ from service.pipeline.estimation import load_estimation, to_wait
 from service.pipeline.frame_cache import FrameCache
 from service.pipeline.frames import attach_spatial, estimate_depth
 from service.pipeline.images import decode_image
+from service.pipeline.merge_trace import see
 from service.pipeline.model_names import public_id
 from service.pipeline.models import Models
-from service.pipeline.prepare import Prepared, prepare, see
+from service.pipeline.prepare import Prepared, prepare
 from service.request.schemas import VqaFields, VqaRequest
 from service.settings import Settings
 from service.timing import StageTimer

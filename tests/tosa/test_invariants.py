@@ -41,7 +41,7 @@ from tosa import (
 
 Rule = Callable[[Case], None]
 
-LIKE_ANOTHER = ("none", "tome", "tofu", "pitome", "saint", "expedite", "pool", "random")
+LIKE_ANOTHER = ("none", "tome", "tofu", "pitome", "saint", "adaptiv", "vomix", "expedite", "pool", "random")
 """Methods whose graphs hold little that those of tosa and cubist do not hold."""
 
 

@@ -104,10 +104,12 @@ def test_an_image_does_not_depend_on_its_batch() -> None:
 
 def test_the_width_tells_whether_there_is_depth() -> None:
     for kernel in ("sinusoidal", "distance"):
-        place, depth = split_depth(spatial_tokens(scene(), kernel=kernel))
-        alone, none = split_depth(position_tokens(GRID, kernel=kernel))
-        assert none is None and depth is not None
-        assert torch.equal(place, alone)
+        for dim in (12, 18, 36, 48, 72):
+            place, depth = split_depth(spatial_tokens(scene(), dim, kernel))
+            alone, none = split_depth(position_tokens(GRID, kernel=kernel, dim=dim))
+            assert none is None and depth is not None
+            assert torch.equal(place, alone[..., : place.shape[-1]])
+            assert not alone[..., place.shape[-1] :].any()
 
 
 def test_auto_is_a_word_of_alpha() -> None:

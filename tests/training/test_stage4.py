@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,19 @@ import torch
 from transformers import AddedToken, PreTrainedTokenizerFast
 
 from tosa import MergeSpec, make_plan
-from training.batches import Recipe, RoomBatches
+from training.batches import Recipe, RoomBatches, condition_at
 from training.model import DenseHeads, build_config, build_model, build_tokenizer
-from training.stage4_furnished import HIGH, LOW, at_grid, draw_spec, furnished_loss, grown
+from training.stage4_furnished import (
+    HIGH,
+    LOW,
+    at_grid,
+    draw_spec,
+    first_seed,
+    furnished_loss,
+    grown,
+    recipes,
+    share,
+)
 from vlm.adapters import adapt
 
 WORDS = "model.language_model.embed_tokens.weight"
@@ -84,3 +95,40 @@ def test_training_favours_neither_method() -> None:
     assert 0.25 < methods.count("none") / 2000 < 0.35
     assert abs(methods.count("tome") - methods.count("tosa")) < 120
     assert {spec.keep_ratio for spec in drawn if spec.method != "none"} == {0.5, 0.35, 0.25}
+
+
+def test_a_share_of_the_frames_is_spoiled_and_a_resumed_run_sees_the_same(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    low, high = recipes(0.5)
+    assert (low.first_seed, high.first_seed) == (LOW.first_seed, HIGH.first_seed)
+    mixed, plain = (
+        RoomBatches(replace(one, scenes=6, per_scene=0, size=96, grid=6), tokenizer, range(3, 5))
+        for one in (low, LOW)
+    )
+    spoiled, clean = mixed[1], plain[1]
+    again = RoomBatches(mixed.recipe, tokenizer, range(4, 5))[0]
+    assert spoiled.pixels is not None and clean.pixels is not None and again.pixels is not None
+    assert torch.equal(again.pixels, spoiled.pixels)
+    seeds = range(LOW.first_seed + 4 * 6, LOW.first_seed + 5 * 6)
+    changed = [not torch.equal(one, other) for one, other in zip(spoiled.pixels, clean.pixels, strict=True)]
+    assert changed == [condition_at(seed, 0.5) is not None for seed in seeds]
+    assert 0 < sum(changed) < 6
+    assert torch.equal(spoiled.symbols, clean.symbols)
+
+
+def test_conditions_are_as_frequent_as_asked_and_of_every_kind() -> None:
+    found = [condition_at(seed, 0.4) for seed in range(2000)]
+    labels = [one.label for one in found if one is not None]
+    assert len(labels) / len(found) == pytest.approx(0.4, abs=0.03)
+    assert len(set(labels)) == 27
+    assert not any(condition_at(seed, 0.0) for seed in range(100))
+
+
+def test_scenes_to_train_on_are_of_no_split() -> None:
+    assert first_seed("0") == 0 and first_seed("8000000") == 8_000_000
+    for seed in ("-1", "9000000", "20000000", "77000000"):
+        with pytest.raises(argparse.ArgumentTypeError, match="begin between 0 and 8000000"):
+            first_seed(seed)
+    with pytest.raises(argparse.ArgumentTypeError, match="from 0 to 1"):
+        share("1.5")

@@ -20,7 +20,7 @@ from tests.test_architecture import imports
 from tests.wheel import environments
 from tests.wheel.environments import Environment, chosen, closure, normal
 
-PACKAGES = {"tosa", "vlm", "depth", "service"}
+PACKAGES = {"tosa", "vlm", "depth", "service", "tosa_vqa_client"}
 # What a user may call his own files and folders: everything else that has a name in our repository.
 NAMES_OF_USERS = ("checkpoints", "evals", "training", "bench", "examples", "tests", "roomqa", "scene")
 EXTRAS = {
@@ -28,7 +28,8 @@ EXTRAS = {
     "depth/estimators": ("depth", "vlm"),
     "depth": ("depth", "exr"),
     "vlm": ("vlm", "plots", "devices"),
-    "service": ("serve", "otel", "ray"),
+    "service": ("serve", "mcp", "otel", "ray"),
+    "tosa_vqa_client": ("client", "depth"),  # numpy only where a caller has arrays
 }
 MERGE = """
 import importlib.util, sys
@@ -49,6 +50,15 @@ image = open("depth.png", "rb").read()
 read, report = depth.read_depth(image)
 print("read", read.values.shape)
 import depth.estimators
+"""
+ASK = """
+import sys
+from tosa_vqa_client import Client, ConnectionFailed, Retries
+try:
+    Client("http://127.0.0.1:9", retries=Retries(1)).ask("how many ?", b"a file")
+except ConnectionFailed as error:
+    print(error)
+print([name for name in ("torch", "numpy", "PIL", "tosa", "service") if name in sys.modules])
 """
 ENCODE = """
 from PIL import Image
@@ -96,7 +106,7 @@ def tops(wheel: Path) -> set[str]:
         return {name.partition("/")[0] for name in archive.namelist()}
 
 
-def test_only_our_four_packages_are_installed(wheel: Path) -> None:
+def test_only_our_five_packages_are_installed(wheel: Path) -> None:
     assert {top for top in tops(wheel) if not top.endswith(".dist-info")} == PACKAGES
 
 
@@ -198,6 +208,7 @@ def test_tosa_merges_with_torch_alone(environment: Make, folder: Path) -> None:
         ("depth.presets", "depth needs cachetools, "),
         ("service.app", "service needs cachetools, click, fastapi, h11, "),
         ("service.settings", "service needs cachetools, click, "),
+        ("tosa_vqa_client", "tosa_vqa_client needs httpx"),
     ],
 )
 def test_a_package_without_its_extra_says_what_to_install(
@@ -206,8 +217,15 @@ def test_a_package_without_its_extra_says_what_to_install(
     done = environment().run("python", "-c", f"import {package}", cwd=folder)
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 1 and last.startswith(f"ModuleNotFoundError: {sentence}"), done.stderr
-    extra = package.partition(".")[0].replace("service", "serve")
+    extra = package.partition(".")[0].replace("service", "serve").replace("tosa_vqa_client", "client")
     assert last.endswith(f": pip install 'tosa-vqa[{extra}]'")
+
+
+def test_the_client_needs_httpx_and_nothing_else(environment: Make, folder: Path) -> None:
+    done = environment("client").run("python", "-c", ASK, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    said, heavy = done.stdout.splitlines()
+    assert said.startswith("no connection to http://127.0.0.1:9: ") and heavy == "[]"
 
 
 @pytest.mark.parametrize("extras", [(), ("depth", "vlm")])

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tosa.blending import follow
 from tosa.clustering import cluster
 from tosa.grid import AxisWindows, remaining
 from tosa.layout import (
@@ -25,7 +26,7 @@ from tosa.methods.options import BadOption, option, options_of, require_integer,
 from tosa.precision import upcast
 from tosa.reduction import apply
 from tosa.spec import MergeStep
-from tosa.tokens import Blend, Tokens
+from tosa.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
     dest = after_prefix(nearest.flatten(1), tokens.num_prefix, x.shape[0])
     assignment = replace(cells, dest=dest, merged=None)
     merged = apply(replace(tokens, spatial=None), assignment, lambda values, size, groups: x)
-    blend = _compose(tokens, index.flatten(1, 2), weight.flatten(1, 2), assignment.num_out)
+    blend = follow(tokens, index.flatten(1, 2), weight.flatten(1, 2), assignment.num_out)
     return on_smaller_grid(replace(merged, spatial=next(iter(spatial), None), blend=blend), tokens, step)
 
 
@@ -144,23 +145,6 @@ def _numbers(
     height, width = remaining(windows[0]), remaining(windows[1])
     grid = torch.arange(height * width, device=device).view(1, height, width)
     return window_partition(grid, rows.after, columns.after).repeat(batch, 1)
-
-
-def _compose(before: Tokens, index: Tensor, weight: Tensor, num_out: int) -> Blend | None:
-    """Follow every patch through the tokens before to those after: index and weight [B, H * W, K]."""
-    if before.source.shape[1] == 0 or before.has_holes:
-        return None
-    index, top_k = index + before.num_prefix, index.shape[-1]
-    if before.blend is None:
-        token = (before.source - before.num_prefix)[..., None].expand(-1, -1, top_k)
-        return Blend(index.gather(1, token), weight.gather(1, token))
-    token = (before.blend.index - before.num_prefix).flatten(1)[..., None].expand(-1, -1, top_k)
-    shape = before.blend.index.shape[:2]
-    passed = before.blend.weight.flatten(1)[..., None] * weight.gather(1, token)
-    mix = weight.new_zeros(*shape, num_out)
-    mix = mix.scatter_add(2, index.gather(1, token).reshape(*shape, -1), passed.reshape(*shape, -1))
-    best = mix.topk(min(top_k, num_out), dim=-1)
-    return Blend(best.indices, best.values / best.values.sum(dim=-1, keepdim=True))
 
 
 EXPEDITE = MergeMethod(

@@ -123,6 +123,22 @@ class Family(Pictures, Reading):
         """Say whether merged tokens go back to all patches before the reducer."""
         return False
 
+    def patch_rows(self, layout: Layout, source: Tensor) -> Tensor | None:
+        """Return the row of `Visual.features` that holds each patch of a single view. source: of tokens [P].
+
+        None for families and views whose features are not one for each token.
+        """
+        return None
+
+    def follows_patches(self, layout: Layout) -> bool:
+        """Say whether `patch_rows` knows the features of this layout."""
+        return self.patch_rows(layout, torch.zeros(1, dtype=torch.int64)) is not None
+
+    @property
+    def separator_rows(self) -> int:
+        """Count the features behind the tokens of a single view that separate it from what follows."""
+        return 0
+
     def saves(self, layout: Layout, plan: MergePlan) -> tuple[Saving, ...]:
         """Say what a plan saves: work in the tower, and tokens of the language model."""
         if plan.tokens_out == plan.tokens_in:

@@ -91,25 +91,28 @@ class Visual:
 
     features: [M, D], for its visual tokens in order. deepstack: more of them, for the first layers of the
     language model (Qwen3-VL). places: int64 [3, M], time, row and column of each, where positions are
-    three-dimensional; span: how many positions one run of visual tokens takes there.
+    three-dimensional; span: how many positions one run of visual tokens takes there. patches: int64 [P], the
+    row of features that holds each patch of the only view, -1 if none does; None where it was not followed.
     """
 
     features: Tensor
     deepstack: tuple[Tensor, ...] = ()
     places: Tensor | None = None
     span: int = 0
+    patches: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
         """Return the memory that the tensors take."""
-        tensors = (self.features, *self.deepstack, *(() if self.places is None else (self.places,)))
-        return sum(tensor.nbytes for tensor in tensors)
+        tensors = (self.features, *self.deepstack, self.places, self.patches)
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
     def to(self, device: torch.device | str) -> Visual:
         """Move the tensors to a device."""
         places = None if self.places is None else self.places.to(device)
         deepstack = tuple(level.to(device) for level in self.deepstack)
-        return Visual(self.features.to(device), deepstack, places, self.span)
+        patches = None if self.patches is None else self.patches.to(device)
+        return Visual(self.features.to(device), deepstack, places, self.span, patches)
 
 
 def tile_boxes(tiles: Grid, inner: Box = WHOLE) -> tuple[View, ...]:

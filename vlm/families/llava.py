@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -32,6 +33,9 @@ class Llava(Family):
         if layout.kind == "native":
             return self._processed(images[0])
         return square_views(self.settings, images)
+
+    def patch_rows(self, layout: Layout, source: Tensor) -> Tensor | None:
+        return torch.where(source < 0, -1, source - self.num_prefix + self.kept_prefix)
 
     def counts(self, layout: Layout, plan: MergePlan) -> tuple[int, ...]:
         return (plan.tokens_out + self.kept_prefix,)

@@ -94,6 +94,13 @@ class LlavaOnevision(Family):
             return adds_tokens(layout, plan, self.budget)
         return layout.kind == "video" and math.prod(self._pooled) < plan.tokens_out < plan.tokens_in
 
+    def patch_rows(self, layout: Layout, source: Tensor) -> Tensor | None:
+        return source if layout.kind in ("single", "native") else None
+
+    @property
+    def separator_rows(self) -> int:
+        return 1
+
     def counts(self, layout: Layout, plan: MergePlan) -> tuple[int, ...]:
         if layout.kind == "video":
             return (len(layout.views) * min(plan.tokens_out, math.prod(self._pooled)) + 1,)

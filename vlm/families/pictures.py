@@ -123,10 +123,15 @@ class Pictures:
         return (side, side) if isinstance(side, int) else (side[0], side[1])
 
     @property
+    def patch_px(self) -> Size:
+        """Return (height, width) of a patch in px."""
+        patch = self.vision.patch_size
+        return (patch, patch) if isinstance(patch, int) else (patch[0], patch[1])
+
+    @property
     def grid(self) -> Grid:
         """Return the patches of a view, where they do not depend on the picture."""
-        patch = self.vision.patch_size
-        rows, columns = (patch, patch) if isinstance(patch, int) else patch
+        rows, columns = self.patch_px
         return self.view_px[0] // rows, self.view_px[1] // columns
 
     @cached_property

@@ -21,8 +21,8 @@ from tqdm import tqdm
 from depth.estimators import load_depth_estimator
 from evals.machine import write_result
 from evals.rooms.compare import report
-from evals.rooms.compare.by_condition import together
-from evals.rooms.compare.evaluator import TOGETHER, VariantResult
+from evals.rooms.compare.by_condition import by_condition
+from evals.rooms.compare.evaluator import TOGETHER, VariantResult, joined, stretches
 from evals.rooms.compare.latency import by_work, measure
 from evals.rooms.compare.result_store import ResultStore
 from evals.rooms.compare.variants import (
@@ -82,43 +82,51 @@ def compare(given: argparse.Namespace) -> None:
 
 
 def compare_conditions(given: argparse.Namespace) -> None:
-    """Evaluate what is not stored yet under every condition; no time is measured, for none depends on it."""
+    """Evaluate what is not stored yet under every condition; no time is measured, for none depends on it.
+
+    Some frames after the other, under all conditions each: a run that is stopped has asked as many questions
+    under each of them, and the result says how many.
+    """
     vlm = load_vlm(given.model)
     job = Job(given.model, given.estimator, given.split, given.questions)
     split = list(examples(SPLITS[job.split], job.questions))
-    variants = with_controls(compared(given.methods, given.keep_ratios, given.schedules, False), given.alphas)
-    planned = plan_all(variants, vlm.shape)
-    about = _about(vlm, job, split)
-    store = ResultStore(given.kept, about)
-    rows, right = {}, {}
-    for condition in given.conditions:
-        label = label_of(condition)
-        results = ask(replace(job, condition=condition), planned, store, given.processes)
-        right[label] = {variant: report.rights(split, result) for variant, result in results.items()}
-        rows[label] = report.variant_rows(split, planned, results, right[label], {})
-        print(f"{label}: " + ", ".join(f"{100 * row['accuracy']['overall'][0]:.1f}" for row in rows[label]))
-    result = about | {"conditions": rows, "together": together(list(planned.plans), right)}
+    controlled = given.alphas if given.controlled is None else given.controlled
+    variants = compared(given.methods, given.keep_ratios, given.schedules, False)
+    planned = plan_all(with_controls(variants, given.alphas, controlled), vlm.shape)
+    store = ResultStore(given.kept, _about(vlm, job, split))
+    labels = {label_of(condition): condition for condition in given.conditions}
+    results = dict[str, dict[Variant, VariantResult]]()
+    result = dict[str, Any]()
+    for frames in stretches(min(len(split), given.most_frames or len(split)), given.frames_at_once):
+        for label, condition in labels.items():
+            part = ask(replace(job, condition=condition, frames=frames), planned, store, given.processes)
+            before = results.get(label)
+            results[label] = part if before is None else joined(before, part)
+        reached = split[: frames[1]]
+        result = _about(vlm, job, reached) | by_condition(reached, planned, results)
+        if given.out:
+            write_result(given.out, result)
+        print(f"{result['split']['questions']} questions under each of {len(labels)} conditions")
     for row in result["together"]:
         print(f"{100 * row['accuracy'][0]:5.1f}  {row['name']}")
-    if given.out:
-        write_result(given.out, result)
 
 
 def ask(job: Job, planned: Planned, store: ResultStore, processes: int) -> dict[Variant, VariantResult]:
     """Evaluate the variants that are not stored, and store them; return the results of all."""
     evaluated = [variant for variant in planned.plans if variant not in planned.same_as]
     before = "" if job.condition is None else f"{job.condition.label}, "
-    todo = [variant for variant in evaluated if before + variant.name not in store]
+    after = "" if job.frames is None else f", frames {job.frames[0]} to {job.frames[1] - 1}"
+    todo = [variant for variant in evaluated if f"{before}{variant.name}{after}" not in store]
     began = time.monotonic()
     with tqdm(total=len(evaluated), initial=len(evaluated) - len(todo), unit="variant") as bar:
         results = evaluate_in_processes(job, todo, processes) if todo else ()
         for variant, result in zip(todo, results, strict=True):
-            store.append(before + variant.name, asdict(result))
+            store.append(f"{before}{variant.name}{after}", asdict(result))
             bar.update()
     if todo:
         print(f"evaluated {len(todo)} variants in {(time.monotonic() - began) / 60:.1f} min")
     return {
-        variant: VariantResult(**store[before + planned.same_as.get(variant, variant).name])
+        variant: VariantResult(**store[f"{before}{planned.same_as.get(variant, variant).name}{after}"])
         for variant in planned.plans
     }
 
@@ -172,7 +180,7 @@ def _about(vlm: Vlm, job: Job, split: Sequence[Example]) -> dict[str, Any]:
         "estimator": {"id": job.estimator, "revision": estimator.revision},
         "split": {
             "name": job.split,
-            "questions": job.questions,
+            "questions": sum(len(example.questions) for example in split),
             "frames": len(split),
             "sha256": digest(list(split)),
             "pictures_sha256": digest_of_images,
@@ -185,6 +193,11 @@ def _about(vlm: Vlm, job: Job, split: Sequence[Example]) -> dict[str, Any]:
 def _of(changes: Sequence[Ablation]) -> list[Variant]:
     found = [(one.variant, one.shipped, one.control) for one in changes]
     return [variant for variants in found for variant in variants if variant is not None]
+
+
+def alpha_of(text: str) -> str | float:
+    """Read the name of a schedule of ToSA's weights, or a number. Raises ValueError."""
+    return text if text.isalpha() else float(text)
 
 
 def conditions_of(label: str) -> list[Condition | None]:
@@ -219,9 +232,24 @@ def _arguments() -> argparse.ArgumentParser:
     args.add_argument(
         "--alphas",
         nargs="*",
-        type=lambda text: text if text.isalpha() else float(text),
-        default=(),
-        help="with --conditions, ToSA's weights to compare too, all with another frame's depth as control",
+        type=alpha_of,
+        default=("increase",),
+        help="with --conditions, ToSA's weights",
+    )
+    args.add_argument(
+        "--controlled",
+        nargs="*",
+        type=alpha_of,
+        help="those of --alphas that are also asked with another frame's depth; all by default",
+    )
+    args.add_argument(
+        "--frames-at-once",
+        type=int,
+        default=64,
+        help="with --conditions, frames that are asked about under all of them before the next ones",
+    )
+    args.add_argument(
+        "--most-frames", type=int, help="with --conditions, stop after so many frames of these questions"
     )
     args.add_argument("--processes", type=int, default=2, help="each with one torch thread")
     args.add_argument("--rounds", type=int, default=15, help="of timing; 0 to skip it")

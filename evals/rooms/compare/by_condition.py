@@ -6,10 +6,43 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evals.intervals import pool
-from evals.rooms.compare.report import Right, difference, with_interval
-from evals.rooms.compare.variants import Variant
+from evals.rooms.compare.evaluator import VariantResult
+from evals.rooms.compare.report import Right, difference, rights, variant_rows, with_interval
+from evals.rooms.compare.variants import Planned, Variant
+from evals.rooms.splits import Example
 
 RightByCondition = Mapping[str, Mapping[Variant, Right]]
+
+
+def by_condition(
+    split: Sequence[Example], planned: Planned, results: Mapping[str, Mapping[Variant, VariantResult]]
+) -> dict[str, Any]:
+    """Describe every variant in each condition, over all of them, and over the third that spoils most."""
+    right = {
+        label: {variant: rights(split, result) for variant, result in each.items()}
+        for label, each in results.items()
+    }
+    rows = {label: variant_rows(split, planned, results[label], each, {}) for label, each in right.items()}
+    variants = list(planned.plans)
+    worst = worst_third(right)
+    return {
+        "conditions": rows,
+        "alone": {label: together(variants, {label: each}) for label, each in right.items()},
+        "together": together(variants, right),
+        "worst_third": {
+            "conditions": worst,
+            "together": together(variants, {one: right[one] for one in worst}),
+        },
+    }
+
+
+def worst_third(right: RightByCondition) -> list[str]:
+    """Name the third of the conditions, rounded up, where the model without merging is right least often."""
+    share = {
+        label: with_interval(next(scores for variant, scores in each.items() if variant.name == "none"))[0]
+        for label, each in right.items()
+    }
+    return sorted(share, key=lambda label: share[label])[: -(-len(share) // 3)]
 
 
 def together(variants: Sequence[Variant], right: RightByCondition) -> list[dict[str, Any]]:

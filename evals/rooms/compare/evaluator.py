@@ -5,7 +5,7 @@ Frames are encoded one at a time, as requests are; the language model reads seve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -84,6 +84,19 @@ class Evaluator:
 def batches_of(frames: int) -> list[list[int]]:
     """Group frame numbers into batches, which are the same for any number of processes."""
     return [list(range(first, min(first + TOGETHER, frames))) for first in range(0, frames, TOGETHER)]
+
+
+def stretches(frames: int, at_once: int) -> list[tuple[int, int]]:
+    """Divide frame numbers into stretches of whole batches: the first and the end of each."""
+    step = -(-at_once // TOGETHER) * TOGETHER
+    return [(first, min(first + step, frames)) for first in range(0, frames, step)]
+
+
+def joined(
+    one: Mapping[Variant, VariantResult], other: Mapping[Variant, VariantResult]
+) -> dict[Variant, VariantResult]:
+    """Put the results of the same variants on two stretches of frames together."""
+    return {variant: concatenated([result, other[variant]]) for variant, result in one.items()}
 
 
 def concatenated(results: Sequence[VariantResult]) -> VariantResult:

@@ -95,11 +95,19 @@ def ablations(methods: Sequence[str], keep_ratios: Sequence[float], num_layers: 
     return found
 
 
-def with_controls(variants: Sequence[Variant], alphas: Sequence[str | float]) -> list[Variant]:
-    """Add ToSA with other weights, and to every ToSA its control, which gets another frame's depth."""
-    tosa = [one for one in variants if one.spec.method == "tosa"]
-    tosa += [replace(one, spec=replace(one.spec, alpha=alpha)) for alpha in alphas for one in tuple(tosa)]
-    return list(dict.fromkeys([*variants, *tosa, *(replace(one, depth="shuffled") for one in tosa)]))
+def with_controls(
+    variants: Sequence[Variant], alphas: Sequence[str | float], controlled: Sequence[str | float]
+) -> list[Variant]:
+    """Ask ToSA with every weight of `alphas`, and those of `controlled` with another frame's depth too."""
+    plain = [one for one in variants if one.spec.method != "tosa"]
+    tosa = [
+        replace(one, spec=replace(one.spec, alpha=alpha))
+        for alpha in alphas
+        for one in variants
+        if one.spec.method == "tosa"
+    ]
+    controls = [replace(one, depth="shuffled") for one in tosa if one.spec.alpha in controlled]
+    return list(dict.fromkeys([*plain, *tosa, *controls]))
 
 
 def plan_all(variants: Sequence[Variant], shape: EncoderShape) -> Planned:

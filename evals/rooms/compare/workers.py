@@ -15,7 +15,7 @@ import torch
 from evals.rooms.compare.evaluator import Evaluator, VariantResult, batches_of, concatenated
 from evals.rooms.compare.variants import Variant
 from evals.rooms.conditions import Condition, spoiled_split
-from evals.rooms.splits import TEST, VALIDATION, examples
+from evals.rooms.splits import TEST, VALIDATION, Example, examples
 from tosa import make_plan
 from vlm import load_vlm
 
@@ -28,13 +28,18 @@ class ComparisonError(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """The model, estimator and questions, the same for every process; condition: what spoils the pictures."""
+    """The model, estimator and questions, the same for every process.
+
+    condition: what spoils the pictures; frames: the first and the end of those that are asked about, whole
+    batches, None for all.
+    """
 
     model: str
     estimator: str
     split: str
     questions: int
     condition: Condition | None = None
+    frames: tuple[int, int] | None = None
 
 
 def evaluate_in_processes(job: Job, variants: Sequence[Variant], processes: int) -> Iterator[VariantResult]:
@@ -68,10 +73,18 @@ def evaluate_share(
     """Evaluate every variant on each `shares`-th batch from `share` on; send a list of results for each."""
     torch.set_num_threads(1)
     vlm = load_vlm(job.model)
-    split = spoiled_split(list(examples(SPLITS[job.split], job.questions)), job.condition)
-    evaluator = Evaluator(vlm, split, batches_of(len(split))[share::shares], job.estimator)
+    split, batches = asked(job)
+    evaluator = Evaluator(vlm, split, batches[share::shares], job.estimator)
     for variant in variants:
         results.send(evaluator.evaluate(variant, make_plan(variant.spec, vlm.shape)))
+
+
+def asked(job: Job) -> tuple[list[Example], list[list[int]]]:
+    """Render the split, and say which batches of it are asked about; only their pictures are spoiled."""
+    split = list(examples(SPLITS[job.split], job.questions))
+    first, end = job.frames or (0, len(split))
+    split[first:end] = spoiled_split(split[first:end], job.condition)
+    return split, [batch for batch in batches_of(len(split)) if first <= batch[0] < end]
 
 
 def _receive(receiver: Connection) -> list[VariantResult]:

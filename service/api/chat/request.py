@@ -6,7 +6,7 @@ not do are refused, and so is anything unknown in our own objects `merge` and `d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,7 @@ HARMLESS: Mapping[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """Hold a question with its conversation, and how to send the answer."""
+    """Hold a question with its conversation, and how to send the answer. episode: what it is about."""
 
     vqa_request: VqaRequest
     stream: bool
@@ -77,6 +77,7 @@ class ChatRequest:
     model: str | None
     stop: tuple[str, ...]
     tool_use: ToolUse | None = None
+    episode: str | None = None
 
 
 def parse_chat(body: bytes, settings: Settings) -> ChatRequest:
@@ -98,9 +99,26 @@ def parse_chat(body: bytes, settings: Settings) -> ChatRequest:
         conversation.image_names,
         conversation.depth_names,
     )
-    check_counts(vqa_request, settings)
+    episode = _episode(raw, conversation.images)
+    if episode is None:
+        check_counts(vqa_request, settings)
     stop, include_usage = _stop(raw.get("stop")), _include_usage(raw.get("stream_options"))
-    return ChatRequest(vqa_request, fields.stream, include_usage, model, stop, tool_use)
+    return ChatRequest(vqa_request, fields.stream, include_usage, model, stop, tool_use, episode)
+
+
+def _episode(raw: Mapping[str, Any], images: Sequence[bytes]) -> str | None:
+    """Return the id of an episode, which brings frames and says how they merge. Raises ServiceError."""
+    episode = raw.get("episode")
+    if episode is None:
+        return None
+    if not isinstance(episode, str):
+        raise ServiceError("bad_request", reason="value", field="episode")
+    for name in ("merge", "depth", "views"):
+        if name in raw:
+            raise ServiceError("bad_merge_frames", reason="begun_with", field=name)
+    if images:
+        raise ServiceError("bad_merge_frames", reason="no_file", field="messages")
+    return episode
 
 
 def served_names(settings: Settings) -> tuple[str, ...]:

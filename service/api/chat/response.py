@@ -127,4 +127,5 @@ def _extras(answer: VqaResponse) -> dict[str, Any]:
         "cached": answer.cached,
         "batch_size": answer.batch_size,
         "request_id": answer.request_id,
+        **({} if answer.episode is None else {"episode": answer.episode}),
     }

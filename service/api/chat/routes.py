@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from time import time
 from typing import Annotated, Any
 
@@ -13,10 +14,12 @@ from service.api.chat.choices import ChoiceWriter
 from service.api.chat.request import ChatRequest, check_model, parse_chat
 from service.api.chat.response import ChatStream, completion, model, models
 from service.api.chat.schemas import ChatCompletion, ChatErrorResponse, Delta, ServedModel, ServedModels
+from service.api.episodes.bodies import question_of
 from service.api.errors import error_body
 from service.api.lifecycle import (
     Done,
     answers,
+    episode_job,
     in_thread,
     make_job,
     read_body,
@@ -91,6 +94,11 @@ async def show_model(request: Request, name: ModelName) -> ServedModel:
 def _parse_chat(context: RequestContext, state: ServiceState, body: bytes) -> tuple[ChatRequest, Job]:
     context.timer.mark("queue")
     chat = parse_chat(body, state.settings)
+    if chat.episode is not None:
+        episode = state.episodes.get(state.models().vlm, context.key, chat.episode)
+        asked = chat.vqa_request.fields.model_dump(exclude_unset=True)
+        request = replace(chat.vqa_request, fields=question_of(episode, asked, state.settings))
+        return chat, episode_job(context, state, request, episode, chat.stop)
     return chat, make_job(context, state, chat.vqa_request, context.timer, chat.stop)
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from service.pipeline.response_models import (
     DepthUsed,
+    EpisodeUsed,
     MergeDone,
     ResponseModel,
     Usage,
@@ -33,6 +34,9 @@ class Extras(ResponseModel):
     cached: bool = described_field("Whether every frame was remembered, so that no encoder ran.", False)
     batch_size: int = described_field("Questions that were answered together, this one among them.", 1)
     request_id: str = described_field("Name of the request, as in X-Request-ID.", "robot-7.0042")
+    episode: EpisodeUsed | None = described_field(
+        "How tokens merged across frames; only of an episode.", default=None
+    )
 
 
 class _Head(ResponseModel):
@@ -174,6 +178,9 @@ class ChatCompletionChunk(_Head):
     )
     batch_size: int | None = described_field("With usage: questions answered together.", 1, default=None)
     request_id: str | None = described_field("With usage: name of the request.", "robot-7.0042", default=None)
+    episode: EpisodeUsed | None = described_field(
+        "With usage: how tokens merged across frames.", default=None
+    )
 
 
 class ChatErrorDetail(ResponseModel):

@@ -1,0 +1,246 @@
+"""The endpoints below /episodes. Each handler calls the steps of lifecycle.py in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import Response
+
+from service.api.body import content_type, refuse_query
+from service.api.episodes.bodies import one_frame, parse_asked, parse_episode, parse_frame, parse_moves
+from service.api.episodes.responses import EpisodeDeleted, EpisodeList, EpisodeState, FrameTaken
+from service.api.lifecycle import (
+    answer,
+    episode_job,
+    in_thread,
+    make_job,
+    read_body,
+    request_scope,
+    service_state,
+    stream_answer,
+    timed,
+)
+from service.api.openapi import EPISODE_BODY, FRAME_BODY, MOVE_BODY, QUESTION_BODY, VQA_STREAM
+from service.api.routes import ERROR_RESPONSES, error_event, vqa_events
+from service.api.serialise import json_response
+from service.api.sse import stream
+from service.api.state import ServiceState
+from service.engine.jobs import Job
+from service.episodes.episode import Episode, stored_frame
+from service.episodes.store import ID
+from service.errors import ServiceError
+from service.pipeline.geometry import check_times
+from service.pipeline.response_models import VqaResponse
+from service.request.schemas import EpisodeFields, FrameFields, MoveFields, QuestionFields
+from service.timing import server_timing
+
+router = APIRouter()
+EpisodeId = Annotated[str, Path(description="Id of the episode.", examples=["0" * 32])]
+ID_HEADER = "x-episode-id"
+CREATED: dict[int | str, dict[str, Any]] = {201: {"model": EpisodeState}, **ERROR_RESPONSES}
+T = TypeVar("T")
+
+
+@router.post(
+    "/episodes", status_code=201, response_model=EpisodeState, responses=CREATED, openapi_extra=EPISODE_BODY
+)
+async def begin(request: Request) -> Response:
+    """Begin an episode, whose frames come one by one. X-Episode-ID names it, where a proxy routes by ids."""
+    state = service_state(request)
+    async with AsyncExitStack() as stack:
+        context = await stack.enter_async_context(request_scope(request, "/episodes"))
+        refuse_query(request, EpisodeFields)
+        kind = content_type(request)
+        vlm = state.models().vlm
+        body = await read_body(context, request, stack)
+
+        def work() -> EpisodeState:
+            fields = parse_episode(*kind, body, state.settings)
+            wanted = request.headers.get(ID_HEADER)
+            id_ = wanted if wanted is not None and ID.fullmatch(wanted) else None
+            return _state_of(state, state.episodes.begin(vlm, context.key, fields, id_), context.request_id)
+
+        made = await in_thread(context, state, work)
+        return json_response(made, status=201)
+    raise AssertionError("the exit stack suppresses no exception")
+
+
+@router.post(
+    "/episodes/{id}/frames", response_model=FrameTaken, responses=ERROR_RESPONSES, openapi_extra=FRAME_BODY
+)
+async def push(request: Request, id: EpisodeId) -> Response:
+    """Encode a frame and take its tokens in. With a directory set, it is on disk when the answer comes."""
+    state = service_state(request)
+    async with AsyncExitStack() as stack:
+        context = await stack.enter_async_context(request_scope(request, "/episodes/{id}/frames"))
+        refuse_query(request, FrameFields)
+        kind = content_type(request)
+        vlm = state.models().vlm
+        body = await read_body(context, request, stack)
+        writer = state.episodes.writer(id)
+        turn = asyncio.ensure_future(writer.acquire())
+        stack.push_async_callback(_end_turn, turn, writer)
+        await context.wait(turn)
+
+        def prepare_frame() -> tuple[Job, bool]:
+            context.timer.mark("queue")
+            episode = state.episodes.get(vlm, context.key, id)
+            fields, parsed = parse_frame(*kind, body, episode, state.settings)
+            context.tighten_deadline(fields.timeout_s)
+            with one_frame():
+                job = make_job(context, state, parsed, context.timer)
+                check_times(job.prepared.geometry, episode.last_time)
+            return job, parsed.wants_depth
+
+        job, has_depth = await in_thread(context, state, prepare_frame)
+        context.where = "queue"
+        encoded = await context.wait(state.engine.answer(job))
+        context.where = "decode"
+
+        def take() -> FrameTaken:
+            context.timer.mark("queue")
+            (geometry,), (visual,) = job.prepared.geometry, encoded.visuals
+            frame = stored_frame(geometry, visual, vlm.family.separator_rows, has_depth)
+            episode, admitted = state.episodes.push(vlm, context.key, id, frame, geometry.sample)
+            used = episode.described(None)
+            context.timer.mark("generate")
+            return FrameTaken(
+                request_id=context.request_id,
+                episode=id,
+                frame=admitted.frame,
+                frames=episode.frames,
+                tokens=admitted.tokens,
+                admitted=admitted.admitted,
+                placed=admitted.placed,
+                held=used.tokens,
+                agreement=used.agreement,
+                notes=used.notes,
+                cached=encoded.cached,
+                timings_ms=context.timer.timings_ms(),
+            )
+
+        taken = await in_thread(context, state, take)
+        return json_response(taken, {"Server-Timing": server_timing(taken.timings_ms)})
+    raise AssertionError("the exit stack suppresses no exception")
+
+
+@router.post(
+    "/episodes/{id}/vqa",
+    response_model=VqaResponse,
+    responses={**ERROR_RESPONSES, **VQA_STREAM},
+    openapi_extra=QUESTION_BODY,
+)
+async def ask(request: Request, id: EpisodeId) -> Response:
+    """Answer a question about an episode, from the tokens it holds: nothing is encoded."""
+    state = service_state(request)
+    async with AsyncExitStack() as stack:
+        context = await stack.enter_async_context(request_scope(request, "/episodes/{id}/vqa"))
+        refuse_query(request, QuestionFields)
+        kind = content_type(request)
+        vlm = state.models().vlm
+        body = await read_body(context, request, stack)
+
+        def prepare_question() -> tuple[bool, Job]:
+            context.timer.mark("queue")
+            episode = state.episodes.get(vlm, context.key, id)
+            parsed = parse_asked(*kind, body, episode, state.settings)
+            return parsed.fields.stream, episode_job(context, state, parsed, episode)
+
+        streams, job = await in_thread(context, state, prepare_question)
+        if streams:
+            pieces = stream_answer(context, state, job)
+            return await stream(context, vqa_events(pieces), error_event(context), stack)
+        return timed(await answer(context, state, job))
+    raise AssertionError("the exit stack suppresses no exception")
+
+
+@router.post(
+    "/episodes/{id}/poses", response_model=EpisodeState, responses=ERROR_RESPONSES, openapi_extra=MOVE_BODY
+)
+async def move(request: Request, id: EpisodeId) -> Response:
+    """Give frames new poses, as after a loop closure: their tokens get new places."""
+    state = service_state(request)
+    async with AsyncExitStack() as stack:
+        context = await stack.enter_async_context(request_scope(request, "/episodes"))
+        refuse_query(request, MoveFields)
+        kind = content_type(request)
+        vlm = state.models().vlm
+        body = await read_body(context, request, stack)
+        async with state.episodes.writer(id):
+
+            def work() -> EpisodeState:
+                episode = state.episodes.get(vlm, context.key, id)
+                moves, _ = parse_moves(*kind, body, episode)
+                moved = state.episodes.move(vlm, context.key, id, lambda one: one.move(moves))
+                return _state_of(state, moved, context.request_id)
+
+            return json_response(await in_thread(context, state, work))
+    raise AssertionError("the exit stack suppresses no exception")
+
+
+@router.get("/episodes", response_model=EpisodeList, responses=ERROR_RESPONSES)
+async def list_episodes(request: Request) -> Response:
+    """List the episodes of the key."""
+
+    def work(state: ServiceState, key: str | None) -> EpisodeList:
+        return EpisodeList(request_id=request.state.request_id, episodes=state.episodes.ids(key))
+
+    return json_response(await _quickly(request, work))
+
+
+@router.get("/episodes/{id}", response_model=EpisodeState, responses=ERROR_RESPONSES)
+async def show(request: Request, id: EpisodeId) -> Response:
+    """Describe an episode: its frames, tokens and places."""
+
+    def work(state: ServiceState, key: str | None) -> EpisodeState:
+        episode = state.episodes.get(state.models().vlm, key, id)
+        return _state_of(state, episode, request.state.request_id)
+
+    return json_response(await _quickly(request, work))
+
+
+@router.delete("/episodes/{id}", response_model=EpisodeDeleted, responses=ERROR_RESPONSES)
+async def delete(request: Request, id: EpisodeId) -> Response:
+    """Delete an episode, in memory and on disk."""
+
+    def work(state: ServiceState, key: str | None) -> EpisodeDeleted:
+        state.episodes.delete(key, id)
+        return EpisodeDeleted(request_id=request.state.request_id, deleted=id)
+
+    return json_response(await _quickly(request, work))
+
+
+async def _end_turn(turn: asyncio.Future[Any], writer: asyncio.Lock) -> None:
+    """Give the lock of an episode back, or stop waiting for it."""
+    turn.cancel()
+    with suppress(asyncio.CancelledError):
+        await turn
+    if not turn.cancelled():
+        writer.release()
+
+
+async def _quickly(request: Request, work: Callable[[ServiceState, str | None], T]) -> T:
+    """Do what needs no model in a decoding thread, for a known key."""
+    state = service_state(request)
+    state.origins.check(request.headers)
+    key = state.keys.identify(request.headers)
+    return await state.engine.decode(work, state, key)
+
+
+def _state_of(state: ServiceState, episode: Episode, request_id: str) -> EpisodeState:
+    try:
+        kept = episode.kept()
+    except ServiceError:  # no frame yet, or more than a budget that drops nothing
+        kept = None
+    return EpisodeState(
+        **dict(episode.described(kept)),
+        request_id=request_id,
+        created=episode.created,
+        idle_s=state.settings.episode_idle_s,
+        bytes=episode.nbytes,
+        fields=episode.fields.model_dump(mode="json", exclude_unset=True),
+    )

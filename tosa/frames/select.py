@@ -1,0 +1,163 @@
+"""Choose the tokens of an episode within its budget, with separators, quotas, and one order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tosa.frames.alike import merge_alike
+from tosa.frames.cover import cover
+from tosa.frames.placed import PlacedTokens
+from tosa.frames.plain import diverse, still
+from tosa.frames.rule import FrameRule
+from tosa.frames.voxel import grouped_means, voxel_groups
+
+TOKENS_PER_SEPARATOR = 8
+"""Separators take at most a ninth of the budget; beyond, several frames share one."""
+
+
+class BudgetTooSmall(ValueError):
+    """Nothing may be dropped, and there are more tokens than the budget. needed: how many there are."""
+
+    def __init__(self, needed: int, budget: int) -> None:
+        super().__init__(f"{needed} visual tokens do not fit a budget of {budget}, and none may be dropped")
+        self.needed, self.budget = needed, budget
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Hold the T tokens that are left, in the order of frames and, within one, of its tokens.
+
+    features [T, D]; leader [T] int64: the token of the input that each one is, or that leads its group. frame
+    [T] int64. runs: tokens of each run; a separator follows each of them, where the rule has separators.
+    """
+
+    features: Tensor
+    leader: Tensor
+    frame: Tensor
+    runs: tuple[int, ...]
+    separates: bool
+
+    @property
+    def visual_tokens(self) -> int:
+        """Return how many visual tokens the language model reads, separators included."""
+        return len(self.leader) + (len(self.runs) if self.separates else 0)
+
+
+def select_tokens(tokens: PlacedTokens, rule: FrameRule, is_stale: Tensor | None = None) -> Kept:
+    """Choose or merge tokens by the rule: exactly its budget, separators counted, or all if they are fewer.
+
+    is_stale [M]: of things that have gone, which are kept last. Deterministic. Raises BudgetTooSmall.
+    """
+    frames = int(tokens.frame.unique().numel())
+    everything = len(tokens) + (frames if rule.separates else 0)
+    if rule.budget is None or everything <= rule.budget or not len(tokens):
+        every = torch.arange(len(tokens))
+        return _in_runs(tokens, every, tokens.features, frames, rule)
+    if rule.method == "none":
+        raise BudgetTooSmall(everything, rule.budget)
+    if not rule.separates:
+        leader, features = _chosen(tokens, rule.budget, rule, is_stale)
+        return _in_runs(tokens, leader, features, frames, rule)
+    separators = max(1, min(frames, rule.budget // (TOKENS_PER_SEPARATOR + 1)), rule.budget - len(tokens))
+    while True:
+        leader, features = _chosen(tokens, rule.budget - separators, rule, is_stale)
+        held = int(tokens.frame[leader].unique().numel())
+        if held >= separators or separators == 1:
+            return _in_runs(tokens, leader, features, separators, rule)
+        separators = max(1, held)  # fewer separators leave room for more tokens, and frames
+
+
+def _chosen(
+    tokens: PlacedTokens, budget: int, rule: FrameRule, is_stale: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the leaders of `budget` tokens, in order, and their features."""
+    if rule.method == "diverse":
+        return _of(tokens, diverse(tokens.features, budget))
+    if rule.method == "still":
+        return _of(tokens, still(tokens.change, budget))
+    placed = tokens.has_place.nonzero().flatten()
+    unplaced = (~tokens.has_place).nonzero().flatten()
+    quota = _quota(len(placed), len(unplaced), budget, rule.unplaced_share)
+    without = unplaced[_even(len(unplaced), quota)]
+    leader, features = _METHODS[rule.method](tokens, placed, budget - quota, rule, is_stale)
+    order = torch.sort(torch.cat([leader, without])).indices
+    both = torch.cat([features, tokens.features[without].to(features.dtype)])
+    return torch.cat([leader, without])[order], both[order]
+
+
+def _quota(placed: int, unplaced: int, budget: int, most_share: float) -> int:
+    """Return how many tokens without a place are kept: their share, bounded, and what is left over."""
+    share = min(unplaced / (placed + unplaced), most_share)
+    return min(unplaced, max(round(budget * share), budget - placed))
+
+
+def _even(number: int, kept: int) -> Tensor:
+    """Return the indices of `kept` out of `number`, evenly spaced."""
+    return (2 * torch.arange(kept) + 1) * number // max(1, 2 * kept)
+
+
+def _of(tokens: PlacedTokens, index: Tensor) -> tuple[Tensor, Tensor]:
+    return index, tokens.features[index]
+
+
+def _cover(
+    tokens: PlacedTokens, placed: Tensor, budget: int, rule: FrameRule, is_stale: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    if is_stale is not None and is_stale[placed].any():
+        current, gone = placed[~is_stale[placed]], placed[is_stale[placed]]
+        more = gone[_even(len(gone), max(0, min(len(gone), budget - len(current))))]
+        placed = torch.sort(torch.cat([current, more])).values
+    return _of(tokens, placed[cover(tokens.points[placed], budget)])
+
+
+def _alike(
+    tokens: PlacedTokens, placed: Tensor, budget: int, rule: FrameRule, is_stale: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    groups = merge_alike(
+        tokens.points[placed], tokens.features[placed], tokens.size[placed], budget, rule.tau, rule.average
+    )
+    leaders = groups.leaders
+    leaders = leaders[cover(tokens.points[placed[leaders]], budget)]
+    return placed[leaders], groups.features[leaders].to(tokens.features.dtype)
+
+
+def _voxel(
+    tokens: PlacedTokens, placed: Tensor, budget: int, rule: FrameRule, is_stale: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    if budget <= 0 or not len(placed):
+        return _of(tokens, placed[:0])
+    group = voxel_groups(tokens.points[placed], budget)
+    means = grouped_means(tokens.features[placed], tokens.size[placed], group)
+    leader = torch.full((len(means),), len(placed)).scatter_reduce(
+        0, group, torch.arange(len(placed)), "amin"
+    )
+    return placed[leader], means.to(tokens.features.dtype)
+
+
+_Method = Callable[[PlacedTokens, Tensor, int, FrameRule, Tensor | None], tuple[Tensor, Tensor]]
+_METHODS: dict[str, _Method] = {"seen": _cover, "cover": _cover, "alike": _alike, "voxel": _voxel}
+
+
+def _in_runs(tokens: PlacedTokens, leader: Tensor, features: Tensor, runs: int, rule: FrameRule) -> Kept:
+    """Divide tokens into runs that end where a frame does, at most one for each frame, about equally."""
+    frame = tokens.frame[leader]
+    counts = torch.unique_consecutive(frame, return_counts=True)[1].tolist()
+    return Kept(features, leader, frame, tuple(_joined(counts, runs)), rule.separates)
+
+
+def _joined(counts: list[int], runs: int) -> list[int]:
+    """Join neighbouring counts until `runs` sums are left, each about the same share of all."""
+    joined, total, done = list[int](), sum(counts), 0
+    for at, count in enumerate(counts):
+        left, wanted = len(counts) - at, runs - len(joined)
+        is_new = not joined or left <= wanted or done * runs >= total * len(joined)
+        if is_new and len(joined) < runs:
+            joined.append(count)
+        else:
+            joined[-1] += count
+        done += count
+    return joined
