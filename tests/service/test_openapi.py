@@ -21,12 +21,8 @@ from service.api.openapi import CHAT_BODY, VQA_BODY, inlined
 from service.api.responses import CompareResponse, Inspected, OverlayResponse
 from service.api.rooms import RoomResponse
 from service.pipeline.response_models import VqaResponse
-<<<<<<< HEAD
-from service.request.schemas import TARGETS, VqaFields, VqaRequest
-=======
 from service.request.frame_fields import PosedFields
-from service.request.schemas import VqaFields, VqaRequest
->>>>>>> episodes
+from service.request.schemas import TARGETS, VqaFields, VqaRequest
 from service.settings import Settings
 from tests.service.conftest import Question
 from tests.service.test_chat_events import read
