@@ -92,7 +92,7 @@ test-vllm: install .venv-vllm/.installed
 test-ray-vllm: .venv-ray/.installed .venv-vllm/.installed
 	VLLM_PYTHON=.venv-vllm/bin/python .venv-ray/bin/python -m pytest tests/ray/test_vllm.py -m ray
 
-# Builds every image and runs them, with docker, or podman as root: about 10 minutes on two quiet cores.
+# Builds every image and runs them, with docker, or podman as root: about 15 minutes on two quiet cores.
 test-containers: install .venv-compose/.installed
 	$(BIN)/python -m bench.containers.build
 	CONTAINER_TESTS=1 $(BIN)/python -m pytest tests/containers

@@ -106,7 +106,7 @@ def ask(url: str) -> httpx.Response:
         return client.post(f"{url}/vqa", content=request.body, headers=headers)
 
 
-def wait_until_answered(url: str) -> httpx.Response:
+def wait_until_answered(url: str, timeout_s: float = START_S) -> httpx.Response:
     """Ask until there is an answer, as soon as somebody listens."""
     answers: list[httpx.Response] = []
 
@@ -118,5 +118,5 @@ def wait_until_answered(url: str) -> httpx.Response:
         answers.append(reply)
         return reply.status_code == 200
 
-    wait_for(answered, START_S)
+    wait_for(answered, timeout_s)
     return answers[-1]

@@ -16,6 +16,8 @@ from tests.loopback import START_S, wait_for
 from tests.needs import skip_without
 
 pytestmark = pytest.mark.containers
+COMPILED_S = 3 * START_S
+"""How long vLLM may take, which compiles when it starts."""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def vllm(found: Engine, cpu: str, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def test_vllm_answers_through_service_and_proxy_and_all_get_healthy(vllm: Stack) -> None:
-    assert "language_queue" in wait_until_answered(URL).json()["timings_ms"]
+    assert "language_queue" in wait_until_answered(URL, COMPILED_S).json()["timings_ms"]
     for part in ("language", "service-vllm"):
         (container,) = vllm.containers(part)
         wait_for(lambda container=container: vllm.health(container) == "healthy", START_S)
@@ -38,11 +40,11 @@ def test_vllm_answers_through_service_and_proxy_and_all_get_healthy(vllm: Stack)
 
 def test_a_vllm_server_that_is_killed_comes_back_and_is_ready_again(vllm: Stack) -> None:
     """Meanwhile the proxy says that nobody is ready."""
-    answer = wait_until_answered(URL).json()["answer"]
+    answer = wait_until_answered(URL, COMPILED_S).json()["answer"]
     (proxy,), (language,) = vllm.containers("proxy"), vllm.containers("language")
     vllm.kill(language)
     wait_for(lambda: vllm.ready_replicas(proxy) == 0)
     refused = ask(URL)
     assert refused.status_code == 503 and refused.json()["error"]["code"] in ("not_ready", "language_down")
-    assert wait_until_answered(URL).json()["answer"] == answer
+    assert wait_until_answered(URL, COMPILED_S).json()["answer"] == answer
     wait_for(lambda: vllm.ready_replicas(proxy) == 1)
