@@ -21,6 +21,7 @@ COPY tosa tosa
 COPY vlm vlm
 COPY depth depth
 COPY service service
+COPY tosa_vqa_client tosa_vqa_client
 RUN /opt/tools/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 
 # torch, with what only CUDA needs, apart from everything else: a layer of its own, shared by images.

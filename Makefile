@@ -10,7 +10,7 @@ PYTEST := -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reo
 # uv installs no bytecode: without it, every process that a test starts compiles torch and transformers again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install lock demo demo-vllm serve test test-ray test-load test-vllm test-ray-vllm test-containers container-load test-wheel test-long test-newest test-oldest check docs fix fuzz soak bench full-size language load peers train eval sbom licences audit
+.PHONY: install lock demo demo-vllm serve test test-ray test-load test-notebooks test-vllm test-ray-vllm test-page test-containers container-load test-wheel test-long test-newest test-oldest check docs fix fuzz soak bench full-size language load notebooks peers train eval sbom licences audit
 
 install: .venv/.installed
 
@@ -81,6 +81,9 @@ test-ray: .venv-ray/.installed
 test-load: .venv-load/.installed
 	.venv-load/bin/python -m pytest tests/bench
 
+test-notebooks: .venv-notebooks/.installed
+	.venv-notebooks/bin/python -m pytest tests/notebooks
+
 # With real vLLM servers: about 4 minutes on two quiet cores.
 test-vllm: install .venv-vllm/.installed
 	VLLM_PYTHON=.venv-vllm/bin/python $(BIN)/python -m pytest tests/vllm
@@ -108,6 +111,10 @@ container-load: install .venv-compose/.installed
 # What `make test` leaves out to stay short.
 test-long: install
 	LONG_TESTS=1 $(BIN)/python $(PYTEST) -m long
+
+# The playground in Chromium: about 4 minutes on two quiet cores. With PAGE_PICTURES=1, the documentation's pictures too.
+test-page: install
+	PAGE_TESTS=1 $(BIN)/python -m pytest tests/page
 
 # The wheel with each extra, installed from a package index into environments of their own.
 test-wheel: install
@@ -185,6 +192,10 @@ train: install
 	$(BIN)/python -m training.export --run runs/stage3 --out runs/plain
 	$(BIN)/python -m training.stage4_furnished
 	$(BIN)/python -m training.export
+
+# Runs the notebooks of examples/, and writes them as pages of the documentation: a minute.
+notebooks: .venv-notebooks/.installed
+	.venv-notebooks/bin/python -m bench.notebooks
 
 # Every method, ratio and schedule, and the ablations; it goes on where it was stopped.
 eval: install

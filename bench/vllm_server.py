@@ -22,8 +22,11 @@ ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "VLLM_NO_USAGE_STATS": "1",
 }
-ALL_CORES = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-"""By itself it binds its threads to all cores but one: on two cores, one thread works."""
+ONE_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+"""Lets the engine run the model itself. On CPUs the model otherwise runs in a worker process, and for a
+second after each message both wait for the next one in a loop that keeps a core busy."""
+ALL_CORES = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_WAIT_POLICY": "PASSIVE"}
+"""By itself it binds its threads to all cores but one: on two cores, one works. Waiting threads sleep."""
 START_TIMEOUT_S = 600
 SWITCHES = ("--enforce-eager", "--enable-prompt-tokens-details", "--enable-per-request-metrics")
 
@@ -40,15 +43,19 @@ def vllm_serving(
     name: str = "model",
     env: Mapping[str, str] | None = None,
     port: int | None = None,
+    worker: bool = False,
 ) -> Iterator[Serving]:
     """Serve a model in float32 on a loopback port, a free one if not given, under this name.
+
+    worker: run the model in a process of its own, as vLLM does by itself.
 
     The command is the module and not the script `vllm`, which fails for the build for CPUs.
     """
     command = [interpreter(), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     command += ["--served-model-name", name, "--dtype", "float32", "--generation-config", "vllm"]
     command += ["--host", "127.0.0.1", "--port", "{port}", *SWITCHES, *options]
-    with serving(command, "/health", {**ENVIRONMENT, **(env or {})}, START_TIMEOUT_S, port) as server:
+    given = {**ENVIRONMENT, **({} if worker else ONE_PROCESS), **(env or {})}
+    with serving(command, "/health", given, START_TIMEOUT_S, port) as server:
         yield server
 
 

@@ -50,12 +50,18 @@ NEEDS = {
     "wget": _debian("wget"),
     "sha256sum": _debian("sha256sum", "coreutils"),
     "chromium": _debian("chromium"),
+    "page tests": Need(
+        "a browser for minutes", "make test-page", lambda: os.environ.get("PAGE_TESTS") == "1"
+    ),
     "playwright": Need("Playwright", "make install", lambda: find_spec("playwright") is not None),
     "c++": Need("a C++ compiler", "apt-get install g++", lambda: bool(program("g++") or program("clang++"))),
     "onnx": Need("ONNX", "make install", lambda: all(map(find_spec, ("onnx", "onnxruntime", "onnxscript")))),
     "long": Need("more time", "make test-long", lambda: os.environ.get("LONG_TESTS") == "1"),
     "ray": Need("Ray", "make test-ray", lambda: find_spec("ray") is not None),
     "vllm": Need("a vLLM server", "make test-vllm", lambda: bool(os.environ.get("VLLM_PYTHON"))),
+    "notebooks": Need(
+        "Jupyter", "make test-notebooks", lambda: all(map(find_spec, ("nbclient", "ipykernel")))
+    ),
     "packages of vllm": Need("packages of vLLM", "make .venv-vllm/.installed", lambda: False),
     "locust": Need("Locust", "make test-load", lambda: find_spec("locust") is not None),
     "kubeconform": Need("kubeconform", "install it", lambda: program("kubeconform") is not None),

@@ -47,6 +47,8 @@ class MergeOptions(TypedDict, total=False):
     spatial_kernel: str
     options: Mapping[str, int | float | str | None]
     prop_attn: bool
+    target_ms: float
+    target_accuracy: float
     order: str
 
 

@@ -37,6 +37,7 @@ class MergeDone:
     alpha: str | float | tuple[float, ...] | None = None
     spatial_kernel: str | None = None
     options: Mapping[str, int | float | str | None] | None = None
+    chosen_because: str | None = None
 
 
 @dataclass(frozen=True)

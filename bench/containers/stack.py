@@ -117,13 +117,13 @@ def started(
     is_timed: without our health checks, whose calls of podman would take a fifth of a core.
     """
     stack = Stack(engine, profile, threads, files)
-    stack("down", "--volumes", "--timeout=0")
+    stack("down", "--volumes", "--timeout=0", "--remove-orphans")
     with nullcontext() if is_timed else health_checks(engine):
         try:
             stack.up(*services, replicas=replicas)
             yield stack
         finally:
-            stack("down", "--volumes", "--timeout=0")
+            stack("down", "--volumes", "--timeout=0", "--remove-orphans")
 
 
 @contextmanager

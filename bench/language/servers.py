@@ -46,9 +46,12 @@ def embedded(block: int) -> Iterator[Embedded]:
         bindings: dict[Server, dict[str, str]] = {"vllm alone": {}, "vllm alone, all cores": ALL_CORES}
         found: dict[Server, Serving] = {}
         for name, binding in bindings.items():
-            alone = vllm_serving(EMBEDDED["room-tiny"], *options, *images, env=threads | binding)
+            is_as_shipped = name == "vllm alone"
+            alone = vllm_serving(
+                EMBEDDED["room-tiny"], *options, *images, env=threads | binding, worker=is_as_shipped
+            )
             found[name] = running.enter_context(alone)
-        behind = vllm_serving(language, "--enable-prompt-embeds", *options)
+        behind = vllm_serving(language, "--enable-prompt-embeds", *options, env=threads | ALL_CORES)
         server = running.enter_context(behind)
         yield Embedded(found | _both(running, "room-tiny", server.url), server)
 
@@ -71,9 +74,10 @@ def long_answers() -> Iterator[dict[Server, Serving]]:
 def _both(running: ExitStack, model: str, url: str) -> dict[Server, Serving]:
     """Start our service twice: by itself, and in front of the language server."""
     command = ours("--model", model, "--depth-model", "none")
-    torch = serving(command, env=QUEUE | {"TOSA_VQA_NUM_THREADS": THREADS, "OMP_NUM_THREADS": THREADS})
+    threads = {"TOSA_VQA_NUM_THREADS": THREADS, "OMP_NUM_THREADS": THREADS, "OMP_WAIT_POLICY": "PASSIVE"}
+    torch = serving(command, env=QUEUE | threads)
     apart = {"TOSA_VQA_LANGUAGE": "vllm", "TOSA_VQA_LANGUAGE_URLS": url}
-    vllm = serving(command, env=QUEUE | apart | {"TOSA_VQA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"})
+    vllm = serving(command, env=QUEUE | threads | apart)
     return {"torch": running.enter_context(torch), "vllm": running.enter_context(vllm)}
 
 

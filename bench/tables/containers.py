@@ -52,7 +52,8 @@ def price() -> str:
     how = (
         f"Medians of {rounds} interleaved rounds, every frame new, threads of torch: {part['torch_threads']}"
     )
-    return f"{table(heads, rows)}\n\n{how}. {_where(result, part)}"
+    up = f"From `compose up` to the first answer: {part['up_to_first_answer_s']:.0f} s"
+    return f"{table(heads, rows)}\n\n{how}. {up}. {_where(result, part)}"
 
 
 def _range(one: Run, name: str) -> str:

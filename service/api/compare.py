@@ -148,7 +148,7 @@ def _result(
     if isinstance(answer, ServiceError):
         refusal = ErrorResponse.model_validate(answer.body(request_id))
         return ComparedRefusal(spec=spec, error=refusal.error)
-    confidence = {} if answer.confidence is None else {"confidence": answer.confidence}
+    confidence: dict[str, Any] = {} if answer.confidence is None else {"confidence": answer.confidence}
     return ComparedAnswer(
         spec=spec,
         answer=answer.answer,

@@ -181,7 +181,9 @@ def _parse_and_inspect(
     context.costs.append(costs)
     depth, inspected = inspect(parsed.depth, parsed.image, parsed.fields, settings.max_image_px, costs)
     picture = image_base64(depth) if parsed.fields.picture else None
-    values = {"values": values_of(depth, parsed.fields.values_px)} if parsed.fields.values_px else {}
+    values: dict[str, Any] = {}
+    if parsed.fields.values_px:
+        values = {"values": values_of(depth, parsed.fields.values_px)}
     return Inspected(**dict(inspected), request_id=context.request_id, picture=picture, **values)
 
 

@@ -119,7 +119,8 @@ class BatchRunner:
                 job.fail(ServiceError("numerical_error"))
         for job in [one for one in encoded if not one.choices]:  # its frames merge before it is asked about
             own = encoded.pop(job)
-            job.succeed(Inferred((), 0, len(jobs), own.cached, self._depth(job, own), own.visuals))
+            depth = self._depth(job, own.understood, own.is_remembered)
+            job.succeed(Inferred((), 0, len(jobs), own.cached, depth, own.visuals))
         jobs = list(encoded)
         if not jobs:
             return

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgpack
 import torch
@@ -131,7 +131,7 @@ def _item(modality: str, run: VisualRun) -> dict[str, Any]:
 
 def packed(value: object) -> bytes:
     """Write values and tensors in MessagePack, as vLLM reads features."""
-    return msgpack.packb(value, default=_tensor)
+    return cast(bytes, msgpack.packb(value, default=_tensor))
 
 
 def _tensor(value: object) -> tuple[str, list[int], msgpack.ExtType]:

@@ -25,9 +25,10 @@ def respond(
     views = [_views(own) for own in planned]
     timer.mark("generate")
     confidence = confidence_of(inferred)
+    optional: dict[str, Any] = {} if confidence is None else {"confidence": confidence}
+    optional |= {} if remembered is None else {"episode": remembered.used}
     return VqaResponse(
         answer=inferred.text,
-        **({} if confidence is None else {"confidence": confidence}),
         request_id=request_id,
         model=model_used(vlm),
         merge=merge,
@@ -38,7 +39,7 @@ def respond(
         cached=inferred.cached,
         batch_size=inferred.batch_size,
         timings_ms=timer.timings_ms(),
-        **({} if remembered is None else {"episode": remembered.used}),
+        **optional,
     )
 
 

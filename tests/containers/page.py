@@ -18,7 +18,7 @@ from tests.docs.pages import commands
 PAGE = "docs/containers.md"
 REASON = "needs Docker"
 """What the page says about the commands that are run here."""
-EVERY = "cpu,ray,vllm,load"
+EVERY = "COMPOSE_PROFILES=cpu,ray,vllm,load"
 DOCKER = """#!/bin/sh
 # docker, played by podman
 case "$1" in
@@ -80,7 +80,7 @@ def shell(engine: Engine, folder: Path, *volumes: str) -> Iterator[Shell]:
         **{"COMPOSE_PROJECT_NAME": PROJECT, "ENGINE": engine.program, "LOAD_SECONDS": "2"},
     }
     found = Shell({**engine.environment, **ours})
-    down = f"COMPOSE_PROFILES={EVERY} docker compose -f docker/compose.yaml down --volumes --timeout 0"
+    down = f"{EVERY} docker compose -f docker/compose.yaml down --volumes --timeout 0 --remove-orphans"
     with health_checks(engine):
         try:
             found(down)

@@ -19,12 +19,12 @@ ALONE = ("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE loca
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """Run a browser."""
+def chromium(*more: str) -> Iterator[Browser]:
+    """Run a browser, with more arguments."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program("chromium"), args=list(ALONE))
+        browser = playwright.chromium.launch(executable_path=program("chromium"), args=[*ALONE, *more])
         try:
             yield browser
         finally:
@@ -39,10 +39,11 @@ def page_of(browser: Browser, seen: list[str], pictures: Path | None = None) -> 
         page = context.new_page()
         page.on("console", lambda message: seen.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: seen.append(str(error)))
-        page.on("request", lambda request: seen.append(request.url) if _is_elsewhere(request.url) else None)
+        page.on("request", lambda request: seen.append(request.url) if is_elsewhere(request.url) else None)
         yield page
 
 
-def _is_elsewhere(url: str) -> bool:
+def is_elsewhere(url: str) -> bool:
+    """Say whether an address is on another machine."""
     parts = urlsplit(url)
     return parts.scheme not in ("data", "blob") and parts.hostname not in ("127.0.0.1", "localhost")

@@ -53,11 +53,13 @@ class Live:
 
 
 @contextmanager
-def live(model: Path, loop: Literal["auto", "asyncio", "uvloop"] = "auto", **settings: Any) -> Iterator[Live]:
+def live(
+    model: Path | str, loop: Literal["auto", "asyncio", "uvloop"] = "auto", port: int = 0, **settings: Any
+) -> Iterator[Live]:
     """Serve with these settings, on a listener made as the service's own is."""
     given = Settings(model=str(model), **{**LIMITS, "depth_model": "none", **settings})
     app = create_app(given)
-    config = uvicorn.Config(app, port=0, http=Connection, loop=loop, log_level="error", access_log=False)
+    config = uvicorn.Config(app, port=port, http=Connection, loop=loop, log_level="error", access_log=False)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.run, args=([config.bind_socket()],))

@@ -91,8 +91,9 @@ def test_a_spec_may_set_every_merge_field(form: str) -> None:
         "prop_attn": True,
         "order": "merge",
     }
-    assert set(spec) == set(MERGE_FIELDS)
-    assert [sent(one) for one in parse(form, specs=[spec]).specs] == [spec]
+    chosen = [{"method": "auto", "target_ms": 50.0}, {"method": "auto", "target_accuracy": 0.9}]
+    assert {name for one in (spec, *chosen) for name in one} == set(MERGE_FIELDS)
+    assert [sent(one) for one in parse(form, specs=[spec, *chosen]).specs] == [spec, *chosen]
 
 
 def test_null_means_not_sent(form: str) -> None:

@@ -22,7 +22,7 @@ from service.api.responses import CompareResponse, Inspected, OverlayResponse
 from service.api.rooms import RoomResponse
 from service.pipeline.response_models import VqaResponse
 from service.request.frame_fields import PosedFields
-from service.request.schemas import VqaFields, VqaRequest
+from service.request.schemas import TARGETS, VqaFields, VqaRequest
 from service.settings import Settings
 from tests.service.conftest import Question
 from tests.service.test_chat_events import read
@@ -135,7 +135,8 @@ def test_every_field_of_a_request_is_there() -> None:
 def test_examples_of_fields_are_taken(name: str) -> None:
     for example in inlined(VqaFields)["properties"][name]["examples"]:
         files = {"images": [openapi_examples.IMAGE], "depths": [openapi_examples.DEPTH]}
-        body = json.dumps({"question": "x", **files, name: example}).encode()
+        beside = {"method": "auto"} if name in TARGETS else {}
+        body = json.dumps({"question": "x", **files, **beside, name: example}).encode()
         sent = parse_question(b"application/json", b"", body, Settings())
         assert getattr(sent.fields, name) == example
 
@@ -149,8 +150,9 @@ def test_examples_of_fields_of_a_chat_are_taken() -> None:
                 parse_chat(json.dumps({**good, name: example}).encode(), Settings()).vqa_request, VqaRequest
             )
         for inner, held in field.get("properties", {}).items():
+            beside = {"method": "auto"} if inner in TARGETS else {}
             for example in held["examples"]:
-                parse_chat(json.dumps({**good, name: {inner: example}}).encode(), Settings())
+                parse_chat(json.dumps({**good, name: {**beside, inner: example}}).encode(), Settings())
 
 
 ANSWERS: dict[str, tuple[openapi_examples.Examples, type[Any]]] = {

@@ -96,6 +96,7 @@ def compare_conditions(given: argparse.Namespace) -> None:
     store = ResultStore(given.kept, _about(vlm, job, split))
     labels = {label_of(condition): condition for condition in given.conditions}
     results = dict[str, dict[Variant, VariantResult]]()
+    result = dict[str, Any]()
     for frames in stretches(len(split), given.frames_at_once):
         for label, condition in labels.items():
             part = ask(replace(job, condition=condition, frames=frames), planned, store, given.processes)

@@ -133,5 +133,6 @@ async function refusal(response) {
 function reached(error) {
   if (error instanceof Failure) return error;
   if (error instanceof DOMException && error.name === "AbortError") return new Failure("cancelled", "Cancelled.");
+  document.dispatchEvent(new Event("unreachable"));
   return new Failure("unreachable", "The server does not answer. It may be restarting, or the network is down.");
 }

@@ -28,22 +28,31 @@ function startKey(/** @type {() => void} */ entered) {
   });
 }
 
-/** Say whether the server is ready; ask again sooner while it is not. */
+/** Say whether the server is ready; ask again sooner while it is not, and at once when a request got lost. */
 function watchServer(/** @type {() => void} */ back) {
   const chip = byId("status");
   let was = "";
-  const look = async () => {
-    if (document.visibilityState === "visible") {
-      const now = await fetch(`${root}/readyz`).then((response) => (response.ok ? "ready" : "not ready"), () => "no connection");
-      if (now !== was) {
-        put(chip, now);
-        chip.dataset.state = now;
-        if (now === "ready" && was) back();
-        was = now;
-      }
+  let timer = 0;
+  const state = async () => {
+    try {
+      return (await fetch(`${root}/readyz`, { signal: AbortSignal.timeout(PATIENCE_MS) })).ok ? "ready" : "not ready";
+    } catch {
+      return "no connection";
     }
-    setTimeout(look, was === "ready" ? 3 * PATIENCE_MS : PATIENCE_MS / 5);
   };
+  const look = async () => {
+    clearTimeout(timer);
+    timer = setTimeout(look, was === "ready" ? 3 * PATIENCE_MS : PATIENCE_MS / 3);
+    if (document.visibilityState !== "visible") return;
+    const now = await state();
+    if (now === was) return;
+    put(chip, now);
+    chip.dataset.state = now;
+    if (now === "ready" && was) back();
+    was = now;
+  };
+  document.addEventListener("unreachable", look);
+  document.addEventListener("visibilitychange", look);
   look();
 }
 

@@ -90,7 +90,7 @@ function depthUsed(depth) {
 function suggest() {
   const box = byId("suggestions");
   const asked = state.frame?.questions ?? [];
-  put(box, ...asked.slice(0, 6).map((one) => el("button", { type: "button", class: "chip", on: { click: () => choose(one.question) } }, one.question)));
+  put(box, ...asked.slice(0, 4).map((one) => el("button", { type: "button", class: "chip", on: { click: () => choose(one.question) } }, one.question)));
   const known = asked.some((one) => one.question === byId("question").value);
   if (asked.length && !known && !byId("question").dataset.own) choose(asked[0].question);
 }
@@ -119,5 +119,5 @@ export function startAsk() {
     suggest();
     put(byId("answer"));
   });
-  showCode(byId("ask-code"), () => ({ path: "/vqa", fields: questionFields() }));
+  showCode(byId("ask-code"), () => ({ path: "/vqa", fields: questionFields() }), "the question");
 }

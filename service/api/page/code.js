@@ -14,7 +14,7 @@ export function quoted(text) {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
-/** @param {any} value @param {string} [indent] a literal of Python */
+/** @param {any} value @param {string} [indent] @returns {string} a literal of Python */
 export function python(value, indent = "") {
   if (value === null || value === undefined) return "None";
   if (typeof value === "boolean") return value ? "True" : "False";
@@ -113,12 +113,13 @@ const WRITERS = { curl, Python: requests, "OpenAI client": openai };
  * Show the code of the request that a part of the page would send, in a box that opens.
  * @param {HTMLElement} place a <details>
  * @param {() => Request} request
+ * @param {string} about what the request is, for screen readers
  * @param {string[]} [ways]
  */
-export function showCode(place, request, ways = Object.keys(WRITERS)) {
+export function showCode(place, request, about, ways = Object.keys(WRITERS)) {
   let way = ways[0];
   const code = el("code", {});
-  const shown = el("pre", { tabindex: 0, role: "region", "aria-label": "Code of this request" }, code);
+  const shown = el("pre", { tabindex: 0, role: "region", "aria-label": `Code of ${about}` }, code);
   const draw = () => {
     if (!place.hasAttribute("open")) return;
     code.textContent = WRITERS[way](request());

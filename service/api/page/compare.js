@@ -74,7 +74,7 @@ function rowOf(result) {
     confidence: result.confidence ?? null,
     tokens: merge.tokens_out,
     vision: timings.vision ?? 0,
-    total: timings.total,
+    total: timings.total - (timings.queue ?? 0),
     flops: merge.vit_flops_ratio,
   };
 }

@@ -34,6 +34,7 @@ export function showFailure(place, error, again) {
   if (!(error instanceof Failure)) console.error(error);
   const { field, choices, limit, request_id: id, retryS } = failure.more;
   const advice = ADVICE[failure.code];
+  /** @type {any[]} */
   const facts = [
     field && ["field", field],
     limit !== undefined && ["limit", String(limit)],

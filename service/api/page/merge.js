@@ -188,5 +188,5 @@ export function startMerge() {
     byId("merge-hint").hidden = false;
     byId("merge-stale").hidden = true;
   });
-  showCode(byId("merge-code"), () => ({ path: "/vqa/overlay", fields: overlayFields() }), ["curl", "Python"]);
+  showCode(byId("merge-code"), () => ({ path: "/vqa/overlay", fields: overlayFields() }), "the groups", ["curl", "Python"]);
 }

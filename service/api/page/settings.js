@@ -112,10 +112,12 @@ export async function loadMethods() {
 function showMethod() {
   const method = methodOf(byId("method").value);
   if (!method) return;
-  const needs = { always: estimates ? "uses depth" : "needs depth", never: "uses no depth", "if asked": `uses depth with ${method.depth_option}` }[method.needs_depth];
+  /** @type {Record<string, string>} */
+  const needs = { always: estimates ? "uses depth" : "needs depth", never: "uses no depth", "if asked": `uses depth with ${method.depth_option}` };
   const grid = method.keeps_grid && method.name !== "none" ? ", keeps a grid" : "";
-  const layers = { all: "merges in all layers", first_half: "merges in the first half of the layers", one: `merges from layer ${method.first_layer} on` }[method.layers] ?? "every patch is a token";
-  put(byId("method-help"), `${method.title}: ${layers}, ${needs}${grid}.`, method.paper && ` arXiv ${method.paper}`);
+  /** @type {Record<string, string>} */
+  const layers = { all: "merges in all layers", first_half: "merges in the first half of the layers", one: `merges from layer ${method.first_layer} on` };
+  put(byId("method-help"), `${method.title}: ${layers[method.layers] ?? "every patch is a token"}, ${needs[method.needs_depth]}${grid}.`, method.paper && ` arXiv ${method.paper}`);
   byId("ratio-row").hidden = method.name === "none";
   put(byId("method-options"), ...method.options.map(optionField));
 }
