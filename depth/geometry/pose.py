@@ -28,8 +28,12 @@ def read_pose(raw: object, convention: str | None) -> Pose:
     order of the convention, or an object with x, y, z and w. The rotation is brought to the nearest exact
     one. Raises DepthError (bad_pose, bad_convention).
     """
-    named = find_convention(convention)
-    matrix = _of_position(raw, named) if isinstance(raw, Mapping) else _of_matrix(raw)
+    if isinstance(raw, Mapping):
+        named = find_convention(convention)
+        matrix = _of_position(raw, named)
+    else:
+        matrix = _of_matrix(raw)
+        named = find_convention(convention)
     if np.abs(matrix[:3, 3]).max() > LARGEST_M:
         raise DepthError("pose_far")
     pose = np.eye(4)

@@ -14,8 +14,9 @@ LEAST_VISUAL_TOKENS, MOST_VISUAL_TOKENS = 9, 1_000_000
 MOST_FRAMES = 4096
 _MOST_CHARS = 2**20
 
+Seconds = Annotated[float, Field(ge=-1e12, le=1e12)]
 Raw = (
-    Annotated[dict[str, Any], Field(max_length=MAX_ENTRIES)]
+    Annotated[dict[Annotated[str, Field(max_length=32)], Any], Field(max_length=MAX_ENTRIES)]
     | Annotated[list[Any], Field(max_length=MOST_FRAMES)]
 )
 
@@ -85,7 +86,7 @@ class PosedFields(FramesFields):
         examples=[[{"position": [0, 0, 1.5], "quaternion": [0, 0, 0, 1]}]],
     )
     timestamps: Annotated[
-        Annotated[list[float | None], Field(max_length=MOST_FRAMES)] | None, BeforeValidator(number_list)
+        Annotated[list[Seconds | None], Field(max_length=MOST_FRAMES)] | None, BeforeValidator(number_list)
     ] = Field(
         default=None,
         description="When each image was taken, in seconds; never earlier than the one before.",
@@ -109,7 +110,7 @@ class PoseFields(BaseModel):
         "quaternion. Without one, what the frame shows has no place.",
         examples=[{"position": [0, 0, 1.5], "quaternion": [0, 0, 0, 1]}],
     )
-    timestamp: float | None = Field(
+    timestamp: Seconds | None = Field(
         default=None,
         description="When the image was taken, in seconds; not earlier than the frame before.",
         examples=[12.5],
