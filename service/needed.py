@@ -12,6 +12,7 @@ NEEDED = (
         "huggingface_hub",
         "isal",
         "llguidance",
+        "msgpack",
         "numpy",
         "PIL",
     ),

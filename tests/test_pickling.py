@@ -25,6 +25,7 @@ from service.errors import ServiceError
 from service.language.faults import Fault, Stale
 from tests.tosa.refusing_worker import tokens_kept
 from tosa import METHODS, PlanError, UnknownMethod
+from tosa.frames.select import BudgetTooSmall
 from tosa.methods.options import BadOption
 from vlm import VlmError
 
@@ -36,6 +37,7 @@ SAMPLES: dict[type[BaseException], list[BaseException]] = {
     BadOption: [BadOption("seed must be an integer", limit=2.5, choices=("a",))],
     DepthError: [DepthError(reason, limit=7) for reason in REASONS],
     EstimatorError: [EstimatorError("estimate_failed", "No depth came out.")],
+    BudgetTooSmall: [BudgetTooSmall(10, 9)],
     VlmError: [VlmError("prompt_too_long", "Too long.", rows=(1, 2), field="question", limit=9)],
     ServiceError: [
         ServiceError("bad_request", reason="value", field="seed", limit=2, choices=["x"], retry_after_s=3),

@@ -77,7 +77,7 @@ def result(tosa_ms: float) -> dict[str, Any]:
     runs += [
         run("long answers", arm, 16, tokens=tokens) for arm, tokens in zip(LONG_ARMS, (10, 15), strict=True)
     ]
-    runs += [run("repeated frames", ALONE, 1, 23), run("repeated frames", tosa, 1, 24)]
+    runs += [run("repeated frames", arm, 1, ms) for arm, ms in ((ALONE, 23), (ALL_CORES, 24), (tosa, 24))]
     machine = {"processor": "a CPU", "threads": 1, "torch": "2"}
     made = {"machine": machine, "date": "2026-11-29", "environment": {"python": "3.11"}}
     return {**made, "runs": runs, "second_question": {Arm("vllm", SINGLE | NONE).name: {"ratio": 0.4}}}
@@ -88,7 +88,7 @@ def test_bars_are_judged_by_the_numbers(monkeypatch: pytest.MonkeyPatch, ms: flo
     monkeypatch.setattr(tables, "_result", lambda: result(ms))
     verdicts = [line.split("|")[-2].strip() for line in tables.bars().splitlines()[2:]]
     alone, all_cores = ["held", "held", verdict, verdict], ["missed"] * 4
-    assert verdicts == [*alone, *all_cores, "held", "missed", "held"]
+    assert verdicts == [*alone, *all_cores, "held", "missed", "held", "held"]
 
 
 def test_a_table_shows_every_arm(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,7 +154,7 @@ def test_there_is_time_to_drain() -> None:
 def test_a_replica_that_drains_is_left_out_before_it_refuses() -> None:
     """It says so for drain_pause_s; the proxy asks every `inter` and needs `fall` answers."""
     checks = re.findall(r"check inter (\S+) fall (\d+)", CONFIGURATION.read_text(encoding="utf-8"))
-    assert len(checks) == 3
+    assert len(checks) == 4
     for every, fall in checks:
         assert recipes.seconds(every) * (int(fall) + 1) < Settings().drain_pause_s
 

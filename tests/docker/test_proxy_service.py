@@ -29,6 +29,7 @@ PUBLIC = {
         "/vqa/compare",
         "/vqa/overlay",
         "/rooms",
+        "/episodes",
         "/depth/inspect",
         "/methods",
         "/v1/models",
@@ -36,7 +37,10 @@ PUBLIC = {
     ),
     *("/livez", "/readyz", "/openapi.json"),
 }
-PUBLIC_PATTERNS = {"/v1/models/{name:path}", "/playground/{tag}/{name}"}
+PUBLIC_PATTERNS = {
+    *("/v1/models/{name:path}", "/playground/{tag}/{name}"),
+    *("/episodes/{id}", "/episodes/{id}/frames", "/episodes/{id}/poses", "/episodes/{id}/vqa"),
+}
 PRIVATE = {"/metrics", "/docs", "/docs/{name}"}
 
 

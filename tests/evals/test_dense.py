@@ -77,7 +77,7 @@ def test_sources_of_depth(probed: Probed) -> None:
     active = [depth_maps(seen, "sensed") for seen in (probed, dark)]
     assert all(map(np.array_equal, *active))  # its own light
     true, flat = (spatial_of(probed, source, (24, 24)) for source in ("true", "x and y"))
-    assert true.shape == (3, 576, 72) and flat.shape == (3, 576, 48)
+    assert true.shape == (3, 576, 72) and flat.shape == (3, 576, 49)  # a channel of zeros: no depth
 
 
 def test_every_setting_has_tome_and_its_controls_beside_it() -> None:

@@ -214,7 +214,7 @@ def test_beyond_its_bounds_nothing_is_accepted(client: TestClient, path: str, na
             continue
         response = client.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
         shown = repr(value)[:80]
-        expected = (400, 422) if name in ("question", "cache", "stream") else (422,)
+        expected = (400, 422) if name in ("question", "cache", "confidence", "stream") else (422,)
         assert response.status_code in expected, (shown, response.text[:300])
         error = response.json()["error"]
         assert len(response.content) < 4096 and not LEAKS.search(response.text), shown
@@ -231,7 +231,13 @@ def test_at_its_bounds_a_field_is_not_what_is_wrong(client: TestClient, path: st
         if body is None:
             continue
         response = client.post(path, json=body)
-        plan_says = ("keep_ratio_out_of_range", "bad_merge_spec", "estimate_off", "depth_implausible")
+        plan_says = (
+            "keep_ratio_out_of_range",
+            "bad_merge_spec",
+            "estimate_off",
+            "depth_implausible",
+            "bad_target",
+        )
         if response.status_code != 200:
             assert response.json()["error"]["code"] in plan_says, (value, response.text[:300])
             assert name in (*MERGE_FIELDS, "depth", "depth_scale"), (value, response.text[:300])

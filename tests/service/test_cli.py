@@ -110,7 +110,7 @@ def test_ask_says_in_words_what_steered(frame: Path, checkpoint: Path) -> None:
 
 def test_the_command_line_knows_every_field_of_merging_and_depth() -> None:
     others = {"question", "max_new_tokens", "temperature", "top_p", "seed", "stream", "cache", "timeout_s"}
-    others |= set(PosedFields.model_fields)
+    others |= {"confidence", *PosedFields.model_fields}
     assert {option.name for option in (VIEWS_OPTION, *MERGE_OPTIONS, *DEPTH_OPTIONS)} == set(
         VqaFields.model_fields
     ) - others
@@ -298,7 +298,19 @@ def test_help_lists_the_commands() -> None:
     text = run("--help", COLUMNS=200).stdout
     commands = re.findall(r"^  ([a-z]+)  ", text[text.index("Commands:") :], re.MULTILINE)
     assert commands == [
-        *("serve", "ask", "overlay", "depth", "plan", "manifest", "scene", "check", "models", "calibrate"),
+        *(
+            "serve",
+            "ask",
+            "overlay",
+            "depth",
+            "plan",
+            "manifest",
+            "mcp",
+            "scene",
+            "check",
+            "models",
+            "calibrate",
+        ),
     ]
     assert "Write a synthetic room" in text and "Write SHA256SUMS" in text
 

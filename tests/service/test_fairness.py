@@ -67,7 +67,7 @@ def test_every_address_but_the_public_ones_wants_a_key(served: Live) -> None:
     walked = set(routes(create_app(Settings(depth_model="none"))))
     assert {path for _, path in walked} > {"/vqa", "/v1/models/{name:path}", *OPEN}
     for method, path in walked:
-        address = path.replace("{name:path}", "tiny").replace("{name}", "start.js")
+        address = path.replace("{name:path}", "tiny").replace("{name}", "start.js").replace("{tag}", "0")
         kinds = ("application/json", "text/plain", "multipart/form-data")
         for kind, key in product(kinds, ({}, {"X-API-Key": "wrong"}, {"Authorization": "Bearer x y"}, A | B)):
             response = served.client.request(

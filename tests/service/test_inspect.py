@@ -170,7 +170,9 @@ def test_it_is_documented(client: TestClient) -> None:
     body = schema["paths"][URL]["post"]["requestBody"]["content"]
     in_form = body["multipart/form-data"]["schema"]
     assert in_form["required"] == ["depth"] and body["application/json"]["schema"]["required"] == ["depths"]
-    assert {"depth", "image", "depth_preset", "depth_invalid", "picture"} == set(in_form["properties"]) - {
+    assert {"depth", "image", "depth_preset", "depth_invalid", "picture", "values_px"} == set(
+        in_form["properties"]
+    ) - {
         "depth_scale",
         "depth_kind",
         "depth_key",

@@ -23,8 +23,11 @@ class BudgetTooSmall(ValueError):
     """Nothing may be dropped, and there are more tokens than the budget. needed: how many there are."""
 
     def __init__(self, needed: int, budget: int) -> None:
-        super().__init__(f"{needed} visual tokens do not fit a budget of {budget}, and none may be dropped")
+        super().__init__(needed, budget)
         self.needed, self.budget = needed, budget
+
+    def __str__(self) -> str:
+        return f"{self.needed} visual tokens do not fit a budget of {self.budget}, and none may be dropped"
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,6 +43,9 @@ def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
     """
     options = options_of(step, VomixOptions)
     similarity = dot(rows := unit_rows(metric[:, tokens.num_prefix :]), rows)
+    similarity = (
+        similarity + similarity.mT
+    ) / 2  # rounding decides nothing between two that vote for each other
     r = min(step.r, similarity.shape[-1] // 2)
     if r == 0:
         return tokens
