@@ -50,7 +50,7 @@ class FramesFields(BaseModel):
         f"{DEFAULT_BUDGET} if not sent, and no bound with merge_frames=none.",
         examples=[144],
     )
-    convention: Annotated[str, Field(max_length=32)] | None = Field(
+    convention: Literal[tuple(CONVENTIONS)] | None = Field(  # type: ignore[valid-type]
         default=None,
         description=f"Axes of the camera in poses: {', '.join(CONVENTIONS)}.",
         examples=["opencv", "ros_optical"],

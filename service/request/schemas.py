@@ -18,6 +18,7 @@ from pydantic import (
     create_model,
 )
 
+from depth.conventions import CONVENTIONS
 from depth.depth_format import FormatOptions, choose_format
 from depth.errors import MAX_INVALID
 from depth.presets import KINDS, PRESET_NAMES
@@ -362,7 +363,7 @@ class MoveFields(BaseModel):
         description="Poses by the number of the frame, each as when the frame was pushed.",
         examples=[{"3": {"position": [0, 0, 1.5], "quaternion": [0, 0, 0, 1]}}],
     )
-    convention: Annotated[str, Field(max_length=32)] | None = Field(
+    convention: Literal[tuple(CONVENTIONS)] | None = Field(  # type: ignore[valid-type]
         default=None,
         description="Axes of the camera in these poses, if not those of the episode.",
         examples=["opencv"],
