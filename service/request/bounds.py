@@ -92,6 +92,7 @@ def _kind(name: str, field: FieldInfo) -> str:
     if name in _KINDS:
         return _KINDS[name]
     annotations = (field.annotation, *getattr(field.annotation, "__args__", ()))
+    annotations += tuple(getattr(one, "__origin__", one) for one in annotations)  # what is Annotated, bare
     words = [word for one in annotations if get_origin(one) is Literal for word in get_args(one)]
     if words:
         return f"one of {', '.join(words)}"

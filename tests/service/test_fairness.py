@@ -17,6 +17,7 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
+from service.api.playground import version
 from service.app import create_app
 from service.settings import Settings
 from tests.loopback import PATIENCE_S
@@ -27,6 +28,7 @@ A, B = {"Authorization": "Bearer secret-a"}, {"X-API-Key": "secret-b"}
 PLACES = 12
 OPEN = {
     "/livez": "probes have no key",
+    "/playground/{tag}/{name}": "the same for everybody, files of the page",
     "/readyz": "probes have no key",
     "/": "the same for everybody, and names nothing but addresses",
     "/methods": "the same for everybody",
@@ -67,7 +69,9 @@ def test_every_address_but_the_public_ones_wants_a_key(served: Live) -> None:
     walked = set(routes(create_app(Settings(depth_model="none"))))
     assert {path for _, path in walked} > {"/vqa", "/v1/models/{name:path}", *OPEN}
     for method, path in walked:
-        address = path.replace("{name:path}", "tiny").replace("{name}", "start.js").replace("{tag}", "0")
+        address = (
+            path.replace("{name:path}", "tiny").replace("{name}", "start.js").replace("{tag}", version())
+        )
         kinds = ("application/json", "text/plain", "multipart/form-data")
         for kind, key in product(kinds, ({}, {"X-API-Key": "wrong"}, {"Authorization": "Bearer x y"}, A | B)):
             response = served.client.request(
