@@ -17,7 +17,7 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
-from service.api.playground import version
+from service.api.playground import assets, version
 from service.app import create_app
 from service.settings import Settings
 from tests.loopback import PATIENCE_S
@@ -70,7 +70,9 @@ def test_every_address_but_the_public_ones_wants_a_key(served: Live) -> None:
     assert {path for _, path in walked} > {"/vqa", "/v1/models/{name:path}", *OPEN}
     for method, path in walked:
         address = (
-            path.replace("{name:path}", "tiny").replace("{name}", "start.js").replace("{tag}", version())
+            path.replace("{tag}/{name}", f"{version()}/{min(assets())}")
+            .replace("{name:path}", "tiny")
+            .replace("{name}", "start.js")
         )
         kinds = ("application/json", "text/plain", "multipart/form-data")
         for kind, key in product(kinds, ({}, {"X-API-Key": "wrong"}, {"Authorization": "Bearer x y"}, A | B)):
