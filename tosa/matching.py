@@ -26,9 +26,12 @@ class Assignment:
     members: Tensor | None = None  # [B, num_out, K], the survivor first, and repeated where fewer than K
 
 
-def unit_rows(metric: Tensor) -> Tensor:
-    """Scale rows to length 1, in float32 or better and detached: metric [B, N, D] -> [B, N, D]."""
-    return F.normalize(upcast(metric.detach()), dim=-1)
+def unit_rows(metric: Tensor, *, is_detached: bool = True) -> Tensor:
+    """Scale rows to length 1, in float32 or better: metric [B, N, D] -> [B, N, D].
+
+    is_detached: they only choose tokens. Methods whose weights depend on them keep their gradient.
+    """
+    return F.normalize(upcast(metric.detach() if is_detached else metric), dim=-1)
 
 
 def cosine(metric: Tensor, num_prefix: int) -> Tensor:

@@ -42,14 +42,12 @@ def merge(tokens: Tokens, metric: Tensor, step: MergeStep) -> Tokens:
     `source` and `size` follow the most similar token that stays; `blend` has the soft way back.
     """
     options = options_of(step, VomixOptions)
-    similarity = dot(rows := unit_rows(metric[:, tokens.num_prefix :]), rows)
-    similarity = (
-        similarity + similarity.mT
-    ) / 2  # rounding decides nothing between two that vote for each other
+    rows = unit_rows(metric[:, tokens.num_prefix :], is_detached=False)  # the shares follow the similarity
+    similarity = dot(rows, rows)
     r = min(step.r, similarity.shape[-1] // 2)
     if r == 0:
         return tokens
-    order = argsort_desc(*votes(similarity))
+    order = argsort_desc(*votes(similarity.detach()))
     mixed, kept = order[:, :r], order[:, r:].sort(dim=1).values
     closeness = take(similarity, mixed).gather(2, kept[:, None].expand(-1, r, -1))
     share = (closeness / options.temperature).softmax(dim=-1)
@@ -66,6 +64,7 @@ def votes(similarity: Tensor) -> tuple[Tensor, Tensor]:
     similarity [B, N, N], of which the diagonal does not count. The second decides between equal counts.
     """
     n = similarity.shape[-1]
+    similarity = (similarity + similarity.mT) / 2  # rounding must not order two that vote for each other
     itself = torch.eye(n, dtype=torch.bool, device=similarity.device)
     best, voted = similarity.masked_fill(itself, -torch.inf).max(dim=-1)
     return torch.zeros_like(best).scatter_add(1, voted, torch.ones_like(best)), best
