@@ -14,7 +14,7 @@ from pydantic import Field
 from service.api.body import Form, read_form
 from service.api.responses import ComparedAnswer, ComparedRefusal, CompareResponse, ErrorResponse
 from service.errors import ServiceError
-from service.pipeline.response_models import ModelUsed, VqaResponse
+from service.pipeline.response_models import Answered, ModelUsed, VqaResponse
 from service.request.coercion import read_json
 from service.request.schemas import MERGE_FIELDS, AskFields, MergeFields, VqaFields, VqaRequest
 from service.request.validation import (
@@ -148,17 +148,5 @@ def _result(
     if isinstance(answer, ServiceError):
         refusal = ErrorResponse.model_validate(answer.body(request_id))
         return ComparedRefusal(spec=spec, error=refusal.error)
-    confidence: dict[str, Any] = {} if answer.confidence is None else {"confidence": answer.confidence}
-    return ComparedAnswer(
-        spec=spec,
-        answer=answer.answer,
-        **confidence,
-        merge=answer.merge,
-        views=answer.views,
-        depth=answer.depth,
-        usage=answer.usage,
-        finish_reason=answer.finish_reason,
-        cached=answer.cached,
-        batch_size=answer.batch_size,
-        timings_ms=answer.timings_ms,
-    )
+    held = answer.model_fields_set & Answered.model_fields.keys()
+    return ComparedAnswer(spec=spec, **{name: getattr(answer, name) for name in held})

@@ -131,11 +131,17 @@ class _PoolCall(Generic[T]):
         self._work: Callable[[], T] | None = work
 
     def run(self) -> T:
-        """Run the function. Raises CancelledError after `release`."""
+        """Run the function. Raises CancelledError after `release`.
+
+        asyncio hands no StopIteration on, so that whoever waits for the function would wait for ever.
+        """
         work, self._work = self._work, None
         if work is None:
             raise CancelledError
-        return work()
+        try:
+            return work()
+        except StopIteration as error:
+            raise RuntimeError("the function raised StopIteration") from error
 
     def release(self) -> None:
         """Drop the function and its arguments, so that their memory is freed."""

@@ -110,10 +110,8 @@ class PoseFields(BaseModel):
         "quaternion. Without one, what the frame shows has no place.",
         examples=[{"position": [0, 0, 1.5], "quaternion": [0, 0, 0, 1]}],
     )
-    timestamp: float | None = Field(
+    timestamp: Seconds | None = Field(
         default=None,
-        ge=-1e12,
-        le=1e12,
         description="When the image was taken, in seconds; not earlier than the frame before.",
         examples=[12.5],
     )

@@ -89,14 +89,23 @@ def test_refused_when_full_before_the_body_is_read(client: TestClient) -> None:
             place.__exit__(None, None, None)
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, StopIteration])
+@pytest.mark.parametrize("where", ["engine.vision_stage.frame_visuals", "api.lifecycle.prepare"])
 def test_a_surprise_is_internal_and_says_nothing(
-    client: TestClient, question: Question, form: str, monkeypatch: pytest.MonkeyPatch
+    client: TestClient,
+    question: Question,
+    form: str,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    kind: type[Exception],
 ) -> None:
+    """In the thread of the model, and in those that decode."""
+
     def surprise(*_: object) -> None:
-        raise RuntimeError("secret at 0xdeadbeef in /tmp/x.py")
+        raise kind("secret at 0xdeadbeef in /tmp/x.py")
 
     with monkeypatch.context() as patch:
-        patch.setattr("service.engine.vision_stage.frame_visuals", surprise)
+        patch.setattr(f"service.{where}", surprise)
         check(question.post(client, form), 500, "internal")
     assert question.post(client, form).status_code == 200
 
