@@ -78,9 +78,7 @@ def one_frame() -> Iterator[None]:
         raise
 
 
-def parse_moves(
-    kind: bytes, boundary: bytes, body: bytes, episode: Episode
-) -> tuple[dict[int, Tensor], MoveFields]:
+def parse_moves(kind: bytes, boundary: bytes, body: bytes, episode: Episode) -> dict[int, Tensor]:
     """Parse new poses of frames. Raises ServiceError, DepthError."""
     form = read_form(kind, boundary, body, MoveFields)
     _refuse_files(form)
@@ -95,7 +93,7 @@ def parse_moves(
             error.field = error.field if error.field == "convention" else "poses"
             raise
         moves[int(name)] = torch.from_numpy(pose)
-    return moves, fields
+    return moves
 
 
 def parse_asked(

@@ -25,6 +25,7 @@ from service.api.lifecycle import (
     timed,
 )
 from service.api.openapi import EPISODE_BODY, FRAME_BODY, MOVE_BODY, QUESTION_BODY, VQA_STREAM
+from service.api.request_context import RequestContext
 from service.api.routes import ERROR_RESPONSES, error_event, vqa_events
 from service.api.serialise import json_response
 from service.api.sse import stream
@@ -81,10 +82,7 @@ async def push(request: Request, id: EpisodeId) -> Response:
         kind = content_type(request)
         vlm = state.models().vlm
         body = await read_body(context, request, stack)
-        writer = state.episodes.writer(id)
-        turn = asyncio.ensure_future(writer.acquire())
-        stack.push_async_callback(_end_turn, turn, writer)
-        await context.wait(turn)
+        await _take_turn(context, stack, state.episodes.writer(id))
 
         def prepare_frame() -> tuple[Job, bool]:
             context.timer.mark("queue")
@@ -170,15 +168,15 @@ async def move(request: Request, id: EpisodeId) -> Response:
         kind = content_type(request)
         vlm = state.models().vlm
         body = await read_body(context, request, stack)
-        async with state.episodes.writer(id):
+        await _take_turn(context, stack, state.episodes.writer(id))
 
-            def work() -> EpisodeState:
-                episode = state.episodes.get(vlm, context.key, id)
-                moves, _ = parse_moves(*kind, body, episode)
-                moved = state.episodes.move(vlm, context.key, id, lambda one: one.move(moves))
-                return _state_of(state, moved, context.request_id)
+        def work() -> EpisodeState:
+            episode = state.episodes.get(vlm, context.key, id)
+            moves = parse_moves(*kind, body, episode)
+            moved = state.episodes.move(vlm, context.key, id, lambda one: one.move(moves))
+            return _state_of(state, moved, context.request_id)
 
-            return json_response(await in_thread(context, state, work))
+        return json_response(await in_thread(context, state, work))
     raise AssertionError("the exit stack suppresses no exception")
 
 
@@ -212,6 +210,13 @@ async def delete(request: Request, id: EpisodeId) -> Response:
         return EpisodeDeleted(request_id=request.state.request_id, deleted=id)
 
     return json_response(await _quickly(request, work))
+
+
+async def _take_turn(context: RequestContext, stack: AsyncExitStack, writer: asyncio.Lock) -> None:
+    """Wait for the lock of an episode no longer than the request may take, and hold it to its end."""
+    turn = asyncio.ensure_future(writer.acquire())
+    stack.push_async_callback(_end_turn, turn, writer)
+    await context.wait(turn)
 
 
 async def _end_turn(turn: asyncio.Future[Any], writer: asyncio.Lock) -> None:
