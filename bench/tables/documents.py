@@ -26,6 +26,7 @@ from bench.tables import (
     measured,
     observe,
     overhead,
+    walks,
 )
 from bench.tables.markdown import ROOT
 from vlm.checkpoint_files import MANIFEST, write_manifest
@@ -95,6 +96,9 @@ TABLES: dict[str, Callable[..., str]] = {
     "containers_frames": containers.frames,
     "containers_images": containers.images,
     "families": families.cells_of_families,
+    "walks": walks.methods,
+    "walks_budgets": walks.budgets,
+    "walks_controls": walks.controls,
 }
 
 
