@@ -117,8 +117,9 @@ def batch_of(recipe: Recipe, frames: WalkFrames, tokenizer: PreTrainedTokenizerF
     read, asked = [], []
     for at in range(recipe.walks):
         number = step * recipe.walks + at
-        walk = frames.walk(TRAIN_WALKS[number % recipe.pool])
-        read.append(merged(walk, method))
+        seed = TRAIN_WALKS[number % recipe.pool]
+        walk = frames.walk(seed)
+        read.append(merged_once(frames, seed, walk, method))
         asked.append(walk_questions(walk.seen, number, recipe.per_walk))
     scenes = [
         frames.scene(FIRST_SCENE + number % recipe.pool, number, recipe.per_scene)
@@ -138,6 +139,19 @@ def batch_of(recipe: Recipe, frames: WalkFrames, tokenizer: PreTrainedTokenizerF
             pack([one.questions for one in scenes], tokenizer),
         ),
     )
+
+
+def merged_once(
+    frames: WalkFrames, seed: int, walk: EncodedWalk, method: MergeFrames
+) -> tuple[Tensor, Tensor]:
+    """Return what `merged` does, kept on disk: a walk comes again, and merging takes as long as learning."""
+
+    def make() -> dict[str, Tensor]:
+        features, is_separator = merged(walk, method)
+        return {"features": features, "is_separator": is_separator}
+
+    found = frames.remembered(f"walk-{seed}-{method}-{BUDGET}", make)
+    return found["features"], found["is_separator"]
 
 
 def merged(walk: EncodedWalk, method: MergeFrames) -> tuple[Tensor, Tensor]:

@@ -53,7 +53,7 @@ class WalkFrames:
 
     def walk(self, seed: int) -> EncodedWalk:
         """Return a walk; those of even seeds have the depth of a sensor."""
-        found = self._remembered(f"walk-{seed}", lambda: self._encoded_walk(seed))
+        found = self.remembered(f"walk-{seed}", lambda: self._encoded_walk(seed))
         walk = make_walk(seed)
         frames = tuple(
             FrameTokens(
@@ -73,13 +73,14 @@ class WalkFrames:
 
     def scene(self, seed: int, asked: int, per_scene: int) -> EncodedScene:
         """Return a furnished scene and questions about it. asked: the seed of these."""
-        found = self._remembered(f"scene-{seed}", lambda: self._encoded_scene(seed))
+        found = self.remembered(f"scene-{seed}", lambda: self._encoded_scene(seed))
         scene = make_scene(seed)
         frame = render(scene, 192)  # what is in view is nearly the same at half the size
         tokens = {number: found[str(number)].float() for number in SINGLE_TOKENS}
         return EncodedScene(tokens, questions(scene, frame, asked, per_scene))
 
-    def _remembered(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    def remembered(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return what was made under a name, or make it."""
         path = self._kept / f"{name}.safetensors"
         if not path.exists():
             part = path.with_suffix(".part")

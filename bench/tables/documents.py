@@ -99,6 +99,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "walks": walks.methods,
     "walks_budgets": walks.budgets,
     "walks_controls": walks.controls,
+    "walks_times": walks.times,
 }
 
 

@@ -14,7 +14,7 @@ Row = dict[str, Any]
 def methods(budget: str) -> str:
     """Every method at one budget, of 8 frames and of 16."""
     result = result_of("walks")
-    heads = ["frames", "method", "things", "minus ToSA per frame", "surface", "twice"]
+    heads = ["frames", "method", "things", "minus ToSA per frame", "surface", "twice", "middles"]
     heads += ["right", "minus ToSA per frame", "counting", "ms: encode, select, answer"]
     rows = []
     for row in _true(result):
@@ -29,6 +29,7 @@ def methods(budget: str) -> str:
                 _signed(minus.get("things")),
                 percent(row["surface"][0]),
                 percent(row["twice"][0]),
+                f"{row['middles'][0]:.2f}",
                 _mean(row["accuracy"]["overall"]),
                 _signed(minus.get("overall")),
                 _mean(row["accuracy"].get("count", [])),
@@ -76,6 +77,24 @@ def controls() -> str:
                 _signed(minus.get("overall")),
             ]
         )
+    return f"{table(heads, rows)}\n\n{_said(result)}"
+
+
+def times() -> str:
+    """Geometric methods against the best setting without geometry that takes no longer, at any budget."""
+    result = result_of("walks")
+    heads = ["setting", "ms", "right", "the other", "minus the other"]
+    rows = [
+        [
+            row["name"],
+            f"{row['ms']['all']:.0f}",
+            _mean(row["accuracy"]["overall"]),
+            row["equal_time"]["name"],
+            _signed(row["equal_time"]["overall"]),
+        ]
+        for row in _true(result)
+        if "equal_time" in row
+    ]
     return f"{table(heads, rows)}\n\n{_said(result)}"
 
 

@@ -71,8 +71,10 @@ def test_kept_tokens_cover_what_is_near_them(split: list[WalkExample]) -> None:
     every = chosen(split, Setting("cover", 8, 10_000))
     whole = coverage(truth, every, EIGHT)
     assert whole.surface == 1 and whole.things > 0.9 and whole.twice > 0.3
+    shown = sum(len(truth.middles[frame]) for frame in EIGHT) / len(truth.seen)
+    assert 1 < whole.middles <= shown  # tiny things show no patch of their own
     few = coverage(truth, chosen(split, Setting("cover", 8, 36)), EIGHT)
-    assert few.surface < whole.surface and few.things <= whole.things and few.twice < 0.1
+    assert few.surface < whole.surface and few.things <= whole.things and few.twice < 0.1 and few.middles < 1
     first = replace(every, frame=every.frame[:576], token=every.token[:576], shown=(0,))
     one_frame = coverage(truth, first, EIGHT)
     assert one_frame.twice == 0 and one_frame.surface < whole.surface

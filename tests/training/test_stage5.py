@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +53,9 @@ class DrawnFrames(WalkFrames):
         )
         alone = torch.stack([self._tokens(ALONE_TOKENS) for _ in EIGHT])
         return EncodedWalk(frames, alone, sights(walk, views))
+
+    def remembered(self, name: str, make: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        return make()
 
     def scene(self, seed: int, asked: int, per_scene: int) -> EncodedScene:
         scene = make_scene(seed)

@@ -14,6 +14,7 @@ from evals.rooms.purity import patch_ids
 from evals.rooms.walks.geometry import places
 from evals.rooms.walks.select import Chosen, Key
 from evals.rooms.walks.splits import WalkExample
+from service.roomqa.questions import VISIBLE_SHARE
 from service.roomqa.walks.questions import sights
 
 CELL_M, NEAR_M = 0.25, 0.5
@@ -25,20 +26,27 @@ SAME_M = 0.2
 @dataclass(frozen=True)
 class Coverage:
     """Shares: of the things that were seen and have a token, of surface that is near one, of tokens that
-    show what another frame's token shows."""
+    show what another frame's token shows. middles: kept tokens for each thing that hold its middle in one of
+    the frames that show it."""
 
     things: float
     surface: float
     twice: float
+    middles: float
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What the frames of a walk truly show. points [F, P, 3] in the world; ids [F, P]; seen: things."""
+    """What the frames of a walk truly show. points [F, P, 3] in the world; ids [F, P]; seen: things.
+
+    middles: of each frame, the patch in the middle of each thing that it shows well. room-tiny learned that
+    the token there says all about the thing: it counts these.
+    """
 
     points: NDArray[np.float64]
     ids: NDArray[np.int64]
     seen: tuple[int, ...]
+    middles: tuple[dict[int, int], ...]
 
 
 def truth_of(example: WalkExample, grid: int) -> Truth:
@@ -48,8 +56,21 @@ def truth_of(example: WalkExample, grid: int) -> Truth:
         own, pose = places(view.depth, grid).points.astype(np.float64), camera.pose
         points.append(own @ pose[:3, :3].T + pose[:3, 3])
         ids.append(patch_ids(view, (grid, grid)))
-    seen = sights(example.walk, example.frames).seen
-    return Truth(np.stack(points), np.stack(ids), tuple(seen))
+    seen = sights(example.walk, example.frames)
+    middles = [
+        {thing: _middle(own, thing, grid) for thing in seen.seen if share[thing] >= VISIBLE_SHARE}
+        for own, share in zip(ids, seen.shares, strict=True)
+    ]
+    return Truth(np.stack(points), np.stack(ids), tuple(seen.seen), tuple(middles))
+
+
+def _middle(ids: NDArray[np.int64], thing: int, grid: int) -> int:
+    """Return the patch of a thing that is nearest to the mean of all of them, -1 if no patch shows it."""
+    mine = np.nonzero(ids == thing)[0]
+    if not len(mine):
+        return -1
+    at = np.stack([mine // grid, mine % grid])
+    return int(mine[((at - at.mean(axis=1, keepdims=True)) ** 2).sum(axis=0).argmin()])
 
 
 def coverage(truth: Truth, chosen: Chosen, frames: Sequence[int]) -> Coverage:
@@ -57,9 +78,13 @@ def coverage(truth: Truth, chosen: Chosen, frames: Sequence[int]) -> Coverage:
 
     A token shows what most of its patches show, and is where the most central of these is.
     """
-    at, shows = [], []
+    at, shows, middles = [], [], 0
     for number, frame in enumerate(chosen.shown):
         source = chosen.sources[number].numpy()
+        kept_here = set(chosen.token[chosen.frame == frame].tolist())
+        middles += sum(
+            patch >= 0 and int(source[patch]) in kept_here for patch in truth.middles[frame].values()
+        )
         for token in chosen.token[chosen.frame == frame].tolist():
             patches = np.nonzero(source == token)[0]
             kinds, counts = np.unique(truth.ids[frame, patches], return_counts=True)
@@ -75,6 +100,7 @@ def coverage(truth: Truth, chosen: Chosen, frames: Sequence[int]) -> Coverage:
         float(things),
         float((_nearest(_surface(truth, frames), kept) <= NEAR_M).double().mean()),
         float(_shown_before(kept, own).double().mean()),
+        middles / max(1, len(truth.seen)),
     )
 
 

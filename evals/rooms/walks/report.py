@@ -72,7 +72,9 @@ def _row(
         "inside": setting.inside,
         "geometry": setting.geometry,
         "tokens": [min(measured.tokens), max(measured.tokens)],
-        **{name: with_interval(getattr(measured, name)) for name in ("things", "surface", "twice")},
+        **{
+            name: with_interval(getattr(measured, name)) for name in ("things", "surface", "twice", "middles")
+        },
         "accuracy": {
             "overall": _rounded(right[setting]),
             **{kind: _rounded(_only(split, right[setting], kind, words)) for kind in kinds},
