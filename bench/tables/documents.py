@@ -17,6 +17,7 @@ from bench.tables import (
     conditions,
     containers,
     dense,
+    episodes,
     families,
     full_size,
     http,
@@ -95,6 +96,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "containers_frames": containers.frames,
     "containers_images": containers.images,
     "families": families.cells_of_families,
+    "episodes": episodes.episodes,
 }
 
 
