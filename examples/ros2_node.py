@@ -1,7 +1,8 @@
 """A ROS 2 node that pushes what a robot sees to an episode, and answers questions about it.
 
 tosa-vqa serve; python examples/ros2_node.py --ros-args -p world_frame:=odom \\
-  -r image:=/camera/color/image_raw -r depth:=/camera/aligned_depth_to_color/image_raw -r camera_info:=/camera/color/camera_info
+  -r image:=/camera/color/image_raw -r depth:=/camera/aligned_depth_to_color/image_raw \\
+  -r camera_info:=/camera/color/camera_info
 ros2 topic pub --once /tosa_vqa/question std_msgs/String "data: how many chairs are there?"
 ros2 topic echo /tosa_vqa/answer
 """

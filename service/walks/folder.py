@@ -27,8 +27,8 @@ TUM_LISTS = ("rgb.txt", "depth.txt", "groundtruth.txt")
 TUM_NEAR_S = 0.02
 """As TUM's own tools match the lists."""
 _FORMS = (
-    "color/7.jpg with depth/7.png and pose/7.txt, 7-rgb.png with 7-depth.png and 7.txt, or the lists rgb.txt, "
-    "depth.txt and groundtruth.txt"
+    "color/7.jpg with depth/7.png and pose/7.txt, 7-rgb.png with 7-depth.png and 7.txt, or the lists "
+    "rgb.txt, depth.txt and groundtruth.txt"
 )
 
 
