@@ -1,6 +1,6 @@
 """ROS bags: pictures, aligned depth, camera_info and tf, read by the package rosbags; no ROS is needed.
 
-Bags of ROS 2, and of ROS 1. Messages are read twice: their times first, then those that are taken.
+Messages are read twice: their times first, then those that are taken.
 """
 
 from __future__ import annotations
