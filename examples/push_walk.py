@@ -15,9 +15,9 @@ from typing import Any
 
 import httpx
 
-from service.walks.bag import read_bag
-from service.walks.folder import read_folder
-from service.walks.walk import Walk, WalkError
+from service.recordings.bag import read_bag
+from service.recordings.folder import read_folder
+from service.recordings.recording import Walk, WalkError
 
 
 def main(words: list[str] | None = None) -> None:

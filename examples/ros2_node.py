@@ -26,7 +26,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
 from tf2_ros import Buffer, TransformException, TransformListener
 
-from service.walks.pictures import colour_file, depth_file
+from service.recordings.pictures import colour_file, depth_file
 
 NEAR_S = 0.05
 """Depth so far from a picture in time belongs to it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from bench.tables.markdown import load, of_machine, table
@@ -12,7 +11,7 @@ MEMORY_RATIO, SENT_RATIO, PUSH_RATIO = 1.3, 10.0, 1.2
 """Most of one frame's time to first token; least share of frames sent anew; most of encoding."""
 ONE, MANY, SENT = "memory of 1 frame", "memory of 32 frames", "32 frames sent"
 
-Run = Mapping[str, Any]
+Run = dict[str, Any]
 
 
 def episodes(part: str) -> str:

@@ -11,7 +11,7 @@ import click
 
 from service.cli.errors import error_message, fail
 from service.cli.in_process import load_models_here, prepare_here
-from service.walks.walk import RecordedFrame, Walk, WalkError
+from service.recordings.recording import RecordedFrame, Walk, WalkError
 
 if TYPE_CHECKING:
     from service.episodes.episode import Episode
@@ -126,8 +126,8 @@ def answer_about(
 
 
 def _walk(source: Source) -> Walk:
-    from service.walks.bag import read_bag
-    from service.walks.folder import read_folder
+    from service.recordings.bag import read_bag
+    from service.recordings.folder import read_folder
 
     try:
         if source.folder is not None:

@@ -77,7 +77,7 @@ def push_until_killed(
 
 @pytest.mark.long
 def test_every_acknowledged_frame_outlives_twenty_kills(checkpoint: Path, tmp_path: Path) -> None:
-    moments, frames, episode = random.Random(16), 0, ""
+    moments, frames, episode, survived = random.Random(16), 0, "", {}
     for life in range(KILLS + 1):
         with serving(checkpoint, tmp_path) as (process, client):
             if not episode:

@@ -47,7 +47,8 @@ class _Edge:
         if right in (0, len(self.times)):
             return self.transforms[min(right, len(self.times) - 1)]
         before, after = self.times[right - 1], self.times[right]
-        return between(*self.transforms[right - 1 : right + 1], (time - before) / (after - before))
+        first, second = self.transforms[right - 1 : right + 1]
+        return between(first, second, (time - before) / (after - before))
 
 
 class TransformTree:

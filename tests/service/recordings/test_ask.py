@@ -13,7 +13,7 @@ from service.cli.main import app
 from tests.service.conftest import running
 from tests.service.episodes import at_once
 from tests.service.episodes import walk as frames_of
-from tests.service.walks.recordings import bag, scannet, text
+from tests.service.recordings.written import bag, scannet, text
 
 MERGE = ("--merge-frames", "cover", "--max-visual-tokens", 20, "--keep-ratio", 0.5)
 QUESTION = ("--question", "how many cubes ?", "--max-new-tokens", 4)

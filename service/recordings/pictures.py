@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.walks.walk import WalkError
+from service.recordings.recording import WalkError
 
 COLOURS = {
     "rgb8": (3, "RGB"),

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from depth.geometry import read_pose
-from service.walks.folder import read_folder
-from service.walks.walk import Walk, WalkError, spread
+from service.recordings.folder import read_folder
+from service.recordings.recording import Walk, WalkError, spread
 from tests.service.episodes import INTRINSICS, walk
-from tests.service.walks.recordings import openeqa, scannet, tum
+from tests.service.recordings.written import openeqa, scannet, tum
 
 LAYOUTS = {"scannet": scannet, "openeqa": openeqa, "tum": tum}
 
@@ -22,11 +22,12 @@ def test_a_folder_holds_the_frames_that_were_written(tmp_path: Path, layout: str
     found = read_folder(LAYOUTS[layout](tmp_path / "walk", 4))
     assert found.number == 4 and found.notes == ()
     assert {name: found.fields["intrinsics"][name] for name in INTRINSICS} == INTRINSICS
-    for frame, (image, depth, pose) in zip(found.frames(10), walk(12), strict=False):
+    frames = list(found.frames(10))
+    for frame, (image, depth, pose) in zip(frames, walk(12), strict=False):
         assert frame.image == image and (frame.depth == depth or layout == "tum")
         read = read_pose(frame.fields["pose"], found.fields.get("convention", "opencv"))
         assert np.allclose(read, pose, atol=1e-6)
-    assert (found.fields.get("convention"), "timestamp" in frame.fields) == (
+    assert (found.fields.get("convention"), "timestamp" in frames[0].fields) == (
         ("tum", True) if layout == "tum" else (None, False)
     )
 

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from depth.geometry import read_pose
-from service.walks.bag import choose_topics, read_bag
-from service.walks.pictures import colour_file, depth_file
-from service.walks.transforms import Transform, TransformTree
-from service.walks.walk import WalkError
+from service.recordings.bag import choose_topics, read_bag
+from service.recordings.pictures import colour_file, depth_file
+from service.recordings.recording import WalkError
+from service.recordings.transforms import Transform, TransformTree
 from tests.service.episodes import INTRINSICS, walk
-from tests.service.walks.recordings import CAMERA, COLOUR, DEPTH, RATE_S, bag
+from tests.service.recordings.written import CAMERA, COLOUR, DEPTH, RATE_S, bag
 from tests.tosa.frames.walks import NARROW, poses
 
 IMAGE, INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"

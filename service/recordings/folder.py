@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from service.walks.walk import RecordedFrame, Walk, WalkError, nearest
+from service.recordings.recording import RecordedFrame, Walk, WalkError, nearest
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 DEPTHS = (".png", ".tif", ".tiff", ".npy", ".npz", ".exr", ".pgm", ".jpg")
@@ -72,7 +72,7 @@ def _stems(
     def read(numbers: Sequence[int]) -> Iterator[RecordedFrame]:
         for at in numbers:
             stem = stems[at]
-            pose = _pose(poses[stem]) if stem in poses else None
+            pose = read_pose_file(poses[stem]) if stem in poses else None
             yield RecordedFrame(
                 images[at].name,
                 images[at].read_bytes(),
@@ -125,7 +125,7 @@ def _timed(path: Path) -> list[tuple[float, list[str]]]:
         raise WalkError(f"{path}: every line begins with a time in seconds") from None
 
 
-def _pose(path: Path) -> list[float] | None:
+def read_pose_file(path: Path) -> list[float] | None:
     """Return the 16 numbers of a pose, None for one that tracking had lost."""
     values = _floats(path, path.read_text().replace(",", " ").split(), 16)
     return values if all(map(math.isfinite, values)) else None
@@ -138,11 +138,11 @@ def _cameras(folder: Path) -> dict[str, Any]:
         paths = [place / name for place in (folder, folder / "intrinsic") for name in names]
         path = next((path for path in paths if path.is_file()), None)
         if path is not None:
-            found[field] = _camera(path)
+            found[field] = read_camera_file(path)
     return found
 
 
-def _camera(path: Path) -> dict[str, float]:
+def read_camera_file(path: Path) -> dict[str, float]:
     """Return fx, fy, cx and cy of a file with these four numbers, or a 3 x 3 or 4 x 4 matrix."""
     words = path.read_text().replace(",", " ").split()
     if len(words) == 4:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from service.walks.pictures import colour_file, depth_file
-from service.walks.transforms import Transform, TransformTree
-from service.walks.walk import RecordedFrame, Walk, WalkError, nearest
+from service.recordings.pictures import colour_file, depth_file
+from service.recordings.recording import RecordedFrame, Walk, WalkError, nearest
+from service.recordings.transforms import Transform, TransformTree
 
 NEAR_S = 0.05
 """Depth so far from a picture in time belongs to it: cameras that are not triggered together."""

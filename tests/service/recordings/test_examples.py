@@ -23,7 +23,7 @@ from examples import push_walk
 from tests.depth.geometry.worlds import cast
 from tests.service.conftest import running, wait_for
 from tests.service.episodes import INTRINSICS, walk
-from tests.service.walks.recordings import bag, quaternion, scannet
+from tests.service.recordings.written import bag, quaternion, scannet
 from tests.tosa.frames.walks import NARROW, poses
 
 
