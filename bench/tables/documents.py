@@ -27,6 +27,7 @@ from bench.tables import (
     measured,
     observe,
     overhead,
+    walks,
 )
 from bench.tables.markdown import ROOT
 from vlm.checkpoint_files import MANIFEST, write_manifest
@@ -97,6 +98,9 @@ TABLES: dict[str, Callable[..., str]] = {
     "containers_images": containers.images,
     "families": families.cells_of_families,
     "episodes": episodes.episodes,
+    "walks": walks.methods,
+    "walks_budgets": walks.budgets,
+    "walks_controls": walks.controls,
 }
 
 

@@ -34,6 +34,7 @@ WRITERS = {
     "evals/dense/__main__.py",
     "evals/depth_estimation.py",
     "evals/rooms/compare/__main__.py",
+    "evals/rooms/walks/compare.py",
     "evals/runners/__main__.py",
     "examples/lmms_eval/same_answers.py",
 }
