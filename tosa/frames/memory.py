@@ -139,6 +139,26 @@ class EpisodeMemory:
             rows["features"], points, rows["frame"], rows["token"], rows["size"], rows["change"]
         )
 
+    @property
+    def poses(self) -> Tensor:
+        """Return the pose of every frame, camera to world: float64 [F, 4, 4], NaN where none is known."""
+        poses = self._frames["pose"]
+        return poses.clone() if self._origin is None else torch.linalg.inv(self._origin) @ poses
+
+    def points(self, kept: Kept) -> Tensor:
+        """Return where tokens that were selected are in the world: float64 [T, 3], NaN without a place."""
+        points = self.placed().points[kept.leader]
+        return points if self._origin is None else to_world(points, torch.linalg.inv(self._origin))
+
+    def frames_of(self, kept: Kept) -> list[list[int]]:
+        """Return the frames whose tokens merged into each of those that were selected, ascending."""
+        assert self._rows is not None, "frames have come"
+        pairs = torch.stack([kept.part_of, self._rows["frame"]], dim=1)[kept.part_of >= 0].unique(dim=0)
+        found: list[list[int]] = [[] for _ in kept.leader]
+        for token, frame in pairs.tolist():
+            found[token].append(frame)
+        return found
+
     def move(self, poses: Iterable[tuple[int, Tensor]]) -> None:
         """Give frames new poses [4, 4], as after a loop closure: all places are computed anew.
 
