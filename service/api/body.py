@@ -26,11 +26,13 @@ def refuse_query(request: Request, model: type[BaseModel]) -> None:
         raise unknown_field(name, FORM_FILES, model)
 
 
-def content_type(request: Request) -> tuple[bytes, bytes]:
+def content_type(request: Request, *, json_only: bool = False) -> tuple[bytes, bytes]:
     """Return the media type and the multipart boundary, empty for JSON. Raises ServiceError for others."""
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind == JSON:
         return kind, b""
+    if json_only:
+        raise ServiceError("unsupported_media_type", reason="json")
     if kind == MULTIPART:
         if b"boundary" not in options:
             raise ServiceError("bad_request", reason="multipart")

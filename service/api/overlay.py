@@ -6,7 +6,6 @@ The encoder runs alone, for one picture; no language model does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from dataclasses import astuple, dataclass
 
 import numpy as np
@@ -15,13 +14,12 @@ from fastapi.responses import Response
 from numpy.typing import NDArray
 
 from depth import DepthMap, patch_means, read_depth
-from service.api.body import content_type, read_form, refuse_query
-from service.api.lifecycle import in_thread, make_trace_job, read_body, request_scope, service_state
+from service.api.body import read_form
+from service.api.lifecycle import make_trace_job
 from service.api.openapi import OVERLAY_BODY
-from service.api.request_context import RequestContext
+from service.api.receiving import Received, receive
 from service.api.responses import ERROR_RESPONSES, OverlayLayer, OverlayResponse, OverlayView
 from service.api.serialise import json_response
-from service.api.state import ServiceState
 from service.engine.jobs import Job
 from service.errors import ServiceError
 from service.pipeline.inspection import values_of
@@ -47,18 +45,12 @@ UNASKED = "?"
 )
 async def overlay(request: Request) -> Response:
     """Show which patches of a picture merge, layer by layer, and their depth; no question is answered."""
-    state = service_state(request)
-    async with AsyncExitStack() as stack:
-        context = await stack.enter_async_context(request_scope(request, "/vqa/overlay"))
-        refuse_query(request, OverlayFields)
-        kind = content_type(request)
-        state.models()
-        body = await read_body(context, request, stack)
-        shown = await in_thread(context, state, lambda: _prepare(context, state, kind, body))
+    async with receive(request, "/vqa/overlay", OverlayFields) as received:
+        context, state = received.context, received.state
+        shown = await received.in_thread(lambda: _prepare(received))
         context.where = "queue"
         inferred = await context.wait(state.engine.answer(shown.job))
-        return await in_thread(context, state, lambda: _respond(context, state, shown, inferred))
-    raise AssertionError("the exit stack suppresses no exception")
+        return await received.in_thread(lambda: _respond(received, shown, inferred))
 
 
 @dataclass(frozen=True)
@@ -98,10 +90,11 @@ def views_of(trace: MergeTrace, views: Sequence[View], depth: DepthMap | None) -
     ]
 
 
-def _prepare(context: RequestContext, state: ServiceState, kind: tuple[bytes, bytes], body: bytes) -> Shown:
+def _prepare(received: Received) -> Shown:
     """Prepare the job, and read the depth that was sent again, whose values the encoder does not need."""
+    context, state = received.context, received.state
     context.timer.mark("queue")
-    parsed, values_px = parse_overlay(*kind, body, state.settings)
+    parsed, values_px = parse_overlay(*received.kind, received.body, state.settings)
     job = make_trace_job(context, state, parsed, context.timer)
     if not parsed.depths:
         return Shown(job, None, values_px)
@@ -110,7 +103,7 @@ def _prepare(context: RequestContext, state: ServiceState, kind: tuple[bytes, by
     return Shown(job, sent, values_px)
 
 
-def _respond(context: RequestContext, state: ServiceState, shown: Shown, inferred: Inferred) -> Response:
+def _respond(received: Received, shown: Shown, inferred: Inferred) -> Response:
     assert inferred.trace is not None, "the job asked for it"
     job, depth = shown.job, inferred.trace.depth or shown.depth
     planned = job.prepared.frames[0].planned
@@ -119,8 +112,8 @@ def _respond(context: RequestContext, state: ServiceState, shown: Shown, inferre
     job.timer.mark("generate")
     timings = job.timer.timings_ms()
     body = OverlayResponse(
-        request_id=context.request_id,
-        model=model_used(state.models().vlm),
+        request_id=received.context.request_id,
+        model=model_used(received.state.models().vlm),
         merge=merge_done([planned]),
         depth=inferred.depth,
         tokens=[(count - prefix) // planned.plan.shape.slots for count in planned.plan.counts],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from contextlib import AsyncExitStack
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -15,16 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.body import JSON, content_type, refuse_query
 from service.api.json_body import read_object
-from service.api.lifecycle import in_thread, read_body, request_scope, service_state
 from service.api.openapi import request_body
 from service.api.openapi_examples import ROOM
+from service.api.receiving import receive
 from service.api.request_context import RequestContext
 from service.api.responses import ERROR_RESPONSES
 from service.api.serialise import json_response
 from service.budgets import Costs
-from service.errors import ServiceError
 from service.pipeline.response_models import ResponseModel, described_field
 from service.request.validation import validated
 from service.roomqa.arrange import make_scene
@@ -97,15 +94,8 @@ class RoomResponse(ResponseModel):
 )
 async def room(request: Request) -> Response:
     """Draw a synthetic room that the embedded models know, with depth and questions. Needs no model."""
-    state = service_state(request)
-    async with AsyncExitStack() as stack:
-        context = await stack.enter_async_context(request_scope(request, "/rooms"))
-        refuse_query(request, RoomFields)
-        if content_type(request)[0] != JSON:
-            raise ServiceError("unsupported_media_type", reason="json")
-        body = await read_body(context, request, stack)
-        return json_response(await in_thread(context, state, lambda: _drawn(context, body)))
-    raise AssertionError("the exit stack suppresses no exception")
+    async with receive(request, "/rooms", RoomFields, json_only=True, needs_models=False) as received:
+        return json_response(await received.in_thread(lambda: _drawn(received.context, received.body)))
 
 
 def _drawn(context: RequestContext, body: bytes) -> RoomResponse:

@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from service.api.body import content_type, parse_inspection, parse_question, refuse_query
+from service.api.body import parse_inspection, parse_question
 from service.api.compare import CompareFields, Comparison, comparison, parse_comparison
 from service.api.lifecycle import (
     Done,
@@ -16,8 +15,6 @@ from service.api.lifecycle import (
     in_thread,
     make_job,
     merged_job,
-    read_body,
-    request_scope,
     service_state,
     stream_answer,
     timed,
@@ -25,6 +22,7 @@ from service.api.lifecycle import (
 from service.api.methods_listing import methods_listing
 from service.api.openapi import COMPARE_BODY, INSPECT_BODY, VQA_BODY, VQA_STREAM
 from service.api.playground import page, wants_page
+from service.api.receiving import Received, receive
 from service.api.request_context import RequestContext
 from service.api.responses import ERROR_RESPONSES, CompareResponse, Inspected
 from service.api.serialise import json_response
@@ -38,7 +36,6 @@ from service.pipeline.inspection import image_base64, inspect, values_of
 from service.pipeline.response import model_used
 from service.pipeline.response_models import VqaResponse
 from service.request.schemas import InspectFields, VqaFields, VqaRequest
-from service.settings import Settings
 from service.timing import StageTimer
 
 router = APIRouter()
@@ -49,25 +46,19 @@ router = APIRouter()
 )
 async def vqa(request: Request) -> Response:
     """Answer a question about one or more RGB-D frames. The clock starts with the first byte of its head."""
-    state = service_state(request)
-    async with AsyncExitStack() as stack:
-        context = await stack.enter_async_context(request_scope(request, "/vqa"))
-        refuse_query(request, VqaFields)
-        kind = content_type(request)
-        state.models()
-        body = await read_body(context, request, stack)
+    async with receive(request, "/vqa", VqaFields) as received:
+        context, state = received.context, received.state
 
         def parse() -> VqaRequest:
-            return parse_question(*kind, body, state.settings)
+            return parse_question(*received.kind, received.body, state.settings)
 
-        parsed, job = await in_thread(context, state, lambda: _parse(context, state, context.timer, parse))
+        parsed, job = await received.in_thread(lambda: _parse(context, state, context.timer, parse))
         if parsed.merges_frames:
             job = await merged_job(context, state, parsed, job)
         if parsed.fields.stream:
             pieces = stream_answer(context, state, job)
-            return await stream(context, vqa_events(pieces), error_event(context), stack)
+            return await stream(context, vqa_events(pieces), error_event(context), received.held)
         return timed(await answer(context, state, job))
-    raise AssertionError("the exit stack suppresses no exception")
 
 
 @router.post(
@@ -75,21 +66,15 @@ async def vqa(request: Request) -> Response:
 )
 async def compare(request: Request) -> Response:
     """Answer one question with several merge settings; each takes a slot, if the key has that many."""
-    state = service_state(request)
-    async with AsyncExitStack() as stack:
-        context = await stack.enter_async_context(request_scope(request, "/vqa/compare"))
-        refuse_query(request, CompareFields)
-        kind = content_type(request)
+    async with receive(request, "/vqa/compare", CompareFields) as received:
+        context, state = received.context, received.state
         vlm = state.models().vlm
-        body = await read_body(context, request, stack)
-        parsed = await in_thread(context, state, lambda: parse_comparison(*kind, body, state.settings))
-        wanted = min(len(parsed.requests), state.engine.admission.slots)
-        width = state.budgets.most_slots(context.key, wanted)
-        stack.enter_context(state.budgets.acquire(context.key, width - 1))
-        stack.enter_context(state.engine.admission.acquire(width - 1))
+        parsed = await received.in_thread(
+            lambda: parse_comparison(*received.kind, received.body, state.settings)
+        )
+        width = received.more_slots(len(parsed.requests))
         results = await _all_answers(context, state, parsed, width)
         return json_response(comparison(context.request_id, model_used(vlm), parsed, results))
-    raise AssertionError("the exit stack suppresses no exception")
 
 
 @router.post(
@@ -97,17 +82,8 @@ async def compare(request: Request) -> Response:
 )
 async def inspect_depth(request: Request) -> Response:
     """Report how a depth file is read, or refuse it as a question would. Needs no model."""
-    state = service_state(request)
-    async with AsyncExitStack() as stack:
-        context = await stack.enter_async_context(request_scope(request, "/depth/inspect"))
-        refuse_query(request, InspectFields)
-        kind = content_type(request)
-        body = await read_body(context, request, stack)
-        inspected = await in_thread(
-            context, state, lambda: _parse_and_inspect(context, kind, body, state.settings)
-        )
-        return json_response(inspected)
-    raise AssertionError("the exit stack suppresses no exception")
+    async with receive(request, "/depth/inspect", InspectFields, needs_models=False) as received:
+        return json_response(await received.in_thread(lambda: _parse_and_inspect(received)))
 
 
 @router.get("/methods")
@@ -173,13 +149,12 @@ def _parse(
     return parsed, make_job(context, state, parsed, timer)
 
 
-def _parse_and_inspect(
-    context: RequestContext, kind: tuple[bytes, bytes], body: bytes, settings: Settings
-) -> Inspected:
-    parsed = parse_inspection(*kind, body)
+def _parse_and_inspect(received: Received) -> Inspected:
+    context, max_px = received.context, received.state.settings.max_image_px
+    parsed = parse_inspection(*received.kind, received.body)
     costs = Costs()
     context.costs.append(costs)
-    depth, inspected = inspect(parsed.depth, parsed.image, parsed.fields, settings.max_image_px, costs)
+    depth, inspected = inspect(parsed.depth, parsed.image, parsed.fields, max_px, costs)
     picture = image_base64(depth) if parsed.fields.picture else None
     values: dict[str, Any] = (
         {"values": values_of(depth, parsed.fields.values_px)} if parsed.fields.values_px else {}

@@ -185,12 +185,12 @@ class WalkToken(ResponseModel):
         "Where it is in the world, in metres; null without depth or pose.", [1.2, 0.4, 0.8]
     )
     frames: list[int] = described_field(
-        "Frames whose tokens merged into it; one where tokens are chosen and not merged.",
+        "Frames whose tokens merged into it; one if tokens are chosen and not merged.",
         [3, 5],
     )
     attention: float | None = described_field(
-        "Share of the attention of the language model that it got while the answer was written: the mean over "
-        "the tokens of the answer, layers and heads; with those of all other tokens it adds up to 1. null: "
+        "Share of the attention of the language model that it got while the answer was written: the mean "
+        "over the tokens of the answer, layers and heads; all tokens together add up to 1. null: "
         "nothing was asked, or a language server answered, which does not tell.",
         0.0042,
     )

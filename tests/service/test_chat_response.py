@@ -128,8 +128,8 @@ def test_errors_have_the_shape_of_their_address(code: str) -> None:
 def test_unexpected_errors_have_it_too(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, path: str, shape: type[BaseModel]
 ) -> None:
-    for routes in ("service.api.routes", "service.api.chat.routes"):
-        monkeypatch.setattr(f"{routes}.service_state", lambda _: 1 // 0)
+    for module in ("service.api.receiving", "service.api.chat.routes"):
+        monkeypatch.setattr(f"{module}.service_state", lambda _: 1 // 0)
     response = client.post(path, json={}) if path == "/vqa" else client.get(path)
     assert response.status_code == 500
     error = shape.model_validate_json(response.content, strict=True).model_dump()["error"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import service.api.routes
+import service.api.receiving
 from service.api.lifecycle import read_body
 from tests.fuzz.soak import SETTINGS, Held, Known, Report, learn, soak
 from tests.service.live import Live, live
@@ -56,7 +56,7 @@ def test_a_leak_is_found(
         return await read_body(*given)
 
     try:
-        monkeypatch.setattr(service.api.routes, "read_body", leaking)
+        monkeypatch.setattr(service.api.receiving, "read_body", leaking)
         report = soak(served, known, warm_s=0, seconds=0, seed=1, requests=REQUESTS)
     finally:
         forget.set()

@@ -1,7 +1,6 @@
 """The endpoints below /v1/, compatible with OpenAI's API."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from time import time
 from typing import Annotated, Any
@@ -9,7 +8,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
-from service.api.body import content_type
 from service.api.chat.choices import ChoiceWriter
 from service.api.chat.request import ChatRequest, check_model, parse_chat
 from service.api.chat.response import ChatStream, completion, model, models
@@ -20,15 +18,13 @@ from service.api.lifecycle import (
     Done,
     answers,
     episode_job,
-    in_thread,
     make_job,
-    read_body,
-    request_scope,
     service_state,
     stream_answer,
     timed,
 )
 from service.api.openapi import CHAT_BODY, CHAT_STREAM
+from service.api.receiving import receive
 from service.api.request_context import RequestContext
 from service.api.sse import DONE, chunk_event, stream
 from service.api.state import ServiceState
@@ -51,27 +47,18 @@ ModelName = Annotated[str, Path(description="Name of the model.", examples=["roo
 )
 async def chat(request: Request) -> Response:
     """Answer the last message of a conversation about images, as OpenAI's API does."""
-    state = service_state(request)
-    async with AsyncExitStack() as stack:
-        context = await stack.enter_async_context(request_scope(request, "/v1/chat/completions"))
-        if content_type(request)[1]:
-            raise ServiceError("unsupported_media_type")
-        state.models()
-        body = await read_body(context, request, stack)
-        chat, job = await in_thread(context, state, lambda: _parse_chat(context, state, body))
-        wanted = min(job.choices, state.engine.admission.slots)
-        width = state.budgets.most_slots(context.key, wanted)
-        stack.enter_context(state.budgets.acquire(context.key, width - 1))
-        stack.enter_context(state.engine.admission.acquire(width - 1))
+    async with receive(request, "/v1/chat/completions", None, json_only=True) as received:
+        context, state = received.context, received.state
+        chat, job = await received.in_thread(lambda: _parse_chat(context, state, received.body))
+        received.more_slots(job.choices)
         writer = ChoiceWriter(context.request_id, state.models().vlm, chat.tool_use)
         if chat.stream:
             pieces = stream_answer(context, state, job)
             events = _chat_events(context, state, pieces, chat.include_usage, writer, job.choices)
-            return await stream(context, events, _error_chunk(context), stack)
+            return await stream(context, events, _error_chunk(context), received.held)
         done = await answers(context, state, job)
         choices = [writer.choice(index, one) for index, one in enumerate(done.inferred.answers)]
         return timed(done.response, completion(done.response, int(time()), choices))
-    raise AssertionError("the exit stack suppresses no exception")
 
 
 @router.get("/v1/models", response_model=ServedModels, responses=ERROR_RESPONSES)

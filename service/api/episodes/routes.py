@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
-from service.api.body import content_type, refuse_query
 from service.api.episodes.bodies import one_frame, parse_asked, parse_episode, parse_frame, parse_moves
 from service.api.episodes.responses import EpisodeDeleted, EpisodeList, EpisodeState, FrameTaken
 from service.api.lifecycle import (
     answer,
     episode_job,
-    in_thread,
     make_job,
-    read_body,
-    request_scope,
     service_state,
     stream_answer,
     timed,
 )
 from service.api.openapi import EPISODE_BODY, FRAME_BODY, MOVE_BODY, QUESTION_BODY, VQA_STREAM
-from service.api.request_context import RequestContext
+from service.api.receiving import Received, receive
 from service.api.routes import ERROR_RESPONSES, error_event, vqa_events
 from service.api.serialise import json_response
 from service.api.sse import stream
@@ -54,23 +50,17 @@ T = TypeVar("T")
 )
 async def begin(request: Request) -> Response:
     """Begin an episode, whose frames come one by one. X-Episode-ID names it, where a proxy routes by ids."""
-    state = service_state(request)
-    async with AsyncExitStack() as stack:
-        context = await stack.enter_async_context(request_scope(request, "/episodes"))
-        refuse_query(request, EpisodeFields)
-        kind = content_type(request)
+    async with receive(request, "/episodes", EpisodeFields) as received:
+        context, state = received.context, received.state
         vlm = state.models().vlm
-        body = await read_body(context, request, stack)
 
         def work() -> EpisodeState:
-            fields = parse_episode(*kind, body, state.settings)
+            fields = parse_episode(*received.kind, received.body, state.settings)
             wanted = request.headers.get(ID_HEADER)
             id_ = wanted if wanted is not None and ID.fullmatch(wanted) else None
             return _state_of(state, state.episodes.begin(vlm, context.key, fields, id_), context.request_id)
 
-        made = await in_thread(context, state, work)
-        return json_response(made, status=201)
-    raise AssertionError("the exit stack suppresses no exception")
+        return json_response(await received.in_thread(work), status=201)
 
 
 @router.post(
@@ -78,26 +68,22 @@ async def begin(request: Request) -> Response:
 )
 async def push(request: Request, id: EpisodeId) -> Response:
     """Encode a frame and take its tokens in. With a directory set, it is on disk when the answer comes."""
-    state = service_state(request)
-    async with AsyncExitStack() as stack:
-        context = await stack.enter_async_context(request_scope(request, "/episodes/{id}/frames"))
-        refuse_query(request, FrameFields)
-        kind = content_type(request)
+    async with receive(request, "/episodes/{id}/frames", FrameFields) as received:
+        context, state = received.context, received.state
         vlm = state.models().vlm
-        body = await read_body(context, request, stack)
-        await _take_turn(context, stack, state.episodes.writer(id))
+        await _take_turn(received, state.episodes.writer(id))
 
         def prepare_frame() -> tuple[Job, bool]:
             context.timer.mark("queue")
             episode = state.episodes.get(vlm, context.key, id)
-            fields, parsed = parse_frame(*kind, body, episode, state.settings)
+            fields, parsed = parse_frame(*received.kind, received.body, episode, state.settings)
             context.tighten_deadline(fields.timeout_s)
             with one_frame():
                 job = make_job(context, state, parsed, context.timer)
                 check_times(job.prepared.geometry, episode.last_time)
             return job, parsed.wants_depth
 
-        job, has_depth = await in_thread(context, state, prepare_frame)
+        job, has_depth = await received.in_thread(prepare_frame)
         context.where = "queue"
         encoded = await context.wait(state.engine.answer(job))
         context.where = "decode"
@@ -124,9 +110,8 @@ async def push(request: Request, id: EpisodeId) -> Response:
                 timings_ms=context.timer.timings_ms(),
             )
 
-        taken = await in_thread(context, state, take)
+        taken = await received.in_thread(take)
         return json_response(taken, {"Server-Timing": server_timing(taken.timings_ms)})
-    raise AssertionError("the exit stack suppresses no exception")
 
 
 @router.post(
@@ -137,26 +122,21 @@ async def push(request: Request, id: EpisodeId) -> Response:
 )
 async def ask(request: Request, id: EpisodeId) -> Response:
     """Answer a question about an episode, from the tokens it holds: nothing is encoded."""
-    state = service_state(request)
-    async with AsyncExitStack() as stack:
-        context = await stack.enter_async_context(request_scope(request, "/episodes/{id}/vqa"))
-        refuse_query(request, QuestionFields)
-        kind = content_type(request)
+    async with receive(request, "/episodes/{id}/vqa", QuestionFields) as received:
+        context, state = received.context, received.state
         vlm = state.models().vlm
-        body = await read_body(context, request, stack)
 
         def prepare_question() -> tuple[bool, Job]:
             context.timer.mark("queue")
             episode = state.episodes.get(vlm, context.key, id)
-            parsed, places = parse_asked(*kind, body, episode, state.settings)
+            parsed, places = parse_asked(*received.kind, received.body, episode, state.settings)
             return parsed.fields.stream, episode_job(context, state, parsed, episode, places=places)
 
-        streams, job = await in_thread(context, state, prepare_question)
+        streams, job = await received.in_thread(prepare_question)
         if streams:
             pieces = stream_answer(context, state, job)
-            return await stream(context, vqa_events(pieces), error_event(context), stack)
+            return await stream(context, vqa_events(pieces), error_event(context), received.held)
         return timed(await answer(context, state, job))
-    raise AssertionError("the exit stack suppresses no exception")
 
 
 @router.post(
@@ -164,23 +144,18 @@ async def ask(request: Request, id: EpisodeId) -> Response:
 )
 async def move(request: Request, id: EpisodeId) -> Response:
     """Give frames new poses, as after a loop closure: their tokens get new places."""
-    state = service_state(request)
-    async with AsyncExitStack() as stack:
-        context = await stack.enter_async_context(request_scope(request, "/episodes"))
-        refuse_query(request, MoveFields)
-        kind = content_type(request)
+    async with receive(request, "/episodes", MoveFields) as received:
+        context, state = received.context, received.state
         vlm = state.models().vlm
-        body = await read_body(context, request, stack)
-        await _take_turn(context, stack, state.episodes.writer(id))
+        await _take_turn(received, state.episodes.writer(id))
 
         def work() -> EpisodeState:
             episode = state.episodes.get(vlm, context.key, id)
-            moves = parse_moves(*kind, body, episode)
+            moves = parse_moves(*received.kind, received.body, episode)
             moved = state.episodes.move(vlm, context.key, id, lambda one: one.move(moves))
             return _state_of(state, moved, context.request_id)
 
-        return json_response(await in_thread(context, state, work))
-    raise AssertionError("the exit stack suppresses no exception")
+        return json_response(await received.in_thread(work))
 
 
 @router.get("/episodes", response_model=EpisodeList, responses=ERROR_RESPONSES)
@@ -215,11 +190,11 @@ async def delete(request: Request, id: EpisodeId) -> Response:
     return json_response(await _quickly(request, work))
 
 
-async def _take_turn(context: RequestContext, stack: AsyncExitStack, writer: asyncio.Lock) -> None:
+async def _take_turn(received: Received, writer: asyncio.Lock) -> None:
     """Wait for the lock of an episode no longer than the request may take, and hold it to its end."""
     turn = asyncio.ensure_future(writer.acquire())
-    stack.push_async_callback(_end_turn, turn, writer)
-    await context.wait(turn)
+    received.held.push_async_callback(_end_turn, turn, writer)
+    await received.context.wait(turn)
 
 
 async def _end_turn(turn: asyncio.Future[Any], writer: asyncio.Lock) -> None:
