@@ -397,6 +397,14 @@ QuestionFields = create_model(
 )
 
 
+class ShowFields(BaseModel):
+    """Hold the parameters of a look at an episode."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    places: bool = Field(default=False, description="Also show the walk.")
+
+
 class OverlayFields(MergeFields, ViewFields):
     """Hold the fields of a picture whose merging is to be shown."""
 

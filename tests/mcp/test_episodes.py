@@ -20,7 +20,13 @@ from tests.service.chats import uri
 from tests.service.episodes import INTRINSICS, walk
 from tosa_vqa_client import EpisodeWalk, WalkCamera, WalkToken
 
-RULE = {"convention": "opencv", "intrinsics": INTRINSICS, "depth_scale": 1000, "max_visual_tokens": 24}
+RULE = {
+    "convention": "opencv",
+    "intrinsics": INTRINSICS,
+    "depth_scale": 1000,
+    "method": "none",
+    "max_visual_tokens": 24,
+}
 Call = Callable[..., Awaitable[CallToolResult]]
 
 

@@ -108,7 +108,9 @@ def test_new_poses_move_the_walk(memory: TestClient) -> None:
 def test_places_is_yes_or_no(memory: TestClient, places: str) -> None:
     episode = begin(memory, merge_frames="cover")
     response = memory.get(f"/episodes/{episode}", params={"places": places})
-    assert response.status_code == 400 and "places" in response.text
+    assert response.status_code == 400 and response.json()["error"]["field"] == "places"
+    response = memory.get(f"/episodes/{episode}", params={"place": "true"})
+    assert response.json()["error"]["code"] == "unknown_field"
     push(memory, episode, 0)
     assert ask(memory, episode, places="maybe").json()["error"]["field"] == "places"
 

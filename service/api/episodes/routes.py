@@ -32,13 +32,19 @@ from service.episodes.store import ID
 from service.errors import ServiceError
 from service.pipeline.geometry import check_times
 from service.pipeline.response_models import VqaResponse
-from service.request.schemas import EpisodeFields, FrameFields, MoveFields, QuestionFields
+from service.request.schemas import EpisodeFields, FrameFields, MoveFields, QuestionFields, ShowFields
+from service.request.validation import validated
 from service.timing import server_timing
 
 router = APIRouter()
 EpisodeId = Annotated[str, Path(description="Id of the episode.", examples=["0" * 32])]
 Places = Annotated[
-    bool, Query(description="Also show the walk: cameras, and the tokens in their places.", examples=[True])
+    str,
+    Query(
+        description="Also show the walk: cameras, and the tokens in their places.",
+        examples=["true"],
+        json_schema_extra={"enum": ["true", "false"]},
+    ),
 ]
 ID_HEADER = "x-episode-id"
 CREATED: dict[int | str, dict[str, Any]] = {201: {"model": EpisodeState}, **ERROR_RESPONSES}
@@ -169,12 +175,13 @@ async def list_episodes(request: Request) -> Response:
 
 
 @router.get("/episodes/{id}", response_model=EpisodeState, responses=ERROR_RESPONSES)
-async def show(request: Request, id: EpisodeId, places: Places = False) -> Response:
+async def show(request: Request, id: EpisodeId, places: Places = "false") -> Response:
     """Describe an episode: its frames and tokens, and with places=true where they are."""
+    wants_places = validated(ShowFields, dict(request.query_params), strict=False).places
 
     def work(state: ServiceState, key: str | None) -> EpisodeState:
         episode = state.episodes.get(state.models().vlm, key, id)
-        return _state_of(state, episode, request.state.request_id, places)
+        return _state_of(state, episode, request.state.request_id, wants_places)
 
     return json_response(await _quickly(request, work))
 
