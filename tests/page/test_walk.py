@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
 
 from tests.loopback import wait_for
-from tests.page.conftest import Open, first_room
+from tests.page.conftest import DESK, PHONE, Open, first_room
+from tests.page.test_page import violations
 from tests.service.episodes import INTRINSICS, walk
 from tests.service.live import Live
 
@@ -76,15 +77,15 @@ def test_an_episode_is_walked_through_and_shown(
 def test_tokens_tell_their_frames_and_what_the_answer_read(page: Page, served: Live, tmp_path: Path) -> None:
     chosen(page, folder(tmp_path, "openeqa"))
     page.locator("#walk-token", has_text="Point at a dot").wait_for()
-    page.get_by_role("button", name="read less than this").click()
+    page.get_by_role("button", name="next token").click()
     first = page.locator("#walk-token", has_text="number 1 of").inner_text()
     assert re.search(r"Token of frames? \d.* at .* m, [\d.]+ % of the attention", first)
     assert page.locator("#walk-token canvas").first.get_attribute("aria-label")
-    page.get_by_role("button", name="read less than this").click()
+    page.get_by_role("button", name="next token").click()
     second = page.locator("#walk-token", has_text="number 2 of").inner_text()
     shares = [float(re.search(r"([\d.]+) % of the attention", text).group(1)) for text in (first, second)]  # type: ignore[union-attr]
     assert shares[0] >= shares[1] > 0
-    page.get_by_role("button", name="read more than this").click()
+    page.get_by_role("button", name="previous token").click()
     page.locator("#walk-token", has_text="number 1 of").wait_for()
     canvas = page.locator("#walk")
     canvas.scroll_into_view_if_needed()
@@ -114,6 +115,19 @@ def test_tokens_tell_their_frames_and_what_the_answer_read(page: Page, served: L
         asked.value.post_data_json["question"] == "Is there a door?" and asked.value.post_data_json["places"]
     )
     page.locator("#walk-asked", has_text="visual tokens of 5 frames read").wait_for()
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(DESK, "dark"), (PHONE, "light")])
+def test_axe_finds_nothing_in_a_walk(open_page: Open, tmp_path: Path, size: Any, scheme: str) -> None:
+    page = open_page(size, scheme)
+    first_room(page)
+    chosen(page, folder(tmp_path, "openeqa"))
+    page.evaluate("() => { for (const box of document.querySelectorAll('details')) box.open = true; }")
+    page.get_by_role("button", name="next token").click()
+    page.locator("#walk-token", has_text="number 1 of").wait_for()
+    page.locator("#walk-colour").select_option("picture")
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
 
 
 def test_a_folder_without_poses_says_what_is_missing(open_page: Open, tmp_path: Path) -> None:

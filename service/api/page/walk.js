@@ -19,7 +19,11 @@ let view = null;
 /** @type {{token: any, rank: number, x: number, y: number, size: number}[]} */
 let drawn = [];
 let lit = -1;
-let began = "";
+/** What is looked at: an episode and how many frames of it, until somebody moves the view. */
+let fitted = "";
+let moved = false;
+/** @type {number[][]} lowest and highest of most places, along the axes of the screen */
+let extent = [];
 let opened = false;
 
 const dot = (/** @type {number[]} */ a, /** @type {number[]} */ b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
@@ -50,38 +54,58 @@ function drawWalk() {
   if (!episode.walk || !canvas.clientWidth) return;
   const [tokens, rotation] = [ranked(), axes()];
   const turned = (/** @type {number[]} */ place) => rotation.map((axis) => dot(axis, place));
-  if (began !== episode.id) start(canvas, tokens.map((token) => turned(token.place)), episode.walk.cameras.map((/** @type {any} */ one) => turned(one.position)));
+  if (!fitted.startsWith(`${episode.id} `)) moved = false;
+  if (!moved && fitted !== `${episode.id} ${episode.frames.length}`) fit(canvas, [...tokens.map((token) => token.place), ...episode.walk.cameras.map((/** @type {any} */ one) => one.position)].map(turned));
   const scale = Math.min(window.devicePixelRatio || 1, 2);
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];
   Object.assign(canvas, { width: Math.round(width * scale), height: Math.round(height * scale) });
   const pen = canvas.getContext("2d");
   pen.scale(scale, scale);
   const matrix = matrixOf(view, width / height);
-  const onScreen = (/** @type {number[]} */ place) => {
-    const [x, y, z] = turned(place);
+  const onScreen = (/** @type {number[]} */ place, is_turned = false) => {
+    const [x, y, z] = is_turned ? place : turned(place);
     const of = (/** @type {number} */ row) => matrix[row] * x + matrix[4 + row] * y + matrix[8 + row] * z + matrix[12 + row];
     const w = of(3);
     return w <= 0.05 ? null : { x: (of(0) / w / 2 + 0.5) * width, y: (0.5 - of(1) / w / 2) * height, w };
   };
+  drawFloor(pen, onScreen);
   drawDots(pen, tokens, onScreen, height);
   drawPath(pen, onScreen);
   if (lit >= 0) ring(pen);
 }
 
-/** Look at a new walk from behind and above. @param {HTMLElement} canvas @param {number[][]} tokens @param {number[][]} cameras */
-function start(canvas, tokens, cameras) {
-  const all = [...tokens, ...cameras];
-  const range = [0, 1, 2].map((axis) => {
-    const values = all.map((place) => place[axis]).sort((a, b) => a - b);
-    return [values[Math.floor(values.length * 0.03)], values[Math.ceil(values.length * 0.97) - 1]];
+/** Look at all of a walk from behind and above. @param {HTMLElement} canvas @param {number[][]} places along the axes of the screen */
+function fit(canvas, places) {
+  extent = [0, 1, 2].map((axis) => {
+    const values = places.map((place) => place[axis]).sort((a, b) => a - b);
+    return [values[Math.floor(values.length * 0.02)], values[Math.ceil(values.length * 0.98) - 1]];
   });
-  const target = range.map(([low, high]) => (low + high) / 2);
-  const distance = Math.max(...range.map(([low, high]) => high - low), 1) * 1.15 + 0.5;
-  const next = { yaw: 0.5, pitch: 0.7, distance, target };
+  const target = extent.map(([low, high]) => (low + high) / 2);
+  const distance = Math.hypot(...extent.map(([low, high]) => high - low)) * 1.05 + 0.5;
+  const next = { yaw: 0.5, pitch: 0.65, distance, target };
   const home = { ...next, target: [...target] };
   if (view) Object.assign(view, next, { home });
   else startOrbit(canvas, (view = { ...next, home }), drawWalk);
-  began = episode.frames.length > 2 ? (episode.id ?? "") : ""; // the first frames do not tell yet how far it goes
+  fitted = `${episode.id} ${episode.frames.length}`;
+}
+
+/** Lines a metre apart below everything. @param {any} pen @param {(place: number[], is_turned: boolean) => any} onScreen */
+function drawFloor(pen, onScreen) {
+  const [[left, right], [low], [far, near]] = extent;
+  const step = Math.ceil((right - left + near - far) / 40) || 1;
+  pen.strokeStyle = "rgb(255 255 255 / 0.14)";
+  pen.lineWidth = 1;
+  const line = (/** @type {number[]} */ from, /** @type {number[]} */ to) => {
+    const [a, b] = [onScreen(from, true), onScreen(to, true)];
+    if (!a || !b) return;
+    pen.beginPath();
+    pen.moveTo(a.x, a.y);
+    pen.lineTo(b.x, b.y);
+    pen.stroke();
+  };
+  const [x0, x1, z0, z1] = [Math.floor(left), Math.ceil(right), Math.floor(far), Math.ceil(near)];
+  for (let x = x0; x <= x1; x += step) line([x, low, z0], [x, low, z1]);
+  for (let z = z0; z <= z1; z += step) line([x0, low, z], [x1, low, z]);
 }
 
 /** @param {any} pen @param {any[]} tokens @param {(place: number[]) => any} onScreen @param {number} height */
@@ -90,9 +114,9 @@ function drawDots(pen, tokens, onScreen, height) {
   const by = byId("walk-colour").value;
   drawn = tokens.map((token, rank) => {
     const share = (token.attention ?? 0) / most;
-    const base = by === "attention" ? 0.035 + 0.05 * share : 0.045;
+    const base = 0.03 + 0.06 * share;
     const at = onScreen(token.place) ?? { x: -99, y: -99, w: 99 };
-    const colour = by === "attention" ? LITTLE.map((value, channel) => value + share ** 0.7 * (MUCH[channel] - value)) : groupColour(token.frames[0]);
+    const colour = colourOf(token, share, by);
     return { token, rank, x: at.x, y: at.y, w: at.w, size: Math.min(Math.max((base * height) / at.w, 2), 16), colour };
   });
   for (const one of [...drawn].sort((a, b) => /** @type {any} */ (b).w - /** @type {any} */ (a).w)) {
@@ -103,12 +127,39 @@ function drawDots(pen, tokens, onScreen, height) {
   }
 }
 
+/** @param {any} token @param {number} share of the most attention @param {string} by @returns {number[]} */
+function colourOf(token, share, by) {
+  if (by === "frame") return groupColour(token.frames[0]);
+  if (by === "picture") return (token.colour ??= inPicture(token));
+  return LITTLE.map((value, channel) => value + share * (MUCH[channel] - value));
+}
+
+/** The colour of a token in the first of its frames. @param {any} token @returns {number[]} */
+function inPicture(token) {
+  const at = placeIn(token.frames[0], token.place);
+  const picture = episode.frames[token.frames[0]]?.picture;
+  if (!at || !picture) return LITTLE;
+  return [...picture.getContext("2d", { willReadFrequently: true }).getImageData(Math.round(at.x), Math.round(at.y), 1, 1).data].slice(0, 3);
+}
+
+/** Where a place is in the small picture of a frame; null: behind the camera, or the frame is not known. @param {number} number @param {number[]} place */
+function placeIn(number, place) {
+  const seen = episode.frames[number];
+  const camera = episode.walk.cameras.find((/** @type {any} */ one) => one.frame === number);
+  if (!seen || !camera) return null;
+  const off = plus(place, camera.position, -1);
+  const [across, down, ahead] = [dot(off, cross(camera.forward, camera.up)), -dot(off, camera.up), dot(off, camera.forward)];
+  if (ahead <= 0) return null;
+  const { fx, fy, cx, cy } = lensOf(seen);
+  return { x: (seen.picture.width * (fx * (across / ahead) + cx)) / seen.width, y: (seen.picture.height * (fy * (down / ahead) + cy)) / seen.height };
+}
+
 /** @param {any} pen @param {(place: number[]) => any} onScreen */
 function drawPath(pen, onScreen) {
   const cameras = episode.walk.cameras;
   const line = (/** @type {number[][]} */ places) => {
     pen.beginPath();
-    for (const at of places.map(onScreen)) if (at) pen.lineTo(at.x, at.y);
+    for (const at of places.map((place) => onScreen(place))) if (at) pen.lineTo(at.x, at.y);
     pen.stroke();
   };
   pen.strokeStyle = "#7ea6ff";
@@ -146,7 +197,7 @@ function light(rank) {
 
 function describe() {
   const place = byId("walk-token");
-  if (lit < 0) return put(place, el("p", { class: "note" }, "Point at a dot, or go through the tokens with the buttons, to see the frames it came from."));
+  if (lit < 0) return put(place, el("p", { class: "note" }, "Point at a dot, or go through the tokens, to see the frames it came from."));
   const { token, rank } = drawn[lit];
   const where = token.place.map((/** @type {number} */ value) => value.toFixed(2)).join(", ");
   const read = token.attention === null ? "" : `, ${(100 * token.attention).toPrecision(2)} % of the attention (number ${rank + 1} of ${drawn.length})`;
@@ -161,16 +212,12 @@ function thumbnail(number, place) {
   const canvas = el("canvas", { class: "thumbnail", role: "img", "aria-label": `Frame ${number}, ${seen.name}`, width: seen.picture.width, height: seen.picture.height });
   const pen = canvas.getContext("2d");
   pen.drawImage(seen.picture, 0, 0);
-  const camera = episode.walk.cameras.find((/** @type {any} */ one) => one.frame === number);
-  if (!camera) return canvas;
-  const off = plus(place, camera.position, -1);
-  const [across, down, ahead] = [dot(off, cross(camera.forward, camera.up)), -dot(off, camera.up), dot(off, camera.forward)];
-  const lens = lensOf(seen);
-  if (ahead > 0) {
+  const at = placeIn(number, place);
+  if (at) {
     pen.strokeStyle = "#ffbe46";
     pen.lineWidth = 3;
     pen.beginPath();
-    pen.arc((canvas.width * (lens.fx * (across / ahead) + lens.cx)) / seen.width, (canvas.height * (lens.fy * (down / ahead) + lens.cy)) / seen.height, 9, 0, 7);
+    pen.arc(at.x, at.y, 9, 0, 7);
     pen.stroke();
   }
   return canvas;
@@ -198,8 +245,9 @@ export function openWalk() {
     if (!event.buttons) point(event);
   });
   canvas.addEventListener("pointerdown", point);
-  byId("walk-more").addEventListener("click", () => step(1));
-  byId("walk-less").addEventListener("click", () => step(-1));
+  byId("walk-next").addEventListener("click", () => step(1));
+  byId("walk-previous").addEventListener("click", () => step(-1));
+  for (const kind of ["pointerdown", "wheel", "keydown"]) canvas.addEventListener(kind, () => (moved = true));
   byId("walk-colour").addEventListener("change", drawWalk);
   task({ start: byId("ask-walk"), cancel: byId("cancel-walk"), place: byId("walk-progress"), saying: "Asking about the walk", work: askWalk });
   new ResizeObserver(drawWalk).observe(canvas);
