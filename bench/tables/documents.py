@@ -17,6 +17,7 @@ from bench.tables import (
     conditions,
     containers,
     dense,
+    episodes,
     families,
     full_size,
     http,
@@ -26,6 +27,7 @@ from bench.tables import (
     measured,
     observe,
     overhead,
+    walks,
 )
 from bench.tables.markdown import ROOT
 from vlm.checkpoint_files import MANIFEST, write_manifest
@@ -96,6 +98,10 @@ TABLES: dict[str, Callable[..., str]] = {
     "containers_frames": containers.frames,
     "containers_images": containers.images,
     "families": families.cells_of_families,
+    "episodes": episodes.episodes,
+    "walks": walks.methods,
+    "walks_budgets": walks.budgets,
+    "walks_controls": walks.controls,
 }
 
 

@@ -235,7 +235,7 @@ SENTENCES: Mapping[tuple[str, str], str] = MappingProxyType(
         ("bad_merge_frames", "count"): "{field} has one entry for each image, of which there are {limit}.",
         ("bad_merge_frames", "model"): (
             "{field}: the visual tokens of this model are not one for each place, and cannot merge across "
-            "frames."
+            "frames. Those of LLaVA-OneVision, LLaVA and PaliGemma are."
         ),
         ("bad_merge_frames", "budget"): (
             "{field}: all frames together have more visual tokens than {limit}, and merge_frames=none drops "

@@ -225,7 +225,9 @@ def prepare(
             prompt = prompt if request.merges_frames else _prompt(vlm, request, planned)
         own = planned[len(frames)]
         if request.merges_frames:
-            geometry.append(frame_geometry(vlm, request, at, own, sizes[at], depths[0] if depths else None))
+            measured = depths[0] if depths else None
+            is_estimated = source == "estimate"
+            geometry.append(frame_geometry(vlm, request, at, own, sizes[at], measured, is_estimated))
         spatial = spatial_for(own, source, depths)
         timer.mark("depth" if source == "client" else "preprocess")
         frames.append(to_frame(models, images, own, options, spatial))

@@ -11,9 +11,8 @@ import pytest
 
 from service.language.forms import Embeds
 from service.language.probe import WeightsCheck
-from tests.language.conftest import served_by
+from tests.language.conftest import served_by, unready
 from tests.language.stub_server import Stub, stub_server
-from tests.language.test_faults import unready
 from tests.loopback import wait_for
 from tests.service.conftest import Question
 from tests.vlm.conftest import write_checkpoint
@@ -42,13 +41,13 @@ def code_of(client: Any) -> str | None:
 
 def test_other_weights_are_seen_without_known_answers(checkpoint: Path, stranger: Stub) -> None:
     """By the embeddings of tokens, which the server has too."""
-    with unready(checkpoint, stranger) as client:
+    with unready(checkpoint, stranger.url) as client:
         wait_for(lambda: code_of(client) == "language_wrong_weights")
         assert stranger.answered == 0
 
 
 def test_other_weights_are_seen_by_known_answers(checkpoint: Path, stranger: Stub, known: Path) -> None:
-    with unready(checkpoint, stranger, language_probe=str(known)) as client:
+    with unready(checkpoint, stranger.url, language_probe=str(known)) as client:
         wait_for(lambda: code_of(client) == "language_wrong_weights")
         assert all("prompt" not in request for request in stranger.requests[-4:]), "nothing else is needed"
 

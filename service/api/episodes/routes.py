@@ -30,7 +30,7 @@ from service.engine.jobs import Job
 from service.episodes.episode import Episode, stored_frame
 from service.episodes.store import ID
 from service.errors import ServiceError
-from service.pipeline.geometry import check_times
+from service.pipeline.geometry import check_times, require_frames
 from service.pipeline.response_models import VqaResponse
 from service.request.schemas import EpisodeFields, FrameFields, MoveFields, QuestionFields, ShowFields
 from service.request.validation import validated
@@ -62,6 +62,7 @@ async def begin(request: Request) -> Response:
 
         def work() -> EpisodeState:
             fields = parse_episode(*received.kind, received.body, state.settings)
+            require_frames(vlm)
             wanted = request.headers.get(ID_HEADER)
             id_ = wanted if wanted is not None and ID.fullmatch(wanted) else None
             return _state_of(state, state.episodes.begin(vlm, context.key, fields, id_), context.request_id)
@@ -99,7 +100,6 @@ async def push(request: Request, id: EpisodeId) -> Response:
             (geometry,), (visual,) = job.prepared.geometry, encoded.visuals
             frame = stored_frame(geometry, visual, vlm.family.separator_rows, has_depth)
             episode, admitted = state.episodes.push(vlm, context.key, id, frame, geometry.sample)
-            used = episode.described(None)
             context.timer.mark("generate")
             return FrameTaken(
                 request_id=context.request_id,
@@ -109,9 +109,9 @@ async def push(request: Request, id: EpisodeId) -> Response:
                 tokens=admitted.tokens,
                 admitted=admitted.admitted,
                 placed=admitted.placed,
-                held=used.tokens,
-                agreement=used.agreement,
-                notes=used.notes,
+                held=episode.memory.tokens,
+                agreement=episode.agreement,
+                notes=episode.doubts(),
                 cached=encoded.cached,
                 timings_ms=context.timer.timings_ms(),
             )
