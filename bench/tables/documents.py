@@ -59,6 +59,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "dense_shape": dense.shape,
     "dense_distance": dense.distance,
     "dense_controls": dense.controls,
+    "first_paint": measured.first_paint,
     "vision_latency": measured.vision_latency,
     "merge_cost": measured.merge_cost,
     "depth_estimation": measured.depth_estimation,

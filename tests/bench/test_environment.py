@@ -21,6 +21,7 @@ WRITERS = {
     "bench/containers/build.py",
     "bench/decode.py",
     "bench/episodes/__main__.py",
+    "bench/first_paint.py",
     "bench/full_size/__main__.py",
     "bench/language/__main__.py",
     "bench/language/equality.py",
