@@ -10,7 +10,7 @@ PYTEST := -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reo
 # uv installs no bytecode: without it, every process that a test starts compiles torch and transformers again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install lock demo demo-vllm serve test test-ray test-load test-notebooks test-vllm test-ray-vllm test-page test-containers container-load test-wheel test-long test-newest test-oldest check docs fix fuzz soak bench full-size language load notebooks peers train eval sbom licences audit
+.PHONY: install lock demo demo-vllm serve test test-ray test-load test-notebooks test-vllm test-ray-vllm test-page test-containers container-load test-wheel test-long test-newest test-oldest check docs fix fuzz soak bench episodes full-size language load notebooks peers train eval sbom licences audit
 
 install: .venv/.installed
 
@@ -156,6 +156,11 @@ fuzz: install
 
 soak: install
 	$(BIN)/python -m tests.fuzz.soak --minutes 5
+
+# About 6 minutes on two quiet cores, of which the long walks take four.
+episodes: install
+	$(BIN)/python -m bench.episodes
+	$(BIN)/python -m bench.tables
 
 bench: install
 	$(BIN)/python -m bench.vision_latency

@@ -19,6 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 from evals.machine import write_result
 from evals.runners.answerers import EngineAnswerer, HttpAnswerer, RunError, Spec
 from evals.runners.benchmark import Benchmark, report, texts_of
+from evals.runners.geometry import check_places
 from evals.runners.gqa import GQA
 from evals.runners.items import DatasetError, check_items
 from evals.runners.openeqa import OPENEQA
@@ -122,6 +123,7 @@ def run(
     entries = [replace(entry, item=replace(entry.item, condition=condition)) for entry in entries]
     items = [entry.item for entry in entries]
     check_items(items)
+    check_places(items, spec)
     with closing(answerer_of(given, spec)) as answerer:
         found = answers(items, answerer, out / "answers.jsonl")
         settings = {"name": answerer.name, **answerer.settings}

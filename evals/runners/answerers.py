@@ -9,19 +9,32 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from evals.runners.asking import Answer, Answerer, RunError, Spec, answered, concurrently, fields_of, files_of
+from evals.runners.asking import (
+    Answer,
+    Answerer,
+    RunError,
+    Spec,
+    answered,
+    concurrently,
+    fields_of,
+    files_of,
+    sends_depth,
+)
 from evals.runners.items import DatasetError, Item
 from evals.runners.over_http import HttpAnswerer
 from service.engine.engine import Engine
 from service.engine.jobs import Job
+from service.episodes.asking import prepare_answer
+from service.episodes.episode import Episode, stored_frame
 from service.errors.translation import to_service_error
 from service.pipeline.models import load_models
 from service.pipeline.prepare import prepare
 from service.pipeline.response import model_used, respond
-from service.request.schemas import VqaRequest
+from service.request.schemas import VqaFields, VqaRequest
 from service.request.validation import check_counts, check_fields
 from service.settings import Settings
 from service.timing import StageTimer
+from vlm import Visual
 from vlm.dtypes import short
 
 __all__ = ["Answer", "Answerer", "EngineAnswerer", "HttpAnswerer", "RunError", "Spec"]
@@ -33,6 +46,7 @@ LIMITS: Mapping[str, Any] = {
     "max_question_chars": 100_000,
     "max_answer_tokens": 4096,
     "max_image_px": 100_000_000,
+    "episode_tokens": 262_144,
 }
 """Limits that protect a server, lifted for evaluations."""
 
@@ -80,6 +94,9 @@ class EngineAnswerer:
         try:
             job = await self._engine.decode(self._job, item, timer)
             inferred = await self._engine.answer(job)
+            if job.prepared.geometry:  # its frames were encoded, and merge before the question is asked
+                job = await self._engine.decode(self._merged, item, job, inferred.visuals)
+                inferred = await self._engine.answer(job)
         except DatasetError:
             raise
         except Exception as error:
@@ -88,11 +105,25 @@ class EngineAnswerer:
         return answered(item, response.model_dump(mode="json", exclude_unset=True))
 
     def _job(self, item: Item, timer: StageTimer) -> Job:
-        fields = check_fields(fields_of(item, self._spec), self._process, strict=True)
-        request = VqaRequest(fields, *files_of(item, self._spec))
+        request = VqaRequest(self._fields(item), *files_of(item, self._spec))
         check_counts(request, self._process)
         timer.skip()
         return Job(prepare(self._models, request, self._process, timer), timer)
+
+    def _merged(self, item: Item, encoding: Job, visuals: Sequence[Visual]) -> Job:
+        """Merge the frames of an item as the service does, and prepare its question."""
+        vlm, fields = self._models.vlm, self._fields(item)
+        separators, has_depth = vlm.family.separator_rows, sends_depth(item, self._spec)
+        episode = Episode(fields.frame_rule(separators > 0), self._process.episode_tokens, fields)
+        for geometry, visual in zip(encoding.prepared.geometry, visuals, strict=True):
+            episode.push(stored_frame(geometry, visual, separators, has_depth), geometry.sample)
+        prepared = prepare_answer(vlm, VqaRequest(fields, (), ()), episode, self._process, None)
+        job = Job(prepared, encoding.timer)
+        job.ran_encoder = encoding.ran_encoder
+        return job
+
+    def _fields(self, item: Item) -> VqaFields:
+        return check_fields(fields_of(item, self._spec), self._process, strict=True)
 
 
 class _NoTelemetry:

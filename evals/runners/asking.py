@@ -68,6 +68,8 @@ def fields_of(item: Item, spec: Spec) -> dict[str, Any]:
         if item.depth_preset is None or not sends_depth(item, spec)
         else {"depth_preset": item.depth_preset}
     )
+    if merges_frames(spec) and item.geometry is not None:
+        given |= item.geometry.fields(item.images[0], sends_depth(item, spec))
     return {
         "question": item.question,
         "max_new_tokens": item.max_new_tokens,
@@ -77,12 +79,17 @@ def fields_of(item: Item, spec: Spec) -> dict[str, Any]:
     }
 
 
+def merges_frames(spec: Spec) -> bool:
+    """Whether tokens merge across the frames of an item, so that it is sent with where they were taken."""
+    return spec.get("merge_frames") is not None
+
+
 def sends_depth(item: Item, spec: Spec) -> bool:
     """Whether depth files are sent: the method may use them and the spec does not forbid it."""
     from tosa import METHODS  # imports torch, which reading answers does not need
 
     method = METHODS.get(spec.get("method") or "none")
-    may_use = method is None or method.needs_spatial or bool(spec.get("options"))
+    may_use = method is None or method.needs_spatial or bool(spec.get("options")) or merges_frames(spec)
     return bool(item.depths) and may_use and spec.get("depth") in (None, "client")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from evals.runners.geometry import Geometry, geometry_beside
 from evals.runners.items import DatasetError
 
 PICTURES = (".jpg", ".jpeg", ".png")
@@ -25,11 +26,15 @@ SCANNET_OPTIONS = (
 
 @dataclass(frozen=True)
 class Frames:
-    """The frames of a scene, in the order they were taken; depths: none, or one per image."""
+    """The frames of a scene, in the order they were taken; depths: none, or one per image.
+
+    geometry: where they were taken, None if that is not known.
+    """
 
     images: tuple[Path, ...]
     depths: tuple[Path, ...] = ()
     preset: str | None = None
+    geometry: Geometry | None = None
 
 
 def evenly(paths: Sequence[Path], count: int) -> tuple[Path, ...]:
@@ -70,12 +75,20 @@ def scannet_frames(scans: Path, scenes: Collection[str], count: int) -> dict[str
             f"{scans / without[0]}: export depth for every scene, or for none"
         )
     images = {scene: frames[f"{scene}/color"].images for scene in scenes}
+    taken = {scene: _geometry(scans / scene, paths) for scene, paths in images.items()}
     if without:
-        return {scene: Frames(paths) for scene, paths in images.items()}
-    return {
-        scene: Frames(paths, tuple(scans / scene / "depth" / f"{path.stem}.png" for path in paths), "scannet")
+        return {scene: Frames(paths, geometry=taken[scene]) for scene, paths in images.items()}
+    depths = {
+        scene: tuple(scans / scene / "depth" / f"{path.stem}.png" for path in paths)
         for scene, paths in images.items()
     }
+    return {scene: Frames(paths, depths[scene], "scannet", taken[scene]) for scene, paths in images.items()}
+
+
+def _geometry(scene: Path, images: Sequence[Path]) -> Geometry | None:
+    """Return the poses and intrinsics that the exporter writes: pose/7.txt, intrinsic/intrinsic_color.txt."""
+    poses = [scene / "pose" / f"{path.stem}.txt" for path in images]
+    return geometry_beside(poses, [scene / "intrinsic", scene], "scannet")
 
 
 def _refuse_empty(missing: dict[str, Path], of: int) -> None:

@@ -7,9 +7,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from service.roomqa.condition import Condition
+
+if TYPE_CHECKING:
+    from evals.runners.geometry import Geometry
 
 Truth = TypeVar("Truth")
 
@@ -24,7 +27,8 @@ class Item:
 
     id: unique in the dataset. question: the prompt as sent, with the protocol's suffix. images: frames in
     order. depths: none, or one per image; depth_preset says what their numbers are. condition: what spoils
-    the images when they are sent.
+    the images when they are sent. geometry: where they were taken, which is sent where tokens merge across
+    them.
     """
 
     id: str
@@ -34,6 +38,7 @@ class Item:
     depth_preset: str | None = None
     max_new_tokens: int = 16
     condition: Condition | None = None
+    geometry: Geometry | None = None
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,15 @@ from typing import Literal, get_args
 import click
 import numpy as np
 
+from evals.runners.geometry import Geometry, geometry_beside
 from evals.runners.items import DatasetError, Entry, Item, read_json
 from evals.runners.records import check_records
 
 QUESTIONS = "open-eqa-v0.json"
 PRESETS: Mapping[str, str] = MappingProxyType({"hm3d-v0": "openeqa-hm3d", "scannet-v0": "scannet"})
 """Data set of an episode, and the depth preset for the maps that the official extraction writes."""
+CONVENTIONS: Mapping[str, str] = MappingProxyType({"hm3d-v0": "habitat", "scannet-v0": "scannet"})
+"""Data set of an episode, and the axes of the camera in its poses."""
 _HISTORY = re.compile(rf"({'|'.join(PRESETS)})/[\w.-]*\w")
 
 
@@ -81,10 +84,14 @@ class Record:
 
 @dataclass(frozen=True)
 class Episode:
-    """The frames that stand for an episode; depths: none, or one per image."""
+    """The frames that stand for an episode; depths: none, or one per image.
+
+    geometry: None where no frame has a pose.
+    """
 
     images: tuple[Path, ...]
     depths: tuple[Path, ...]
+    geometry: Geometry | None = None
 
 
 def load(
@@ -131,6 +138,7 @@ def _entry(record: Record, episode: Episode, suffix: str, tokens: int) -> Entry[
         depths=episode.depths,
         depth_preset=PRESETS[record.episode_history.split("/")[0]] if episode.depths else None,
         max_new_tokens=tokens,
+        geometry=episode.geometry,
     )
     return Entry(item, record)
 
@@ -166,8 +174,15 @@ def _episodes(folder: Path, histories: Sequence[str], count: int, with_depth: bo
         )
     chosen = {history: evenly(paths, count) for history, paths in listed.items()}
     return {
-        history: Episode(images, _depths(images) if with_depth else ()) for history, images in chosen.items()
+        history: Episode(images, _depths(images) if with_depth else (), _geometry(images, history))
+        for history, images in chosen.items()
     }
+
+
+def _geometry(images: Sequence[Path], history: str) -> Geometry | None:
+    """Return the poses beside the frames: 000000.txt of 000000-rgb.png."""
+    poses = [path.with_name(f"{path.name.removesuffix('-rgb.png')}.txt") for path in images]
+    return geometry_beside(poses, [images[0].parent], CONVENTIONS[history.split("/")[0]])
 
 
 def _depths(images: Sequence[Path]) -> tuple[Path, ...]:

@@ -83,7 +83,9 @@ def finish(
 
 def _item(question: Question, frames: Frames) -> Item:
     prompt = f"{question.question}\n{SUFFIX}"
-    return Item(question.question_id, prompt, frames.images, frames.depths, frames.preset)
+    return Item(
+        question.question_id, prompt, frames.images, frames.depths, frames.preset, geometry=frames.geometry
+    )
 
 
 SCANQA = Benchmark(

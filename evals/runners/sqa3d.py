@@ -122,7 +122,14 @@ def finish(
 
 def _item(question: Question, frames: Frames) -> Item:
     prompt = f"{question.situation} {question.question}\n{SUFFIX}"
-    return Item(str(question.question_id), prompt, frames.images, frames.depths, frames.preset)
+    return Item(
+        str(question.question_id),
+        prompt,
+        frames.images,
+        frames.depths,
+        frames.preset,
+        geometry=frames.geometry,
+    )
 
 
 def _prediction(truth: Truth, text: str) -> Mapping[str, Any]:

@@ -78,7 +78,7 @@ def prepare_here(
     from service.pipeline.prepare import prepare
 
     prepared = prepare(models, request, settings, timer)
-    if prepared.source == "estimate":
+    if prepared.source == "estimate" and models.estimation is None:
         models = replace(models, estimation=load_estimation(settings))
     timer.skip()
     return models, prepared

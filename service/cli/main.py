@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,7 @@ from service.cli.models import check, models
 from service.cli.options import (
     DEPTH_OPTIONS,
     FILE,
+    FRAMES_OPTIONS,
     INSPECT_OPTIONS,
     MERGE_OPTIONS,
     MODEL_OPTION,
@@ -30,6 +31,10 @@ from service.cli.options import (
 )
 from service.cli.render import print_answer, print_inspection
 from service.cli.scene import scene
+from service.cli.walking import FRAMES_FIELDS, SOURCE_OPTIONS, Source, answer_about
+
+if TYPE_CHECKING:
+    from service.pipeline.response_models import VqaResponse
 
 
 @click.group(cls=CommandGroup, context_settings={"max_content_width": 110, "show_default": True})
@@ -98,14 +103,13 @@ def serve(
         exit_process(serve_http(application, host, port, settings))
 
 
-@with_options(*MODEL_OPTIONS, VIEWS_OPTION, *MERGE_OPTIONS, *DEPTH_OPTIONS)
+@with_options(*MODEL_OPTIONS, *FRAMES_OPTIONS, VIEWS_OPTION, *MERGE_OPTIONS, *DEPTH_OPTIONS)
 @app.command()
 @click.option(
     "--image",
     "images",
     type=FILE,
     multiple=True,
-    required=True,
     help="JPEG, PNG or WebP; may be repeated.",
 )
 @click.option("--question", required=True, help="Question about the images.")
@@ -118,18 +122,31 @@ def ask(
     as_json: bool,
     **fields: Any,
 ) -> None:
-    """Answer one question in this process, without a server."""
+    """Answer one question in this process, without a server.
+
+    About images, or about the frames of a walk: their tokens merge across frames by place, as in an episode.
+    """
     from service.engine.batch_runner import answer_here
     from service.pipeline.response import respond
     from service.timing import StageTimer
 
+    source = Source(images, depth_files, **{name: fields.pop(name) for name in SOURCE_OPTIONS})
+    source.check()
+    merges = any(fields[name] is not None for name in FRAMES_FIELDS)
     with exit_on_errors():
         settings = load_settings(**{name: fields.pop(name) for name in MODEL_SETTINGS})
+        if merges or source.is_walk:
+            _print(answer_about(source, fields, settings, StageTimer()), as_json)
+            return
+        fields = {name: value for name, value in fields.items() if name not in FRAMES_FIELDS}
         request = read_request(fields, images, depth_files, settings)
         loaded = load_models_here(settings)
         timer = StageTimer()  # loading is no stage of an answer
         models, prepared = prepare_here(loaded, request, settings, timer)
-        answer = respond(models.vlm, prepared, answer_here(models, prepared, timer), timer, "cli")
+        _print(respond(models.vlm, prepared, answer_here(models, prepared, timer), timer, "cli"), as_json)
+
+
+def _print(answer: VqaResponse, as_json: bool) -> None:
     if as_json:
         click.echo(answer.model_dump_json(indent=2, exclude_unset=True))
     else:

@@ -60,6 +60,47 @@ DEPTH_OPTIONS = (
     ),
     *(click.Option([f"--depth-{name}"], help=text) for name, text in DEPTH_HELP.items()),
 )
+FRAMES_OPTIONS = (
+    click.Option(["--frames", "folder"], type=FILE, help="Folder of frames with poses, in place of --image."),
+    click.Option(["--bag"], type=FILE, help="ROS bag, in place of --image; needs the extra named bag."),
+    click.Option(
+        ["--max-frames"],
+        type=click.IntRange(1),
+        default=32,
+        help="Most frames of a recording, spread evenly from its first to its last.",
+    ),
+    click.Option(
+        ["--bag-topic", "bag_topics"],
+        multiple=True,
+        help="image=/topic, depth=/topic or camera_info=/topic of a bag, where it has several.",
+    ),
+    click.Option(["--world-frame"], help="Frame of a bag's transforms that stands still: map, odom, ..."),
+    click.Option(
+        ["--pose", "poses"],
+        multiple=True,
+        help="Pose of each image, camera to world: JSON, 16 numbers, or a file with one of them.",
+    ),
+    click.Option(
+        ["--timestamp", "timestamps"],
+        type=float,
+        multiple=True,
+        help="When each image was taken, in seconds.",
+    ),
+    click.Option(
+        ["--episode"],
+        help="Id of an episode in TOSA_VQA_EPISODES_DIR, to go on with; begun if it is not there.",
+    ),
+    click.Option(
+        ["--merge-frames"],
+        help="How tokens merge across frames: none, seen, cover, ...; cover for recordings, else none.",
+    ),
+    click.Option(["--max-visual-tokens"], help="Most visual tokens of all frames together."),
+    click.Option(["--convention"], help="Axes of the camera in poses: opencv, opengl, ros_optical, ..."),
+    click.Option(
+        ["--intrinsics"], help="Of the images, as JSON: fx, fy, cx and cy in pixels, or hfov in degrees."
+    ),
+    click.Option(["--depth-intrinsics"], help="Of the depth files, if they have others."),
+)
 INSPECT_OPTIONS = tuple(
     click.Option([f"--{name}", f"depth_{name}"], help=text) for name, text in DEPTH_HELP.items()
 )

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.pipeline.response_models import DepthInspection, DepthUnderstood, DepthUsed, VqaResponse
+from service.pipeline.response_models import (
+    DepthInspection,
+    DepthUnderstood,
+    DepthUsed,
+    EpisodeUsed,
+    VqaResponse,
+)
 
 
 def print_answer(answer: VqaResponse) -> None:
@@ -27,6 +33,10 @@ def print_answer(answer: VqaResponse) -> None:
         table.add_row("guessed", guess.sentence)
     for note in () if answer.depth is None else answer.depth.notes:
         table.add_row("note", note.sentence)
+    if answer.episode is not None:
+        table.add_row("frames", _frames_summary(answer.episode))
+        for note in answer.episode.notes:
+            table.add_row("note", note.sentence)
     table.add_row("prompt, answer", f"{used.prompt_tokens}, {used.completion_tokens} tokens")
     for stage, ms in answer.timings_ms:
         table.add_row(stage, "-" if ms is None else f"{ms:.1f} ms")
@@ -65,6 +75,15 @@ def _depth_summary(depth: DepthUsed | None) -> str:
     assert by is not None, "the source is estimate"
     remembered = ", remembered" if depth.cached else ""
     return f"{depth.kind}, estimated by {by.id} ({by.licence or 'no licence named'}){remembered}"
+
+
+def _frames_summary(used: EpisodeUsed) -> str:
+    agreement = "" if used.agreement is None else f", overlapping ones agree by {used.agreement:.0%}"
+    placed = sum(frame.placed for frame in used.kept)
+    return (
+        f"{used.frames}, {used.merge_frames}: {used.tokens} tokens, {placed} with a place -> "
+        f"{used.visual_tokens} read{agreement}"
+    )
 
 
 def _kind(depth: DepthUnderstood) -> str:

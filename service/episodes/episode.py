@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from depth import Note
 from depth.geometry import Agreement, SampledFrame
 from service.errors import ServiceError
 from service.pipeline.geometry import FrameGeometry
-from service.pipeline.response_models import DepthNote, EpisodeUsed, FrameKept
+from service.pipeline.response_models import (
+    DepthNote,
+    EpisodeUsed,
+    EpisodeWalk,
+    FrameKept,
+    WalkCamera,
+    WalkToken,
+)
 from service.request.schemas import EpisodeFields, VqaFields
 from tosa.frames import Admitted, BudgetTooSmall, EpisodeMemory, FrameRule, FrameTokens, Kept
 from vlm import Visual
 
 MOST_NOTES = 16
+FEWEST_VIEWS = 64
+"""Of which none is forgotten."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +76,7 @@ class Episode:
         self.memory = EpisodeMemory(self.rule, self.capacity)
         self._agreement = Agreement(self.fields.convention or "opencv")
         self._sample: SampledFrame | None = None
+        self._crowded = FEWEST_VIEWS
 
     @property
     def frames(self) -> int:
@@ -81,8 +91,20 @@ class Episode:
     @property
     def last_time(self) -> float | None:
         """Return the latest timestamp, None if no frame had one."""
-        times = self.memory.times[~torch.isnan(self.memory.times)]
-        return float(times.max()) if len(times) else None
+        latest = self.memory.latest
+        return None if math.isnan(latest) else latest
+
+    @property
+    def agreement(self) -> float | None:
+        """Return the share of what overlapping frames both see that lies at the same place."""
+        mean = self._agreement.mean
+        return None if mean is None else round(mean, 4)
+
+    def doubts(self) -> list[DepthNote]:
+        """Return what is to be said about poses, intrinsics and units."""
+        with self.lock:
+            notes = (*self.notes, *self._agreement.doubts())
+            return [DepthNote(code=one.code, sentence=one.sentence) for one in notes]
 
     def push(self, frame: StoredFrame, sample: SampledFrame | None = None) -> Admitted:
         """Take in a frame. Raises ServiceError (episode_full), and has changed nothing then."""
@@ -93,7 +115,7 @@ class Episode:
                 raise ServiceError("episode_full", field="max_visual_tokens", limit=error.budget) from None
             self.separator = frame.separator
             self.views[admitted.frame] = (*frame.size, frame.has_depth)
-            if len(self.views) > 2 * self.capacity:
+            if len(self.views) > self._crowded:
                 self._forget_views()
             for note in frame.notes[: max(0, MOST_NOTES - len(self.notes))]:
                 self.notes[note] = None
@@ -125,11 +147,8 @@ class Episode:
         """Describe the episode, and what `kept` has of each frame."""
         with self.lock:
             held = self.memory.held_by_frame()
-            read = torch.zeros(self.frames, dtype=torch.int64)
-            if kept is not None:
-                read = torch.bincount(kept.frame, minlength=self.frames)
-            times = self.memory.times.tolist()
-            agreement = self._agreement.mean
+            times = self.memory.times([number for number, _, _ in held])
+            read = Counter[int]() if kept is None else Counter(kept.frame.tolist())
             return EpisodeUsed(
                 id=self.id,
                 merge_frames=self.rule.method,
@@ -138,22 +157,43 @@ class Episode:
                 frames=self.frames,
                 tokens=self.memory.tokens,
                 cell_m=self.memory.cell_m,
-                agreement=None if agreement is None else round(agreement, 4),
+                agreement=self.agreement,
                 kept=[
                     FrameKept(
                         frame=number,
-                        timestamp=None if math.isnan(times[number]) else times[number],
+                        timestamp=None if math.isnan(time) else time,
                         held=tokens,
                         placed=placed,
-                        kept=int(read[number]),
+                        kept=read[number],
                     )
-                    for number, tokens, placed in held
+                    for (number, tokens, placed), time in zip(held, times, strict=True)
                 ],
-                notes=[
-                    DepthNote(code=one.code, sentence=one.sentence)
-                    for one in (*self.notes, *self._agreement.doubts())
-                ],
+                notes=self.doubts(),
             )
+
+    def walk(self, kept: Kept | None) -> EpisodeWalk:
+        """Return where cameras were and where `kept` is, in the world of the poses that came."""
+        with self.lock:
+            seen = self.memory.cameras
+            tokens = list[WalkToken]()
+            if kept is not None:
+                places, of = self.memory.points(kept), self.memory.frames_of(kept)
+                tokens = [
+                    WalkToken(
+                        place=_metres(place) if place[2].isfinite() else None, frames=own, attention=None
+                    )
+                    for place, own in zip(places, of, strict=True)
+                ]
+        cameras = [
+            WalkCamera(
+                frame=frame,
+                position=_metres(pose[:3, 3]),
+                forward=_metres(pose[:3, 2]),
+                up=_metres(-pose[:3, 1]),
+            )
+            for frame, pose in seen
+        ]
+        return EpisodeWalk(cameras=cameras, tokens=tokens)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return everything but the fields, as tensors and as what JSON holds."""
@@ -176,6 +216,12 @@ class Episode:
     def _forget_views(self) -> None:
         held = {number for number, _, _ in self.memory.held_by_frame()}
         self.views = {number: view for number, view in self.views.items() if number in held}
+        self._crowded = max(FEWEST_VIEWS, 2 * len(self.views))
+
+
+def _metres(vector: Tensor) -> tuple[float, float, float]:
+    x, y, z = (round(value, 4) + 0.0 for value in vector.tolist())  # and no -0.0
+    return x, y, z
 
 
 def stored_frame(geometry: FrameGeometry, visual: Visual, separators: int, has_depth: bool) -> StoredFrame:

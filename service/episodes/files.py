@@ -91,8 +91,10 @@ class EpisodeFiles:
         return max([*frames, 0 if last is None else last[1]], default=0), written
 
     def read(self, id_: str, episode: Episode) -> None:
-        """Play an episode back into an empty one."""
+        """Play an episode back into an empty one. The caller keeps other writers out."""
         folder = self._folder(id_)
+        for half in folder.glob(".*.tmp"):  # of writers that were killed
+            half.unlink(missing_ok=True)
         state = max(_numbered(folder, "memory"), key=lambda one: one[1], default=None)
         if state is not None:
             tensors, said = _read(state[0])

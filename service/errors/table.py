@@ -165,7 +165,9 @@ CODES: Mapping[str, Code] = MappingProxyType(
             503, "The server of the language model serves another model than this one."
         ),
         "language_wrong_weights": Code(
-            503, "The server of the language model has other weights than the encoder was made for."
+            503,
+            "The server of the language model has other weights than this model, or computes in a coarser "
+            "type; the log says by how much.",
         ),
         "language_unsupported": Code(
             422, "{field} asks for what the language servers of the operator do not do: leave it out."
@@ -235,7 +237,7 @@ SENTENCES: Mapping[tuple[str, str], str] = MappingProxyType(
         ("bad_merge_frames", "count"): "{field} has one entry for each image, of which there are {limit}.",
         ("bad_merge_frames", "model"): (
             "{field}: the visual tokens of this model are not one for each place, and cannot merge across "
-            "frames."
+            "frames. Those of LLaVA-OneVision, LLaVA and PaliGemma are."
         ),
         ("bad_merge_frames", "budget"): (
             "{field}: all frames together have more visual tokens than {limit}, and merge_frames=none drops "

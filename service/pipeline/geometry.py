@@ -22,14 +22,21 @@ from depth.geometry import (
     sampled,
 )
 from service.errors import ServiceError
-from service.pipeline.planning import Planned
-from service.request.schemas import VqaRequest
+from service.pipeline.planning import Planned, plan_request
+from service.request.schemas import VqaFields, VqaRequest
 from tosa.frames import FrameTokens
 from vlm import Visual, Vlm
 
 NO_POSE = Note("no_pose", "The frame has no pose: its tokens have no place, and a quota of the budget.")
 NO_DEPTH = Note("no_depth", "No depth was sent with the frame: its tokens have no place, and a quota.")
 NO_UNIT = Note("no_unit", "The depth has no unit, so that it gives no places: send metric depth.")
+ESTIMATED = Note(
+    "estimated_depth",
+    "Estimated depth guides merging inside the frame alone: its scale may differ from frame to frame. The "
+    "tokens of the frame have no place, and a quota of the budget: send measured depth.",
+)
+
+_PROBE_PX = (384, 384)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +74,18 @@ class FrameGeometry:
 
 
 def frame_geometry(
-    vlm: Vlm, request: VqaRequest, at: int, planned: Planned, size: tuple[int, int], depth: DepthMap | None
+    vlm: Vlm,
+    request: VqaRequest,
+    at: int,
+    planned: Planned,
+    size: tuple[int, int],
+    depth: DepthMap | None,
+    is_estimated: bool = False,
 ) -> FrameGeometry:
     """Place the patches of one image of a request. size: its (height, width), upright.
 
-    Raises DepthError: bad_pose, bad_convention, bad_intrinsics, with the field as it was sent.
+    depth: as it was sent. is_estimated: another will be estimated, which gives no places. Raises
+    DepthError: bad_pose, bad_convention, bad_intrinsics, with the field as it was sent.
     """
     fields, layout = request.fields, planned.layout
     with _named("timestamps", at, fields.timestamps):
@@ -95,7 +109,7 @@ def frame_geometry(
     (view,) = layout.views
     patches = PatchGrid(planned.plan.shape.grid, vlm.family.patch_px, layout.pixels, astuple(view.box))
     if depth is None or own is None or pose is None:
-        notes.append(NO_POSE if depth is not None and pose is None else NO_DEPTH)
+        notes.append(_why_nowhere(depth, pose, is_estimated))
         return _nowhere(patches, time, size, notes)
     if depth.unit is None:
         notes.append(NO_UNIT)
@@ -131,6 +145,12 @@ def require_followed(vlm: Vlm, planned: Planned) -> None:
         raise ServiceError("bad_merge_frames", reason="model", field="merge_frames")
 
 
+def require_frames(vlm: Vlm) -> None:
+    """Refuse a model that cannot take frames, before any came. Raises ServiceError (bad_merge_frames)."""
+    fields = VqaFields(question="?", merge_frames="none")
+    require_followed(vlm, plan_request(vlm, fields, False, [_PROBE_PX])[0])
+
+
 def _nowhere(
     patches: PatchGrid, time: float | None, size: tuple[int, int], notes: list[Note]
 ) -> FrameGeometry:
@@ -140,6 +160,12 @@ def _nowhere(
     return FrameGeometry(
         nowhere, flat, None, (0.0, 0.0, 0.0, 0.0), patches.grid, time, None, size, tuple(notes)
     )
+
+
+def _why_nowhere(depth: DepthMap | None, pose: Pose | None, is_estimated: bool) -> Note:
+    if depth is not None and pose is None:
+        return NO_POSE
+    return ESTIMATED if is_estimated else NO_DEPTH
 
 
 def _camera(raw: Any, name: str, at: int, size: tuple[int, int], notes: list[Note]) -> Intrinsics | None:

@@ -20,6 +20,8 @@ WRITERS = {
     "bench/containers/__main__.py",
     "bench/containers/build.py",
     "bench/decode.py",
+    "bench/episodes/__main__.py",
+    "bench/first_paint.py",
     "bench/full_size/__main__.py",
     "bench/language/__main__.py",
     "bench/language/equality.py",

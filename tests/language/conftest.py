@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
+from service.app import create_app
 from service.language import servers
+from service.settings import Settings
 from tests.language.stub_server import Behaviour, Stub, stub_server
 from tests.loopback import wait_for
 from tests.service.chats import chat, image, text, user
-from tests.service.conftest import Question
+from tests.service.conftest import LIMITS, Question
 from tests.service.conftest import checkpoint as checkpoint
 from tests.service.conftest import form as form
 from tests.service.conftest import question as question
@@ -62,6 +65,14 @@ def served_by(checkpoint: Path, *stubs: Stub, **settings: Any) -> Iterator[Live]
     urls = ",".join(stub.url for stub in stubs)
     with live(checkpoint, language="vllm", language_urls=urls, **settings) as served:
         yield served
+
+
+@contextmanager
+def unready(checkpoint: Path, url: str, **settings: Any) -> Iterator[TestClient]:
+    """A client of a service that need not become ready."""
+    given = {**LIMITS, "depth_model": "none", "language": "vllm", "language_urls": url, **settings}
+    with TestClient(create_app(Settings(model=str(checkpoint), **given))) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")

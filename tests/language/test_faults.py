@@ -12,7 +12,7 @@ import pytest
 
 from service.errors.table import CODES
 from service.language.faults import KINDS
-from tests.language.conftest import ask, served_by, text_of
+from tests.language.conftest import ask, served_by, text_of, unready
 from tests.language.stub_server import SECRET, Behaviour, Stub, stub_server
 from tests.loopback import PATIENCE_S, free_port, wait_for
 from tests.service.chats import chat
@@ -254,7 +254,7 @@ def test_readiness_says_what_is_wrong_from_the_beginning(
     with stub_server(whole) as stub:
         stub.behaviour = behaviour
         settings = {"language_model": "tiny-language", "language_api_key": SECRET}
-        with unready(checkpoint, stub, **settings) as client:
+        with unready(checkpoint, stub.url, **settings) as client:
             wait_for(lambda: client.get("/readyz").json().get("error", {}).get("code") == code)
             stub.behaviour = Behaviour(key=SECRET)
             wait_for(lambda: client.get("/readyz").status_code == 200)
@@ -262,7 +262,7 @@ def test_readiness_says_what_is_wrong_from_the_beginning(
 
 def test_a_server_that_comes_later_is_found(checkpoint: Path, whole: Vlm) -> None:
     stub = Stub(whole)
-    with unready(checkpoint, stub) as client:
+    with unready(checkpoint, stub.url) as client:
         wait_for(lambda: client.get("/readyz").json().get("error", {}).get("code") == "language_down")
         stub.start()
         wait_for(lambda: client.get("/readyz").status_code == 200)
@@ -312,25 +312,3 @@ def test_the_service_ends_with_answers_open(checkpoint: Path, stub: Stub, questi
             response = waiting.result(PATIENCE_S)
         check(response, 503, "not_ready")
     stub.go.set()
-
-
-class unready:
-    """A service that need not become ready: a client of it."""
-
-    def __init__(self, checkpoint: Path, stub: Stub, **settings: Any) -> None:
-        self._given = (checkpoint, {"language": "vllm", "language_urls": stub.url, **settings})
-
-    def __enter__(self) -> Any:
-        from starlette.testclient import TestClient
-
-        from service.app import create_app
-        from service.settings import Settings
-        from tests.service.conftest import LIMITS
-
-        checkpoint, settings = self._given
-        given = {**LIMITS, "depth_model": "none", **settings}
-        self._client = TestClient(create_app(Settings(model=str(checkpoint), **given)))
-        return self._client.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        self._client.__exit__(*error)

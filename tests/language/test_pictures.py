@@ -17,9 +17,8 @@ from service.language.forms import form_of
 from service.language.pictures import Pictures, packed
 from service.language.probe import WeightsCheck
 from service.language.wire import Received, request_fields
-from tests.language.conftest import assert_a_schema_is_kept, same, served_by
+from tests.language.conftest import assert_a_schema_is_kept, same, served_by, unready
 from tests.language.picture_stub import PictureStub, picture_stub, unpacked
-from tests.language.test_faults import unready
 from tests.language.test_same_answers import close
 from tests.loopback import wait_for
 from tests.service.chats import chat, image, text, user
@@ -117,7 +116,7 @@ def test_other_weights_are_seen_before_any_picture_is_sent(pair: Pair, tmp_path:
     """Features of another width would end the engine of a vLLM server."""
     name = load_vlm(pair.model).family.config.model_type
     with picture_stub(load_vlm(write_family(tmp_path, name, seed=1))) as stranger:
-        with unready(pair.model, stranger, language_probe=str(pair.known)) as client:
+        with unready(pair.model, stranger.url, language_probe=str(pair.known)) as client:
             wait_for(
                 lambda: client.get("/readyz").json().get("error", {}).get("code") == "language_wrong_weights"
             )

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from service.language.faults import Fault
 from service.language.forms import Embeds
 from service.language.probe import WeightsCheck
-from tests.language.conftest import served_by
+from tests.language.conftest import served_by, unready
 from tests.language.stub_server import Stub, stub_server
-from tests.language.test_faults import unready
 from tests.loopback import wait_for
 from tests.service.conftest import Question
 from tests.vlm.conftest import write_checkpoint
-from vlm import Vlm, VlmError, load_vlm
+from vlm import TokenLogprob, Vlm, VlmError, load_vlm
 from vlm.probe import probe, write_probe
 
 
@@ -42,15 +42,23 @@ def code_of(client: Any) -> str | None:
 
 def test_other_weights_are_seen_without_known_answers(checkpoint: Path, stranger: Stub) -> None:
     """By the embeddings of tokens, which the server has too."""
-    with unready(checkpoint, stranger) as client:
+    with unready(checkpoint, stranger.url) as client:
         wait_for(lambda: code_of(client) == "language_wrong_weights")
         assert stranger.answered == 0
 
 
 def test_other_weights_are_seen_by_known_answers(checkpoint: Path, stranger: Stub, known: Path) -> None:
-    with unready(checkpoint, stranger, language_probe=str(known)) as client:
+    with unready(checkpoint, stranger.url, language_probe=str(known)) as client:
         wait_for(lambda: code_of(client) == "language_wrong_weights")
         assert all("prompt" not in request for request in stranger.requests[-4:]), "nothing else is needed"
+
+
+@pytest.mark.parametrize(("logprob", "is_rounded"), [(-0.53, True), (-1.5, False)])
+def test_weights_that_are_only_rounded_get_a_hint(whole: Vlm, logprob: float, is_rounded: bool) -> None:
+    check = WeightsCheck(whole, None, lambda embeds: embeds)
+    with pytest.raises(Fault) as refused:
+        check._compare([TokenLogprob(1, -0.5, ())], [TokenLogprob(1, logprob, ())])
+    assert ("start vLLM with --dtype float32" in str(refused.value)) == is_rounded
 
 
 def test_known_answers_let_the_right_weights_through(

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from tests.service.conftest import running
 from tests.service.episodes import RULE, ask, at_once, begin, push, text, walk
+from tests.vlm.families import write_family
 from tosa.frames import MERGE_FRAMES
 
 GONE = "0" * 32
@@ -245,3 +246,20 @@ def test_chat_names_an_episode(memory: TestClient) -> None:
     ]
     assert memory.post("/v1/chat/completions", json={**body, "messages": both}).status_code == 422
     assert memory.post("/v1/chat/completions", json={**body, "merge": {"method": "none"}}).status_code == 422
+
+
+def test_estimated_depth_gives_no_places_and_says_so(checkpoint: Path, estimator: Path) -> None:
+    with running(checkpoint, depth_model=estimator, depth_size_px=56, max_images=2) as client:
+        episode = begin(client, merge_frames="cover", keep_ratio=0.5, method="tosa", depth="estimate")
+        taken = push(client, episode, 0, depths=...).json()
+        assert taken["placed"] == 0 and [note["code"] for note in taken["notes"]] == ["estimated_depth"]
+        asked = at_once(client, range(2), merge_frames="cover", method="tosa", depths=[]).json()
+        assert [note["code"] for note in asked["episode"]["notes"]] == ["estimated_depth"]
+
+
+def test_a_model_without_a_token_for_each_place_takes_no_episode(tmp_path: Path) -> None:
+    with running(write_family(tmp_path, "qwen2_5_vl"), depth_model="none") as client:
+        said = error(client.post("/episodes", json={"merge_frames": "cover"}), 422, "bad_merge_frames")
+        assert said["field"] == "merge_frames" and "LLaVA-OneVision, LLaVA and PaliGemma" in said["message"]
+        refused = at_once(client, range(1), merge_frames="cover")
+        assert error(refused, 422, "bad_merge_frames")["message"] == said["message"]

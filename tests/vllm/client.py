@@ -16,6 +16,8 @@ from torch import Tensor
 from bench.vllm_server import metrics
 
 MODEL = "model"
+KEY = "of-the-speller"
+"""The API key of the server that wants one; the other one reads no keys."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def body_of(embeds: Tensor | None, **more: Any) -> dict[str, Any]:
 
 def ask(url: str, body: Mapping[str, Any], path: str = "/v1/completions") -> Exchange:
     """Make one request and read it to its end."""
-    with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
+    key = {"Authorization": f"Bearer {KEY}"}
+    with httpx.Client(base_url=url, timeout=120, trust_env=False, headers=key) as client:
         response = client.post(path, json=dict(body))
     text = response.text
     events = tuple(line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: "))

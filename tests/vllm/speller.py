@@ -1,4 +1,4 @@
-"""A real vLLM server whose tokens are bytes, so that they spell every text; and it talks without end."""
+"""A real vLLM server whose tokens are bytes, so that they spell every text. It wants a key and never ends."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.load.serving import Serving, free_port
 from bench.vllm_server import vllm_serving
+from tests.vllm.client import KEY
 from tests.vlm.conftest import write_checkpoint
 from vlm import Vlm, load_vlm
 from vlm.language_checkpoint import write_language_model
@@ -43,4 +44,4 @@ def speller_serving(folder: Path) -> Iterator[Speller]:
 def _server(language: Path, port: int) -> AbstractContextManager[Serving]:
     options = ("--enable-prompt-embeds", "--block-size", "32", "--max-num-seqs", "256")
     guided = ("--structured-outputs-config.backend", "guidance")
-    return vllm_serving(language, *options, *guided, port=port)
+    return vllm_serving(language, *options, *guided, "--api-key", KEY, port=port)

@@ -16,7 +16,7 @@ import pytest
 
 from service.errors.table import CODES
 from service.language.faults import KINDS
-from tests.language.conftest import same
+from tests.language.conftest import same, unready
 from tests.language.test_same_answers import say
 from tests.language.test_schemas import SIDE, TOOLS, content, formed
 from tests.loopback import PATIENCE_S, START_S, wait_for
@@ -24,7 +24,7 @@ from tests.service.conftest import Question
 from tests.service.conftest import form as form
 from tests.service.conftest import question as question
 from tests.service.live import Live, live, raw_question
-from tests.vllm.client import busy
+from tests.vllm.client import KEY, busy
 from tests.vllm.speller import Speller
 from tests.vlm.test_vlm_grammar import BYTES
 
@@ -47,11 +47,18 @@ def apart(speller: Speller) -> Iterator[Live]:
         "language_urls": speller.serving.url,
         "language_probe": str(speller.language),
         "language_timeout_s": START_S,
+        "language_api_key": KEY,
     }
     with live(
         speller.checkpoint, language="vllm", max_queue=LEAVING, max_batch=8, frame_cache_mib=8, **settings
     ) as served:
         yield served
+
+
+@pytest.mark.parametrize("settings", [{}, {"language_api_key": "of-somebody-else"}], ids=["none", "wrong"])
+def test_without_its_key_a_server_is_not_used(speller: Speller, settings: dict[str, str]) -> None:
+    with unready(speller.checkpoint, speller.serving.url, **settings) as client:
+        wait_for(lambda: client.get("/readyz").json().get("error", {}).get("code") == "language_key_refused")
 
 
 @contextmanager

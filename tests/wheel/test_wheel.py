@@ -28,7 +28,7 @@ EXTRAS = {
     "depth/estimators": ("depth", "vlm"),
     "depth": ("depth", "exr"),
     "vlm": ("vlm", "plots", "devices"),
-    "service": ("serve", "mcp", "otel", "ray"),
+    "service": ("serve", "mcp", "otel", "ray", "bag"),
     "tosa_vqa_client": ("client", "depth"),  # numpy only where a caller has arrays
 }
 MERGE = """

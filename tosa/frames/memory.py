@@ -26,6 +26,7 @@ from tosa.frames.rows import Rows
 from tosa.frames.rule import GEOMETRIC, FrameRule
 from tosa.frames.seen import SeenCells, is_gone
 from tosa.frames.select import BudgetTooSmall, Kept, select_tokens
+from tosa.frames.table import FrameTable
 
 CAPACITY = 16_384
 """Tokens of a pool: 12 frames of LLaVA-OneVision without any merging inside fit, and selection is exact."""
@@ -56,12 +57,7 @@ class EpisodeMemory:
     def __init__(self, rule: FrameRule, capacity: int = CAPACITY) -> None:
         self.rule, self.capacity = rule, capacity
         self._rows: Rows | None = None
-        self._frames = Rows(
-            {
-                "pose": torch.zeros(0, 4, 4, dtype=torch.float64),  # about the origin; NaN: none
-                "time": torch.zeros(0, dtype=torch.float64),  # NaN: none
-            }
-        )
+        self._frames = FrameTable()  # poses about the origin
         self._origin: Tensor | None = None  # world to origin
         self._seen = SeenCells(rule)
         self._cell_m = rule.cell_m
@@ -91,17 +87,26 @@ class EpisodeMemory:
         return rows + before + self._frames.nbytes + self._seen.nbytes
 
     @property
-    def times(self) -> Tensor:
-        """Return the timestamp of every frame in seconds, NaN without one: float64 [F]."""
-        return self._frames["time"]
+    def remembered(self) -> int:
+        """Return how many frames have a pose and a time here still."""
+        return self._frames.remembered
+
+    @property
+    def latest(self) -> float:
+        """Return the latest timestamp of all frames in seconds, NaN if none had one."""
+        return self._frames.latest
+
+    def times(self, numbers: Sequence[int]) -> list[float]:
+        """Return the timestamps in seconds of frames that still have tokens, NaN without one."""
+        return self._frames.times(torch.tensor(numbers, dtype=torch.int64)).tolist()
 
     def held_by_frame(self) -> list[tuple[int, int, int]]:
         """Return (frame, tokens, tokens with a place) of every frame that still has tokens."""
         if self._rows is None:
             return []
-        frame, count = self._rows["frame"].unique_consecutive(return_counts=True)
-        placed = torch.bincount(self._rows["frame"][self._is_placed], minlength=len(self._frames))
-        return list(zip(frame.tolist(), count.tolist(), placed[frame].tolist(), strict=True))
+        frame, run, count = self._rows["frame"].unique_consecutive(return_inverse=True, return_counts=True)
+        placed = torch.bincount(run[self._is_placed], minlength=len(frame))
+        return list(zip(frame.tolist(), count.tolist(), placed.tolist(), strict=True))
 
     def push(self, frame: FrameTokens) -> Admitted:
         """Take in the tokens of the next frame.
@@ -110,16 +115,16 @@ class EpisodeMemory:
         """
         frame = self._about_origin(frame)
         self._require_room(frame)
-        number = len(self._frames)
-        pose = torch.full((4, 4), torch.nan, dtype=torch.float64) if frame.pose is None else frame.pose
         time = torch.nan if frame.timestamp is None else frame.timestamp
-        self._frames.append({"pose": pose[None], "time": torch.tensor([time], dtype=torch.float64)})
+        number = self._frames.append(frame.pose, time)
         admitted = self._admit(frame, number, time)
         self._append(frame, number, admitted)
         self._before = frame if self.rule.method == "still" else None
         self._kept = None
         if self.tokens > self.capacity:
             self._thin()
+        if self._frames.is_crowded:
+            self._forget_frames()
         has_place = torch.isfinite(token_points(frame)[:, 2]) & (frame.pose is not None)
         return Admitted(number, len(frame.features), int(admitted.sum()), int(has_place.sum()))
 
@@ -134,10 +139,34 @@ class EpisodeMemory:
         """Return all tokens that are held, with their places about the origin."""
         rows = self._rows
         assert rows is not None, "frames have come"
-        points = to_world(rows["point"], self._frames["pose"][rows["frame"]])
+        points = to_world(rows["point"], self._frames.poses(rows["frame"]))
         return PlacedTokens(
             rows["features"], points, rows["frame"], rows["token"], rows["size"], rows["change"]
         )
+
+    @property
+    def cameras(self) -> list[tuple[int, Tensor]]:
+        """Return number and pose [4, 4], camera to world, of every remembered frame with a pose, in order."""
+        numbers = self._frames.numbers
+        poses = self._frames.poses(numbers)
+        if self._origin is not None:
+            poses = torch.linalg.inv(self._origin) @ poses
+        found = zip(numbers.tolist(), poses, strict=True)
+        return [(number, pose) for number, pose in found if pose[0, 0].isfinite()]
+
+    def points(self, kept: Kept) -> Tensor:
+        """Return where tokens that were selected are in the world: float64 [T, 3], NaN without a place."""
+        points = self.placed().points[kept.leader]
+        return points if self._origin is None else to_world(points, torch.linalg.inv(self._origin))
+
+    def frames_of(self, kept: Kept) -> list[list[int]]:
+        """Return the frames whose tokens merged into each of those that were selected, ascending."""
+        assert self._rows is not None, "frames have come"
+        pairs = torch.stack([kept.part_of, self._rows["frame"]], dim=1)[kept.part_of >= 0].unique(dim=0)
+        found: list[list[int]] = [[] for _ in kept.leader]
+        for token, frame in pairs.tolist():
+            found[token].append(frame)
+        return found
 
     def move(self, poses: Iterable[tuple[int, Tensor]]) -> None:
         """Give frames new poses [4, 4], as after a loop closure: all places are computed anew.
@@ -147,15 +176,15 @@ class EpisodeMemory:
         for number, pose in poses:
             if self._origin is None:
                 self._origin = _from_world(pose)
-            self._frames["pose"][number] = self._origin @ pose
-        self._seen.moved(self._frames["pose"])
+            self._frames.move(number, self._origin @ pose)
+        self._seen.moved(self._frames)
         self._kept = None
 
     def state(self) -> dict[str, Tensor]:
         """Return everything as tensors by name, for `of_state`."""
         named = {
             "cell_m": torch.tensor(self._cell_m, dtype=torch.float64),
-            **{f"frames.{name}": value for name, value in self._frames.copies().items()},
+            **{f"frames.{name}": value for name, value in self._frames.state().items()},
             **{f"seen.{name}": value for name, value in self._seen.state().items()},
         }
         if self._rows is not None:
@@ -171,7 +200,7 @@ class EpisodeMemory:
         """Return the memory that a `state` was taken of."""
         memory = cls(rule, capacity)
         memory._cell_m = float(state["cell_m"])
-        memory._frames.append(_under(state, "frames."))
+        memory._frames = FrameTable.of_state(_under(state, "frames."))
         memory._seen = SeenCells.of_state(rule, _under(state, "seen."))
         rows = _under(state, "rows.")
         memory._rows = Rows(rows) if rows else None
@@ -187,8 +216,8 @@ class EpisodeMemory:
     @property
     def _is_placed(self) -> Tensor:
         assert self._rows is not None
-        has_pose = torch.isfinite(self._frames["pose"][:, 0, 0])
-        return torch.isfinite(self._rows["point"][:, 2]) & has_pose[self._rows["frame"]]
+        has_pose = torch.isfinite(self._frames.poses(self._rows["frame"])[:, 0, 0])
+        return torch.isfinite(self._rows["point"][:, 2]) & has_pose
 
     def _about_origin(self, frame: FrameTokens) -> FrameTokens:
         if frame.pose is None:
@@ -220,17 +249,16 @@ class EpisodeMemory:
         everything = torch.ones(len(frame.features), dtype=torch.bool)
         if self.rule.method != "seen" or frame.pose is None:
             return everything
-        poses = self._frames["pose"]
         self._mark_gone(frame)
-        self._seen.forget_gone(frame, poses)
-        admitted = self._seen.seen_share(frame, poses, time) < self.rule.rho
+        self._seen.forget_gone(frame, self._frames)
+        admitted = self._seen.seen_share(frame, self._frames, time) < self.rule.rho
         self._seen.add(frame, number, admitted, time)
         return admitted
 
     def _mark_gone(self, frame: FrameTokens) -> None:
         if self._rows is None:
             return
-        poses = self._frames["pose"][self._rows["frame"]]
+        poses = self._frames.poses(self._rows["frame"])
         self._rows["is_stale"].logical_or_(is_gone(frame, self._rows["point"], poses, self._seen.side_m))
 
     def _append(self, frame: FrameTokens, number: int, admitted: Tensor) -> None:
@@ -252,6 +280,11 @@ class EpisodeMemory:
             self._rows = Rows({name: value.clone() for name, value in columns.items()})
         else:
             self._rows.append(columns)
+
+    def _forget_frames(self) -> None:
+        """Forget the poses of frames of which neither a token nor a cell is left."""
+        assert self._rows is not None
+        self._frames.forget_all_but(torch.cat([self._rows["frame"].unique_consecutive(), self._seen.frames]))
 
     def _thin(self) -> None:
         """Bring a full pool to three quarters, so that this happens once in many frames."""

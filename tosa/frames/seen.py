@@ -11,6 +11,7 @@ from torch import Tensor
 from tosa.frames.placed import FrameTokens, to_world
 from tosa.frames.rows import Rows
 from tosa.frames.rule import FrameRule
+from tosa.frames.table import FrameTable
 
 MOST_CELLS = 65_536
 """Beyond, cells double: sides of powers of two nest, so that what was seen stays seen."""
@@ -46,19 +47,19 @@ class SeenCells:
         return self._rows.nbytes + 100 * len(self)
 
     @property
-    def frames(self) -> set[int]:
-        """Return the frames that a cell remembers, whose poses are needed still."""
-        return set(self._rows["frame"].unique().tolist())
+    def frames(self) -> Tensor:
+        """Return the frames that a cell remembers, whose poses are needed still: int64 [n]."""
+        return self._rows["frame"].unique()
 
     @property
     def side_m(self) -> float:
         """Return the side of a cell near the camera in metres."""
         return self._rule.cell_m * 2**self.doublings
 
-    def seen_share(self, frame: FrameTokens, poses: Tensor, time: float) -> Tensor:
+    def seen_share(self, frame: FrameTokens, frames: FrameTable, time: float) -> Tensor:
         """Return the share of each token's patches that lie where an earlier frame looked: float32 [N].
 
-        poses [F, 4, 4]: of all frames, by number. Edges and patches without a point count as not seen.
+        frames: earlier ones, with their poses. Edges and patches without a point count as not seen.
         """
         tokens = len(frame.features)
         patch = placed_patches(frame)
@@ -67,7 +68,7 @@ class SeenCells:
             return torch.zeros(tokens)
         assert frame.pose is not None, "placed patches have a pose"
         points = to_world(frame.points[patch], frame.pose)
-        is_seen = self._find(self._keys(points, frame.points[patch, 2]), points, frame.pose, poses, time)
+        is_seen = self._find(self._keys(points, frame.points[patch, 2]), points, frame.pose, frames, time)
         return torch.bincount(frame.source[patch][is_seen], minlength=tokens) / total
 
     def add(self, frame: FrameTokens, number: int, is_admitted: Tensor, time: float) -> None:
@@ -89,17 +90,17 @@ class SeenCells:
             self.doublings += 1
             self._rekey(None)
 
-    def forget_gone(self, frame: FrameTokens, poses: Tensor) -> None:
+    def forget_gone(self, frame: FrameTokens, frames: FrameTable) -> None:
         """Free the cells that a frame looks through: what was seen in them is no longer there."""
         if not len(self):
             return
-        gone = is_gone(frame, self._rows["point"], poses[self._rows["frame"]], self.side_m)
+        gone = is_gone(frame, self._rows["point"], frames.poses(self._rows["frame"]), self.side_m)
         if gone.any():
             self._replace(~gone)
 
-    def moved(self, poses: Tensor) -> None:
-        """Put every cell where the new poses of its frames place it. poses [F, 4, 4]."""
-        self._rekey(poses)
+    def moved(self, frames: FrameTable) -> None:
+        """Put every cell where the new poses of its frame place it."""
+        self._rekey(frames.poses(self._rows["frame"]))
 
     def state(self) -> dict[str, Tensor]:
         """Return all that is remembered."""
@@ -113,12 +114,12 @@ class SeenCells:
         cells._slot = {key: slot for slot, key in enumerate(cells._rows["key"].tolist())}
         return cells
 
-    def _find(self, keys: Tensor, points: Tensor, pose: Tensor, poses: Tensor, time: float) -> Tensor:
+    def _find(self, keys: Tensor, points: Tensor, pose: Tensor, frames: FrameTable, time: float) -> Tensor:
         """Return which cells were seen, from this side, and not too long ago: bool [n]."""
         slot = torch.tensor([self._slot.get(key, -1) for key in keys.tolist()])
         is_known = slot >= 0
         found = slot[is_known]
-        first = poses[self._rows["frame"][found]]
+        first = frames.poses(self._rows["frame"][found])
         was = first[:, :3, :3] @ self._rows["point"][found].double()[..., None]  # direction of the first look
         now = points[is_known] - pose[:3, 3]
         cosine = torch.nn.functional.cosine_similarity(was[..., 0], now, dim=1)
@@ -150,13 +151,16 @@ class SeenCells:
         self._slot = {key: slot for slot, key in enumerate(self._rows["key"].tolist())}
 
     def _rekey(self, poses: Tensor | None) -> None:
-        """Compute all keys anew: for new poses, or else for cells that have doubled; first looks win."""
+        """Compute all keys anew: for new poses [n, 4, 4], or else for cells that have doubled.
+
+        First looks win.
+        """
         old = self._rows.copies()
         if poses is None:
             keys = _doubled(old["key"])
         else:
             depth = torch.where((old["key"] & 1).bool(), torch.inf, 0.0)
-            keys = self._keys(to_world(old["point"], poses[old["frame"]]), depth)
+            keys = self._keys(to_world(old["point"], poses), depth)
         self._slot = {}
         self._rows.keep(torch.zeros(0, dtype=torch.int64))
         self._insert(keys, old["point"], old["frame"], old["time"])

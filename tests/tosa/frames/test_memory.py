@@ -201,3 +201,35 @@ def test_counts_by_frame() -> None:
     memory.push(frame_of(look(1.0), has_pose=False))
     assert memory.held_by_frame() == [(0, 48, 48), (1, 48, 0)]
     assert memory.tokens == 96 and memory.nbytes > 96 * 16 * 4
+
+
+@pytest.mark.parametrize("method", BOUNDED)
+def test_a_frame_of_which_nothing_is_held_leaves_nothing_behind(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tosa.frames.table._FEWEST", 4)
+    memory, frames = EpisodeMemory(rule(method, 30), capacity=100), walk(6)
+    held, most = [], 0
+    for at in range(120):
+        memory.push(replace(frames[at % 6], timestamp=float(at)))
+        held.append(memory.nbytes)
+        needed = {frame for frame, _, _ in memory.held_by_frame()} | set(memory._seen.frames.tolist())
+        most = max(most, len(needed))
+        assert memory.remembered <= max(4, 2 * most) + 1
+    assert memory.frames == 120 and memory.latest == 119
+    assert max(held[60:]) - max(held[:60]) < 30 * 144  # of 60 frames
+
+
+def test_new_poses_of_frames_that_were_forgotten_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tosa.frames.table._FEWEST", 2)
+    memory, frames = EpisodeMemory(rule("seen", None)), walk(1)
+    for at in range(6):
+        memory.push(replace(frames[0], timestamp=float(at)))  # seen before, from the second on
+    assert memory.remembered <= 3
+    before = memory.placed().points
+    memory.move([(4, torch.from_numpy(look(1.0))), (5, torch.from_numpy(look(2.0)))])
+    assert torch.equal(memory.placed().points, before)
+    memory.move([(0, torch.from_numpy(look(1.0)))])
+    assert not torch.equal(memory.placed().points, before)
+    again = EpisodeMemory.of_state(rule("seen", None), memory.state())
+    assert (again.frames, again.latest, again.nbytes) == (6, 5.0, memory.nbytes)

@@ -1,0 +1,1 @@
+"""What an episode costs a robot: first tokens, pushes, and ten thousand frames."""
