@@ -20,7 +20,7 @@ def methods(budget: str) -> str:
     for row in _true(result):
         if row["budget"] != int(budget):
             continue
-        minus, ms = row.get("minus_tosa", {}), row["ms"]
+        minus, ms = row.get("minus_tosa", {}), row.get("ms")
         rows.append(
             [
                 str(row["frames"]),
@@ -33,7 +33,7 @@ def methods(budget: str) -> str:
                 _mean(row["accuracy"]["overall"]),
                 _signed(minus.get("overall")),
                 _mean(row["accuracy"].get("count", [])),
-                f"{ms['encode']:.0f}, {ms['select']:.0f}, {ms['answer']:.0f}",
+                f"{ms['encode']:.0f}, {ms['select']:.0f}, {ms['answer']:.0f}" if ms else "",
             ]
         )
     return f"{table(heads, rows)}\n\n{_said(result)}"

@@ -116,7 +116,7 @@ def test_plain_questions_are_those_of_single_scenes(split: list[WalkExample]) ->
 
 @pytest.mark.long
 def test_a_run_resumes_and_says_what_it_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--walks", "2", "--frames", "8", "--budgets", "72", "--without-controls"]
+    arguments = ["--walks", "2", "--frames", "8", "--budgets", "72", "--without-controls", "--rounds", "1"]
     places = [
         "--kept",
         str(tmp_path / "kept"),
@@ -133,6 +133,7 @@ def test_a_run_resumes_and_says_what_it_measured(tmp_path: Path, capsys: pytest.
     assert first["settings"] == again["settings"]
     row = next(row for row in first["settings"] if row["method"] == "cover" and row["inside"] == "none")
     assert row["tokens"] == [72, 72] and len(row["minus_tosa"]["things"]) == 3 and row["ms"]["select"] > 0
+    assert row["equal_time"]["name"]
 
 
 @pytest.mark.long

@@ -22,13 +22,15 @@ from evals.rooms.compare.result_store import ResultStore
 from evals.rooms.compare.workers import ComparisonError
 from evals.rooms.walks import report
 from evals.rooms.walks.coverage import CELL_M, NEAR_M, SAME_M, truth_of
-from evals.rooms.walks.evaluate import Measured, encode_ms, measure
+from evals.rooms.walks.evaluate import Measured, measure
 from evals.rooms.walks.select import Key
 from evals.rooms.walks.settings import (
+    ACROSS,
     BUDGETS,
     CONTROL_BUDGET,
     FRAME_COUNTS,
     INSIDE,
+    PER_FRAME,
     Setting,
     settings,
 )
@@ -39,11 +41,13 @@ from evals.rooms.walks.splits import (
     walk_digest,
     walk_examples,
 )
+from evals.rooms.walks.times import Times, time_settings
 from evals.rooms.walks.towers import Towers
-from vlm import VlmError, load_vlm
+from vlm import Vlm, VlmError, load_vlm
 
 KEPT = Path("runs") / "walks.jsonl"
 CACHE = Path("runs") / "walk_frames"
+MEASURES = {"near_m": NEAR_M, "same_m": SAME_M, "cell_m": CELL_M}
 SPLITS = {"test": TEST_WALKS, "validation": VALIDATION_WALKS}
 
 
@@ -69,14 +73,11 @@ def compare(given: argparse.Namespace) -> None:
     store = ResultStore(given.kept, about)
     towers = Towers(vlm, given.cache)
     truths = [truth_of(example, vlm.shape.grid[0]) for example in split]
-    for inside in INSIDE:
-        if f"encode {inside}" not in store:
-            store.append(f"encode {inside}", encode_ms(towers, split[0], inside))
-    frame_ms = {inside: store[f"encode {inside}"] for inside in INSIDE}
     found: dict[Setting, Measured] = {}
     keys: dict[tuple[int, Setting], Key] = {}
     every = first_things_first(settings(given.frames, given.budgets, not given.without_controls))
-    for setting in tqdm(every, unit="setting"):
+    chosen = [one for one in every if one.method in given.methods and one.inside in given.inside]
+    for setting in tqdm(chosen, unit="setting"):
         if setting.name not in store and given.finished:
             continue
         if setting.name not in store:
@@ -84,8 +85,10 @@ def compare(given: argparse.Namespace) -> None:
                 setting.name, asdict(measure(vlm, towers, split, truths, setting, given.words, keys))
             )
         found[setting] = Measured(**store[setting.name])
-    result = about | _measures(frame_ms) | {"settings": report.rows(split, found, given.words, frame_ms)}
-    for row in result["settings"]:
+    times = _times(vlm, towers, split, list(found), store, given.rounds)
+    described = report.rows(split, found, given.words, times)
+    result = {**about, "measures": MEASURES, "rounds": given.rounds, "settings": described}
+    for row in described:
         print(f"{100 * row['things'][0]:5.1f} {100 * row['surface'][0]:5.1f}  {row['name']}")
     if given.out:
         write_result(given.out, result)
@@ -93,7 +96,7 @@ def compare(given: argparse.Namespace) -> None:
 
 def first_things_first(every: Sequence[Setting]) -> list[Setting]:
     """Order settings so that a run that is stopped has the budget of the controls first, of all frames."""
-    return sorted(every, key=lambda one: (one.budget != CONTROL_BUDGET, one.frames, one.geometry != "true"))
+    return sorted(every, key=lambda one: (one.budget != CONTROL_BUDGET, one.geometry != "true", one.frames))
 
 
 def _described(name: str, split: Sequence[WalkExample]) -> dict[str, Any]:
@@ -106,11 +109,20 @@ def _described(name: str, split: Sequence[WalkExample]) -> dict[str, Any]:
     }
 
 
-def _measures(frame_ms: dict[str, float]) -> dict[str, Any]:
-    return {
-        "measures": {"near_m": NEAR_M, "same_m": SAME_M, "cell_m": CELL_M},
-        "encode_ms_per_frame": frame_ms,
-    }
+def _times(
+    vlm: Vlm,
+    towers: Towers,
+    split: Sequence[WalkExample],
+    every: Sequence[Setting],
+    store: ResultStore,
+    rounds: int,
+) -> dict[str, Times]:
+    """Time all settings with true geometry, unless stored, in one run, so that load affects all alike."""
+    true = [setting for setting in every if setting.geometry == "true"]
+    key = f"times of {len(true)} settings on {rounds} walks"
+    if key not in store:
+        store.append(key, time_settings(vlm, towers, split[:rounds], true) if rounds else {})
+    return store[key]
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -120,6 +132,8 @@ def _arguments() -> argparse.ArgumentParser:
     args.add_argument("--walks", type=int, default=64)
     args.add_argument("--frames", nargs="+", type=int, choices=FRAME_COUNTS, default=FRAME_COUNTS)
     args.add_argument("--budgets", nargs="+", type=int, default=BUDGETS, help="visual tokens, separators too")
+    args.add_argument("--methods", nargs="+", choices=(*PER_FRAME, *ACROSS), default=(*PER_FRAME, *ACROSS))
+    args.add_argument("--inside", nargs="+", choices=INSIDE, default=INSIDE, help="merging inside frames")
     args.add_argument("--without-controls", action="store_true", help="leave out wrong poses and depth")
     args.add_argument(
         "--words",
@@ -127,6 +141,7 @@ def _arguments() -> argparse.ArgumentParser:
         default="plain",
         help="plain: only questions that single scenes have too, for a model that learned no walks",
     )
+    args.add_argument("--rounds", type=int, default=3, help="walks that every setting is timed on; 0: none")
     args.add_argument("--threads", type=int, default=1)
     args.add_argument("--kept", type=Path, default=KEPT, help="file of finished settings, to resume from")
     args.add_argument("--cache", type=Path, default=CACHE, help="folder of encoded frames")

@@ -1,9 +1,7 @@
-"""Measure one setting on all walks: what is kept, how long the choice takes, and the answers."""
+"""Measure one setting on all walks: what is kept, and the answers."""
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -31,9 +29,6 @@ class Measured:
     middles: list[float] = field(default_factory=list)
     alike: list[float] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
-    encode_ms: list[float] = field(default_factory=list)
-    select_ms: list[float] = field(default_factory=list)
-    answer_ms: list[float] = field(default_factory=list)
     answers: list[list[str]] = field(default_factory=list)
 
 
@@ -85,11 +80,7 @@ def _chosen(
 ) -> Chosen:
     grid = vlm.shape.grid[0]
     other = split[(at + 1) % len(split)]
-    began = time.perf_counter()
     one = choose(towers, split[at], other, setting, grid)
-    spent = time.perf_counter() - began
-    measured.select_ms.append(round(1000 * one.seconds, 2))
-    measured.encode_ms.append(round(1000 * (spent - one.seconds), 2))
     keys[at, setting] = one.key
     if setting.geometry != "true":
         true = replace(setting, geometry="true")
@@ -102,26 +93,13 @@ def _chosen(
 def _answer(
     vlm: Vlm, chosen: Sequence[Chosen], questions: Sequence[Sequence[str]], measured: Measured
 ) -> None:
-    """Answer about walks with equally many tokens together, and time it for each walk."""
+    """Answer about walks with equally many tokens together."""
     answers: list[list[str]] = [[] for _ in chosen]
-    spent = [0.0] * len(chosen)
     lengths = {len(one.visual) for one, own in zip(chosen, questions, strict=True) if own}
     for length in sorted(lengths):
         at = [i for i, one in enumerate(chosen) if len(one.visual) == length and questions[i]]
         visual = torch.stack([chosen[i].visual for i in at])[:, None].to(vlm.device, vlm.dtype)
-        began = time.perf_counter()
         found = answer_frames(vlm, visual, [questions[i] for i in at], MAX_NEW_TOKENS)
         for i, own in zip(at, found, strict=True):
-            answers[i], spent[i] = own, (time.perf_counter() - began) / len(at)
+            answers[i] = own
     measured.answers += answers
-    measured.answer_ms += [round(1000 * one, 2) for one in spent]
-
-
-def encode_ms(towers: Towers, example: WalkExample, inside: str) -> float:
-    """Time one frame through the tower, the median over a walk, in milliseconds."""
-    spent = []
-    for at in range(len(example.frames)):
-        began = time.perf_counter()
-        towers.encode(example, at, towers.inside(inside))
-        spent.append(time.perf_counter() - began)
-    return round(1000 * statistics.median(spent), 2)

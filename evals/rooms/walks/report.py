@@ -12,16 +12,20 @@ from evals.rooms.score import blind_guess, is_right
 from evals.rooms.walks.evaluate import Measured
 from evals.rooms.walks.settings import GEOMETRIC, Setting
 from evals.rooms.walks.splits import WalkExample
+from evals.rooms.walks.times import Times
 from service.roomqa.questions import Question
 
 TOSA_ALONE, DIVERSE = "tosa per frame", "diverse"
 Found = Mapping[Setting, Measured]
 
 
-def rows(split: Sequence[WalkExample], found: Found, words: str, frame_ms: Mapping[str, float]) -> list[Any]:
+def rows(split: Sequence[WalkExample], found: Found, words: str, times: Mapping[str, Times]) -> list[Any]:
     """Describe every setting that was measured."""
     right = {setting: rights(split, measured, words) for setting, measured in found.items()}
-    described = [_row(split, setting, found, right, words, frame_ms) for setting in found]
+    described: list[dict[str, Any]] = [_row(split, setting, found, right, words) for setting in found]
+    for row in described:
+        if row["name"] in times:
+            row["ms"] = times[row["name"]]
     _equal_time(described, found, right)
     return described
 
@@ -60,7 +64,6 @@ def _row(
     found: Found,
     right: Mapping[Setting, Scores],
     words: str,
-    frame_ms: Mapping[str, float],
 ) -> dict[str, Any]:
     measured = found[setting]
     kinds = sorted({one.type for example in split for one in asked(example, words)})
@@ -79,7 +82,6 @@ def _row(
             "overall": _rounded(right[setting]),
             **{kind: _rounded(_only(split, right[setting], kind, words)) for kind in kinds},
         },
-        "ms": _times(setting, measured, frame_ms),
     }
     if measured.alike:
         row["alike"] = with_interval(measured.alike)
@@ -119,22 +121,12 @@ def _minus(
     }
 
 
-def _times(setting: Setting, measured: Measured, frame_ms: Mapping[str, float]) -> dict[str, float]:
-    """Return medians in milliseconds; frames that are kept on disk cost what encoding one does, times all."""
-    encode = statistics.median(measured.encode_ms)
-    if setting.inside in frame_ms and "per frame" not in setting.method and "fewer" not in setting.method:
-        encode = frame_ms[setting.inside] * len(setting.shown)
-    select, answer = statistics.median(measured.select_ms), statistics.median(measured.answer_ms)
-    spent = {"encode": encode, "select": select, "answer": answer, "all": encode + select + answer}
-    return {name: round(value, 1) for name, value in spent.items()}
-
-
 def _equal_time(described: list[dict[str, Any]], found: Found, right: Mapping[Setting, Scores]) -> None:
     """Compare each geometric setting with the best one without geometry that takes no longer, any budget."""
     by_name = {setting.name: setting for setting in found}
-    plain = [row for row in described if row["method"] not in GEOMETRIC]
+    plain = [row for row in described if row["method"] not in GEOMETRIC and "ms" in row]
     for row in described:
-        if row["method"] not in GEOMETRIC or row["geometry"] != "true":
+        if row["method"] not in GEOMETRIC or "ms" not in row:
             continue
         within = [one for one in plain if one["ms"]["all"] <= row["ms"]["all"]]
         if not within:
