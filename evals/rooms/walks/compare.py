@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def compare(given: argparse.Namespace) -> None:
-    """Measure what is not stored yet, and write the result after every setting."""
+    """Measure what is not stored yet, and write the result."""
     torch.set_num_threads(given.threads)
     vlm = load_vlm(given.model)
     split = list(walk_examples(SPLITS[given.split], given.walks))
@@ -87,7 +87,7 @@ def compare(given: argparse.Namespace) -> None:
         found[setting] = Measured(**store[setting.name])
     times = _times(vlm, towers, split, list(found), store, given.rounds)
     described = report.rows(split, found, given.words, times)
-    result = {**about, "measures": MEASURES, "rounds": given.rounds, "settings": described}
+    result = {**about, "measures": MEASURES, "settings": described}
     for row in described:
         print(f"{100 * row['things'][0]:5.1f} {100 * row['surface'][0]:5.1f}  {row['name']}")
     if given.out:
@@ -117,12 +117,13 @@ def _times(
     store: ResultStore,
     rounds: int,
 ) -> dict[str, Times]:
-    """Time all settings with true geometry, unless stored, in one run, so that load affects all alike."""
-    true = [setting for setting in every if setting.geometry == "true"]
-    key = f"times of {len(true)} settings on {rounds} walks"
-    if key not in store:
-        store.append(key, time_settings(vlm, towers, split[:rounds], true) if rounds else {})
-    return store[key]
+    """Time settings with true geometry that were not timed, in one run, so that load affects all alike."""
+    keys = {one.name: f"times: {one.name}" for one in every if one.geometry == "true"}
+    todo = [one for one in every if one.name in keys and keys[one.name] not in store]
+    if rounds and todo:
+        for name, spent in time_settings(vlm, towers, split[:rounds], todo).items():
+            store.append(keys[name], spent)
+    return {name: store[key] for name, key in keys.items() if key in store}
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -141,7 +142,9 @@ def _arguments() -> argparse.ArgumentParser:
         default="plain",
         help="plain: only questions that single scenes have too, for a model that learned no walks",
     )
-    args.add_argument("--rounds", type=int, default=3, help="walks that every setting is timed on; 0: none")
+    args.add_argument(
+        "--rounds", type=int, default=3, help="walks that every setting is timed on; 0: time nothing more"
+    )
     args.add_argument("--threads", type=int, default=1)
     args.add_argument("--kept", type=Path, default=KEPT, help="file of finished settings, to resume from")
     args.add_argument("--cache", type=Path, default=CACHE, help="folder of encoded frames")
