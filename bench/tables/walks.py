@@ -15,12 +15,12 @@ def methods(budget: str) -> str:
     """Every method at one budget, of 8 frames and of 16."""
     result = result_of("walks")
     heads = ["frames", "method", "things", "minus ToSA per frame", "surface", "twice", "middles"]
-    heads += ["right", "minus ToSA per frame", "counting", "ms: encode, select, answer"]
+    heads += ["right", "minus ToSA per frame", "counting"]
     rows = []
     for row in _true(result):
         if row["budget"] != int(budget):
             continue
-        minus, ms = row.get("minus_tosa", {}), row.get("ms")
+        minus = row.get("minus_tosa", {})
         rows.append(
             [
                 str(row["frames"]),
@@ -33,7 +33,6 @@ def methods(budget: str) -> str:
                 _mean(row["accuracy"]["overall"]),
                 _signed(minus.get("overall")),
                 _mean(row["accuracy"].get("count", [])),
-                f"{ms['encode']:.0f}, {ms['select']:.0f}, {ms['answer']:.0f}" if ms else "",
             ]
         )
     return f"{table(heads, rows)}\n\n{_said(result)}"
