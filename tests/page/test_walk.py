@@ -117,9 +117,8 @@ def test_tokens_tell_their_frames_and_what_the_answer_read(page: Page, served: L
     page.locator("#question").fill("Is there a door?")
     with page.expect_request("**/vqa") as asked:
         page.get_by_role("button", name="Ask about the walk").click()
-    assert (
-        asked.value.post_data_json["question"] == "Is there a door?" and asked.value.post_data_json["places"]
-    )
+    sent = asked.value.post_data_json
+    assert sent is not None and sent["question"] == "Is there a door?" and sent["places"]
     page.locator("#walk-asked", has_text="visual tokens of 5 frames read").wait_for()
 
 
