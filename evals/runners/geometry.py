@@ -78,5 +78,5 @@ def check_places(items: Sequence[Item], spec: Mapping[str, Any]) -> None:
             lacking = "depth" if item.geometry is not None else "poses with intrinsics"
             raise DatasetError(
                 f"merge_frames={spec['merge_frames']} merges by place, and the frames of question {item.id} "
-                f"have no {lacking}: extract them beside the frames, or ask only about episodes that have them"
+                f"have no {lacking}: extract them beside the frames, or ask about episodes that have them"
             )
