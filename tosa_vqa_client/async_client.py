@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TypeVar, Unpack
@@ -14,12 +14,39 @@ import httpx
 from tosa_vqa_client.calls import Form, chunks, comparison_form, inspection_form, overlay_form, question_form
 from tosa_vqa_client.client import POLL_S
 from tosa_vqa_client.connecting import client_error, http_options, timeouts
+from tosa_vqa_client.episodes import (
+    begin_form,
+    end_form,
+    episode_question_form,
+    list_form,
+    move_form,
+    push_form,
+    state_form,
+)
 from tosa_vqa_client.errors import ClientError
 from tosa_vqa_client.files import Depth, Image
-from tosa_vqa_client.options import AskOptions, CompareOptions, InspectOptions, MergeOptions, OverlayOptions
+from tosa_vqa_client.options import (
+    AskOptions,
+    CompareOptions,
+    EpisodeAskOptions,
+    EpisodeOptions,
+    InspectOptions,
+    MergeOptions,
+    OverlayOptions,
+    Pose,
+    PushOptions,
+)
 from tosa_vqa_client.progress import Progress
 from tosa_vqa_client.responses import Events, raise_refusal, result_of
-from tosa_vqa_client.results import Answer, Comparison, DepthInspection, Methods, Overlay
+from tosa_vqa_client.results import (
+    Answer,
+    Comparison,
+    DepthInspection,
+    EpisodeState,
+    FrameTaken,
+    Methods,
+    Overlay,
+)
 from tosa_vqa_client.retries import Attempts, Retries
 
 Result = TypeVar("Result")
@@ -131,6 +158,41 @@ class AsyncClient:
         """Show which patches of a picture become one token, layer by layer; no question is answered."""
         return await self._post(lambda: overlay_form(image, depth, options))
 
+    async def begin_episode(self, **options: Unpack[EpisodeOptions]) -> EpisodeState:
+        """Begin an episode, whose frames come one by one; its `id` names it."""
+        return await self._post(lambda: begin_form(options))
+
+    async def push_frame(
+        self, episode: str, image: Image, depth: Depth | None = None, **options: Unpack[PushOptions]
+    ) -> FrameTaken:
+        """Encode a frame and take its tokens into an episode.
+
+        It is not sent again after a lost connection: `episode` says how many frames came.
+        """
+        return await self._post(lambda: push_form(episode, image, depth, options))
+
+    async def ask_episode(self, episode: str, question: str, **options: Unpack[EpisodeAskOptions]) -> Answer:
+        """Answer a question about an episode from the tokens that it holds; nothing is encoded."""
+        return await self._post(lambda: episode_question_form(episode, question, options))
+
+    async def move_frames(
+        self, episode: str, poses: Mapping[int, Pose], convention: str | None = None
+    ) -> EpisodeState:
+        """Give frames of an episode new poses, by their numbers, as after a loop closure."""
+        return await self._post(lambda: move_form(episode, poses, convention))
+
+    async def episode(self, episode: str, places: bool = False) -> EpisodeState:
+        """Describe an episode, and with `places` where its cameras and tokens are."""
+        return await self._post(lambda: state_form(episode, places))
+
+    async def episodes(self) -> tuple[str, ...]:
+        """Return the ids of all episodes of the key."""
+        return (await self._post(list_form)).episodes
+
+    async def end_episode(self, episode: str) -> None:
+        """Delete an episode."""
+        await self._post(lambda: end_form(episode))
+
     async def methods(self) -> Methods:
         """List the merging methods, their options, and the defaults of a request."""
         attempts = Attempts(self.retries, self.timeout_s)
@@ -156,7 +218,8 @@ class AsyncClient:
             await anyio.sleep(POLL_S)
 
     def _attempts(self, form: Form[Result]) -> Attempts:
-        return Attempts(self.retries, form.call.get("timeout_s", self.timeout_s), form.on_progress)
+        timeout_s = form.call.get("timeout_s", self.timeout_s)
+        return Attempts(self.retries, timeout_s, form.on_progress, repeats=form.repeats)
 
     async def _post(self, make: Callable[[], Form[Result]]) -> Result:
         form = await anyio.to_thread.run_sync(make)
@@ -190,7 +253,7 @@ class AsyncClient:
         """Send a form and return the response before its body. Raises ServiceError for a refusal."""
         headers, body = form.encoded(attempts.told_s())
         request = self._http.build_request(
-            "POST",
+            form.verb,
             form.path,
             content=_watched(body, attempts) if attempts.is_watched else body,
             headers=headers,

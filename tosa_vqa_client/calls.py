@@ -24,7 +24,8 @@ _CALL_OPTIONS = tuple(CallOptions.__annotations__)
 class Form(Generic[Result]):
     """Hold a form to post, the dataclass of its answer, and the options of the call.
 
-    takes_timeout: whether the service has a field for the time that is left.
+    takes_timeout: whether the service has a field for the time that is left. verb: GET and DELETE have no
+    body. repeats: whether it may be sent again when nobody knows if it arrived.
     """
 
     path: str
@@ -33,6 +34,8 @@ class Form(Generic[Result]):
     files: Sequence[tuple[str, bytes]]
     takes_timeout: bool
     call: CallOptions = field(default_factory=CallOptions)
+    verb: str = "POST"
+    repeats: bool = True
 
     @property
     def on_progress(self) -> OnProgress | None:
@@ -41,12 +44,16 @@ class Form(Generic[Result]):
 
     def encoded(self, timeout_s: float | None) -> tuple[dict[str, str], bytes]:
         """Return the headers and the body, with the time that is left."""
+        if self.verb != "POST":
+            return {}, b""
         boundary = secrets.token_hex(16)
         told = {} if timeout_s is None or not self.takes_timeout else {"timeout_s": f"{timeout_s:.3f}"}
         parts = [_part(boundary, name, text.encode()) for name, text in {**self.fields, **told}.items()]
         parts += [_part(boundary, name, data, name) for name, data in self.files]
         body = b"".join((*parts, f"--{boundary}--\r\n".encode()))
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+        if not parts:  # a form without a part is none
+            headers, body = {"Content-Type": "application/json"}, b"{}"
         request_id = self.call.get("request_id")
         if request_id is not None:
             headers["X-Request-ID"] = request_id
@@ -61,8 +68,8 @@ def question_form(
     stream: bool = False,
 ) -> Form[Answer]:
     """Write a question. Raises BadInput, and OSError for a path that cannot be read."""
-    fields = {"question": question, **_named(options), **({"stream": True} if stream else {})}
-    return Form("/vqa", Answer, _texts(fields), _files(images, depth), True, _call(options))
+    fields = {"question": question, **named_fields(options), **({"stream": True} if stream else {})}
+    return Form("/vqa", Answer, form_texts(fields), files_of(images, depth), True, call_options(options))
 
 
 def comparison_form(
@@ -73,20 +80,34 @@ def comparison_form(
     options: Mapping[str, Any],
 ) -> Form[Comparison]:
     """Write a comparison. Raises BadInput, and OSError for a path that cannot be read."""
-    fields = _texts({"question": question, **_named(options)})
-    fields["specs"] = _json([_spec(spec) for spec in specs], "specs")
-    return Form("/vqa/compare", Comparison, fields, _files(images, depth), True, _call(options))
+    fields = form_texts({"question": question, **named_fields(options)})
+    fields["specs"] = json_text([_spec(spec) for spec in specs], "specs")
+    return Form("/vqa/compare", Comparison, fields, files_of(images, depth), True, call_options(options))
 
 
 def overlay_form(image: Image, depth: Depth | None, options: Mapping[str, Any]) -> Form[Overlay]:
     """Write a picture whose merging is to be shown. Raises BadInput, and OSError."""
-    return Form("/vqa/overlay", Overlay, _texts(_named(options)), _files(image, depth), True, _call(options))
+    return Form(
+        "/vqa/overlay",
+        Overlay,
+        form_texts(named_fields(options)),
+        files_of(image, depth),
+        True,
+        call_options(options),
+    )
 
 
 def inspection_form(depth: Depth, image: Image | None, options: Mapping[str, Any]) -> Form[DepthInspection]:
     """Write a depth file to be inspected. Raises BadInput, and OSError for a path that cannot be read."""
-    files = _files(() if image is None else image, depth)
-    return Form("/depth/inspect", DepthInspection, _texts(_named(options)), files, False, _call(options))
+    files = files_of(() if image is None else image, depth)
+    return Form(
+        "/depth/inspect",
+        DepthInspection,
+        form_texts(named_fields(options)),
+        files,
+        False,
+        call_options(options),
+    )
 
 
 def chunks(body: bytes) -> Iterator[bytes]:
@@ -101,17 +122,19 @@ def _part(boundary: str, name: str, data: bytes, filename: str | None = None) ->
     return head.encode() + data + b"\r\n"
 
 
-def _files(images: Any, depths: Any) -> list[tuple[str, bytes]]:
+def files_of(images: Any, depths: Any) -> list[tuple[str, bytes]]:
+    """Encode the files of a form, in order. Raises BadInput, and OSError for a path that cannot be read."""
     found = [("image", image_file(one)) for one in several(images)]
     return found + [("depth", depth_file(one)) for one in several(() if depths is None else depths)]
 
 
-def _call(options: Mapping[str, Any]) -> CallOptions:
+def call_options(options: Mapping[str, Any]) -> CallOptions:
+    """Return the options that concern the call and not its question."""
     found: Any = {name: options[name] for name in _CALL_OPTIONS if name in options}
     return found
 
 
-def _named(options: Mapping[str, Any]) -> dict[str, Any]:
+def named_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of the service, by the names of HTTP."""
     fields = {name: value for name, value in options.items() if name not in _CALL_OPTIONS}
     if "depth_source" in fields:
@@ -119,7 +142,7 @@ def _named(options: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _texts(fields: Mapping[str, Any]) -> dict[str, str]:
+def form_texts(fields: Mapping[str, Any]) -> dict[str, str]:
     """Write fields as the texts of a form; None is not sent."""
     return {name: _text(name, value) for name, value in fields.items() if value is not None}
 
@@ -131,11 +154,11 @@ def _text(name: str, value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case Mapping():
-            return _json(_plain(value), name)
+            return json_text(value, name)
         case int() | float():
             return str(value)
     if isinstance(value, list | tuple) and any(not isinstance(one, int | float | str) for one in value):
-        return _json(_plain(value), name)  # poses, say: lists, objects and null
+        return json_text(value, name)  # poses, say: lists, objects and null
     if hasattr(value, "__iter__"):
         texts = [_text(name, one) for one in value]
         if not texts:
@@ -158,8 +181,9 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def _json(value: Any, name: str) -> str:
+def json_text(value: Any, name: str) -> str:
+    """Write a value as JSON. Raises BadInput."""
     try:
-        return json.dumps(value, allow_nan=False)
+        return json.dumps(_plain(value), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise BadInput(f"{name} cannot be written as JSON: {error}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TypeVar, Unpack
@@ -12,12 +12,39 @@ import httpx
 
 from tosa_vqa_client.calls import Form, chunks, comparison_form, inspection_form, overlay_form, question_form
 from tosa_vqa_client.connecting import client_error, http_options, timeouts
+from tosa_vqa_client.episodes import (
+    begin_form,
+    end_form,
+    episode_question_form,
+    list_form,
+    move_form,
+    push_form,
+    state_form,
+)
 from tosa_vqa_client.errors import ClientError
 from tosa_vqa_client.files import Depth, Image
-from tosa_vqa_client.options import AskOptions, CompareOptions, InspectOptions, MergeOptions, OverlayOptions
+from tosa_vqa_client.options import (
+    AskOptions,
+    CompareOptions,
+    EpisodeAskOptions,
+    EpisodeOptions,
+    InspectOptions,
+    MergeOptions,
+    OverlayOptions,
+    Pose,
+    PushOptions,
+)
 from tosa_vqa_client.progress import Progress
 from tosa_vqa_client.responses import Events, raise_refusal, result_of
-from tosa_vqa_client.results import Answer, Comparison, DepthInspection, Methods, Overlay
+from tosa_vqa_client.results import (
+    Answer,
+    Comparison,
+    DepthInspection,
+    EpisodeState,
+    FrameTaken,
+    Methods,
+    Overlay,
+)
 from tosa_vqa_client.retries import Attempts, Retries
 
 Result = TypeVar("Result")
@@ -130,6 +157,41 @@ class Client:
         """Show which patches of a picture become one token, layer by layer; no question is answered."""
         return self._post(overlay_form(image, depth, options))
 
+    def begin_episode(self, **options: Unpack[EpisodeOptions]) -> EpisodeState:
+        """Begin an episode, whose frames come one by one; its `id` names it."""
+        return self._post(begin_form(options))
+
+    def push_frame(
+        self, episode: str, image: Image, depth: Depth | None = None, **options: Unpack[PushOptions]
+    ) -> FrameTaken:
+        """Encode a frame and take its tokens into an episode.
+
+        It is not sent again after a lost connection: `episode` says how many frames came.
+        """
+        return self._post(push_form(episode, image, depth, options))
+
+    def ask_episode(self, episode: str, question: str, **options: Unpack[EpisodeAskOptions]) -> Answer:
+        """Answer a question about an episode from the tokens that it holds; nothing is encoded."""
+        return self._post(episode_question_form(episode, question, options))
+
+    def move_frames(
+        self, episode: str, poses: Mapping[int, Pose], convention: str | None = None
+    ) -> EpisodeState:
+        """Give frames of an episode new poses, by their numbers, as after a loop closure."""
+        return self._post(move_form(episode, poses, convention))
+
+    def episode(self, episode: str, places: bool = False) -> EpisodeState:
+        """Describe an episode, and with `places` where its cameras and tokens are."""
+        return self._post(state_form(episode, places))
+
+    def episodes(self) -> tuple[str, ...]:
+        """Return the ids of all episodes of the key."""
+        return (self._post(list_form())).episodes
+
+    def end_episode(self, episode: str) -> None:
+        """Delete an episode."""
+        self._post(end_form(episode))
+
     def methods(self) -> Methods:
         """List the merging methods, their options, and the defaults of a request."""
         attempts = Attempts(self.retries, self.timeout_s)
@@ -151,7 +213,8 @@ class Client:
             time.sleep(POLL_S)
 
     def _attempts(self, form: Form[Result]) -> Attempts:
-        return Attempts(self.retries, form.call.get("timeout_s", self.timeout_s), form.on_progress)
+        timeout_s = form.call.get("timeout_s", self.timeout_s)
+        return Attempts(self.retries, timeout_s, form.on_progress, repeats=form.repeats)
 
     def _post(self, form: Form[Result]) -> Result:
         attempts = self._attempts(form)
@@ -181,7 +244,7 @@ class Client:
         """Send a form and return the response before its body. Raises ServiceError for a refusal."""
         headers, body = form.encoded(attempts.told_s())
         request = self._http.build_request(
-            "POST",
+            form.verb,
             form.path,
             content=_watched(body, attempts) if attempts.is_watched else body,
             headers=headers,

@@ -70,16 +70,52 @@ class QuestionOptions(ViewOptions, total=False):
     confidence: bool
 
 
-class FramesOptions(TypedDict, total=False):
-    """Say where the images were taken, and how tokens merge across them."""
+Pose = Sequence[float] | Sequence[Sequence[float]] | Mapping[str, Any]
+"""Camera to world: 4 x 4 or 16 numbers row by row, or position and quaternion."""
+
+
+class AcrossOptions(TypedDict, total=False):
+    """Say how tokens merge across frames, and by what camera these were taken."""
 
     merge_frames: Literal["none", "seen", "cover", "alike", "voxel", "diverse", "still"]
     max_visual_tokens: int
     convention: str
     intrinsics: Mapping[str, float] | Sequence[Mapping[str, float] | None]
     depth_intrinsics: Mapping[str, float] | Sequence[Mapping[str, float] | None]
-    poses: Sequence[Sequence[float] | Sequence[Sequence[float]] | Mapping[str, Any] | None]
+
+
+class FramesOptions(AcrossOptions, total=False):
+    """Say where the images were taken, and how tokens merge across them."""
+
+    poses: Sequence[Pose | None]
     timestamps: Sequence[float | None]
+
+
+class EpisodeOptions(AcrossOptions, MergeOptions, DepthOptions, CallOptions, total=False):
+    """Hold what is the same for all frames of an episode, and its questions."""
+
+    depth_source: Literal["client", "estimate", "none"]
+
+
+class PushOptions(CallOptions, total=False):
+    """Hold the options of a frame of an episode."""
+
+    pose: Pose
+    timestamp: float
+    intrinsics: Mapping[str, float]
+    depth_intrinsics: Mapping[str, float]
+    cache: bool
+
+
+class EpisodeAskOptions(CallOptions, total=False):
+    """Hold the options of a question about an episode; places: also show the walk, with attention."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+    confidence: bool
+    places: bool
 
 
 class AskOptions(QuestionOptions, MergeOptions, FramesOptions, total=False):

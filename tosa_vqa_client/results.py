@@ -161,6 +161,33 @@ class FrameKept:
 
 
 @dataclass(frozen=True)
+class WalkCamera:
+    """Say where the camera of a frame was; forward and up are unit vectors of the world."""
+
+    frame: int
+    position: tuple[float, ...]
+    forward: tuple[float, ...]
+    up: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class WalkToken:
+    """Describe a token that is read: its place in metres, the frames it comes from, and attention to it."""
+
+    place: tuple[float, ...] | None
+    frames: tuple[int, ...]
+    attention: float | None
+
+
+@dataclass(frozen=True)
+class EpisodeWalk:
+    """Show an episode in its world."""
+
+    cameras: tuple[WalkCamera, ...]
+    tokens: tuple[WalkToken, ...]
+
+
+@dataclass(frozen=True)
 class EpisodeUsed:
     """Say how tokens merged across frames, and what is left of each frame."""
 
@@ -174,6 +201,55 @@ class EpisodeUsed:
     agreement: float | None
     kept: tuple[FrameKept, ...]
     notes: tuple[DepthNote, ...]
+    walk: EpisodeWalk | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeState(EpisodeUsed):
+    """Describe an episode; created: in seconds since 1970. fields: what it was begun with."""
+
+    id: str
+    request_id: str
+    created: float
+    idle_s: float
+    bytes: int
+    fields: Raw
+    raw: Raw = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeList:
+    """List the episodes of a key."""
+
+    request_id: str
+    episodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeDeleted:
+    """Say that an episode is gone."""
+
+    request_id: str
+    deleted: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameTaken:
+    """Say what became of a frame: its number, its tokens, and what the episode holds now."""
+
+    request_id: str
+    episode: str
+    frame: int
+    frames: int
+    tokens: int
+    admitted: int
+    placed: int
+    held: int
+    agreement: float | None
+    notes: tuple[DepthNote, ...]
+    cached: bool
+    timings_ms: TimingsMs
+    raw: Raw = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,8 @@ class Retries:
     """Bound the tries of one request. attempts: in all. longest_wait_s: before a single one of them.
 
     Tried again are 429, 502 and 503, after the seconds of Retry-After, and lost connections. Questions change
-    nothing in the service, so asking again is safe; a stream that has begun is not asked again.
+    nothing in the service, so asking again is safe; a stream that has begun is not asked again. What changes
+    an episode is sent again only where the service itself refused it.
     """
 
     attempts: int = 4
@@ -38,8 +39,10 @@ class Attempts:
         timeout_s: float | None,
         on_progress: OnProgress | None = None,
         clock: Callable[[], float] = time.monotonic,
+        repeats: bool = True,
     ) -> None:
         self._policy, self._timeout_s, self._on_progress, self._clock = policy, timeout_s, on_progress, clock
+        self._repeats = repeats
         self._end_s = None if timeout_s is None else clock() + timeout_s
         self.number = 1
 
@@ -64,6 +67,8 @@ class Attempts:
     def pause_s(self, error: ClientError) -> float:
         """Return the seconds to wait before the next try. Raises the error if there is none."""
         wait_s = _wait_s(error, self.number)
+        if not self._repeats and not isinstance(error, ServiceError):
+            raise error
         if wait_s is None or wait_s > self._policy.longest_wait_s or self.number >= self._policy.attempts:
             raise error
         if self._end_s is not None and self._clock() + wait_s >= self._end_s:

@@ -1,4 +1,4 @@
-"""Save a trained stage 3 or 4 as an ordinary Hugging Face checkpoint.
+"""Save a trained stage 3, 4 or 5 as an ordinary Hugging Face checkpoint.
 
 python -m training.export --run runs/stage4 --out vlm/checkpoints/room-tiny
 """
@@ -14,6 +14,7 @@ from transformers import GenerationConfig, LlavaOnevisionImageProcessor
 from training.layout import lay_out
 from training.loop import saved
 from training.model import END, IMAGE, IMAGE_PX, PAD, VIDEO, build_config, build_model, build_tokenizer
+from training.walk_words import WALK_WORDS
 from vlm import load_vlm
 from vlm.checkpoint_files import write_manifest
 from vlm.probe import probe, write_probe
@@ -23,9 +24,10 @@ def main() -> None:
     args = argparse.ArgumentParser()
     args.add_argument("--run", type=Path, default=Path("runs/stage4"))
     args.add_argument("--out", type=Path, default=Path("vlm/checkpoints/room-tiny"))
+    args.add_argument("--walks", action="store_true", help="a run of stage 5, which has more words")
     given = args.parse_args()
 
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(WALK_WORDS if given.walks else ())
     config = build_config(tokenizer)
     model = build_model(config, seed=0)
     state = saved(given.run)["parts"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -34,9 +35,13 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Make a word-level tokenizer over every word RoomQA uses; case and punctuation are dropped."""
-    vocabulary = {word: index for index, word in enumerate((*SPECIAL, *_words()))}
+def build_tokenizer(more: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """Make a word-level tokenizer over every word RoomQA uses; case and punctuation are dropped.
+
+    more: words behind these, of which those that RoomQA has too are left out.
+    """
+    words = dict.fromkeys((*SPECIAL, *_words(), *more))
+    vocabulary = {word: index for index, word in enumerate(words)}
     core = Tokenizer(WordLevel(vocabulary, unk_token=UNKNOWN))
     core.normalizer = normalizers.Sequence(  # type: ignore[assignment]
         [

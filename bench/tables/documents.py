@@ -27,6 +27,7 @@ from bench.tables import (
     measured,
     observe,
     overhead,
+    walks,
 )
 from bench.tables.markdown import ROOT
 from vlm.checkpoint_files import MANIFEST, write_manifest
@@ -58,6 +59,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "dense_shape": dense.shape,
     "dense_distance": dense.distance,
     "dense_controls": dense.controls,
+    "first_paint": measured.first_paint,
     "vision_latency": measured.vision_latency,
     "merge_cost": measured.merge_cost,
     "depth_estimation": measured.depth_estimation,
@@ -97,6 +99,9 @@ TABLES: dict[str, Callable[..., str]] = {
     "containers_images": containers.images,
     "families": families.cells_of_families,
     "episodes": episodes.episodes,
+    "walks": walks.methods,
+    "walks_budgets": walks.budgets,
+    "walks_controls": walks.controls,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from bench.load import report as load_report
@@ -21,6 +22,29 @@ def depth_estimation() -> str:
     named = (("room-depth-tiny", "estimated"), ("the mean room, without looking", "blind_guess"))
     rows = [[name, *(f"{result[part][key]:.3f}" for key in keys)] for name, part in named]
     return f"{table(heads, rows)}\n\n{result['split']['frames']} frozen test frames, {of_model(result)}."
+
+
+def first_paint() -> str:
+    """How soon the playground shows something, and how large it is."""
+    result = result_of("first_paint")
+    heads = ["screen", "first paint, ms (most)", "first room, ms (most)"]
+    rows = [
+        [run["size"], *(_median_most(run[name]) for name in ("paint_ms", "room_ms"))]
+        for run in result["runs"]
+    ]
+    bars, rounds = result["bars"], result["runs"][0]["rounds"]
+    paint = max(run["paint_ms"]["most"] for run in result["runs"])
+    held = paint < bars["paint_ms"] and result["bytes"] < bars["bytes"]
+    said = (
+        f"Median of {rounds} visits, each with an empty cache. All files of the page have "
+        f"{result['bytes'] / 1000:.0f} kB compressed. The bars are {bars['paint_ms']} ms to the first paint "
+        f"and {bars['bytes'] / 1_000_000:.0f} MB: {'held' if held else 'missed'}, {of_machine(result)}."
+    )
+    return f"{table(heads, rows)}\n\n{said}"
+
+
+def _median_most(times: Mapping[str, float]) -> str:
+    return f"{times['median']:.0f} ({times['most']:.0f})"
 
 
 def vision_latency() -> str:

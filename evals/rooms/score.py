@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from service.roomqa.questions import Question
 
-EVEN_ODDS = ("left/right", "above/below", "nearer/farther", "size", "existence", "free path")
+EVEN_ODDS = ("left/right", "above/below", "nearer/farther", "size", "existence", "free path", "nearer now")
 
 
 def normalise(answer: str) -> str:

@@ -178,6 +178,7 @@ def episode_job(
     vqa_request: VqaRequest,
     episode: Episode,
     stop: tuple[str, ...] = (),
+    places: bool = False,
 ) -> Job:
     """Prepare a question about an episode in a decoding thread. Raises what `prepare_answer` raises."""
     context.question = vqa_request.fields.question
@@ -185,7 +186,8 @@ def episode_job(
     costs = Costs()
     context.costs.append(costs)
     state.engine.check_language()
-    prepared = prepare_answer(state.models().vlm, vqa_request, episode, state.settings, context.key)
+    vlm = state.models().vlm
+    prepared = prepare_answer(vlm, vqa_request, episode, state.settings, context.key, places=places)
     context.method = prepared.plan.method
     state.engine.check_language(prepared)
     context.timer.mark("preprocess")

@@ -32,7 +32,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-LAZY = ("points.js", "orbit.js", "walk.js", "live.js")
+LAZY = ("points.js", "orbit.js", "walk.js", "live.js", "episode.js", "folder.js")
 """Modules that are loaded when they are needed."""
 
 

@@ -132,6 +132,7 @@ class AnswerStream:
             len(row.token_ids),
             "length" if row.finish_reason == "length" and not is_stopped else "stop",
             tuple(logprobs) if reports else None,
+            tuple(row.token_ids),
         )
 
     def _logprobs(self, row: GeneratedSequence, text: str) -> list[TokenLogprob]:

@@ -27,6 +27,7 @@ from service.pipeline.prepare import Inferred, Prepared, Written
 from service.pipeline.response_models import DepthUsed
 from service.timing import StageTimer
 from vlm import VlmError
+from vlm.attention import visual_attention
 
 log = logging.getLogger("tosa_vqa")
 
@@ -142,6 +143,7 @@ class BatchRunner:
         start = perf_counter()
 
         def finish(whole: tuple[Written, ...], prompt_tokens: int) -> None:
+            attention = self._attention(job, encoded, whole[0])
             job.timer.mark("generate")
             if not self._language.is_here:
                 self._served(max(1, self._language.running), perf_counter() - start)
@@ -152,6 +154,7 @@ class BatchRunner:
                     batch_size=batch_size,
                     cached=encoded.cached,
                     depth=self._depth(job, encoded.understood, encoded.is_remembered),
+                    attention=attention,
                 )
             )
 
@@ -164,6 +167,15 @@ class BatchRunner:
             affinity=prepared.frames[0].key,
             salt=prepared.salt,
         )
+
+    def _attention(self, job: Job, encoded: EncodedJob, written: Written) -> tuple[float, ...] | None:
+        """Find out what an answer read of every visual token, if the request asks and the model is here."""
+        episode = job.prepared.episode
+        if episode is None or episode.walk is None or not self._language.is_here:
+            return None
+        shares = visual_attention(self._models.vlm, job.prepared.prompt, encoded.visuals, written.token_ids)
+        job.costs.tokens += job.prepared.prompt.shape[1]
+        return tuple(shares.tolist())
 
     def _depth(self, job: Job, estimates: Sequence[Understood], is_remembered: bool) -> DepthUsed | None:
         if job.prepared.source != "estimate":

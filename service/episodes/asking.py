@@ -29,17 +29,19 @@ def prepare_answer(
     settings: Settings,
     tenant: str | None,
     depth: DepthUsed | None = None,
+    places: bool = False,
 ) -> Prepared:
     """Prepare a question about an episode. Raises ServiceError, VlmError.
 
     The tokens of frames come first in the prompt, so that questions about the same frames begin alike. depth:
-    what guided the merging inside frames, if it is known.
+    what guided the merging inside frames, if it is known. places: the answer also shows the walk.
     """
     with episode.lock:
         kept = episode.kept()
         planned = _planned(vlm, episode, request.fields)
         used = episode.described(kept)
         separator = episode.separator
+        walk = episode.walk(kept) if places else None
     name = _name_of(episode, kept)
     first = planned[0]
     frames, spelled = [], []
@@ -59,7 +61,7 @@ def prepare_answer(
         remember=True,
         schema_field=request.output.schema_field,
         salt=salt_of(tenant, request.fields.cache),
-        episode=Remembered(planned, used),
+        episode=Remembered(planned, used, kept.runs, separator is not None and kept.separates, walk),
     )
 
 

@@ -15,7 +15,14 @@ from depth import Note
 from depth.geometry import Agreement, SampledFrame
 from service.errors import ServiceError
 from service.pipeline.geometry import FrameGeometry
-from service.pipeline.response_models import DepthNote, EpisodeUsed, FrameKept
+from service.pipeline.response_models import (
+    DepthNote,
+    EpisodeUsed,
+    EpisodeWalk,
+    FrameKept,
+    WalkCamera,
+    WalkToken,
+)
 from service.request.schemas import EpisodeFields, VqaFields
 from tosa.frames import Admitted, BudgetTooSmall, EpisodeMemory, FrameRule, FrameTokens, Kept
 from vlm import Visual
@@ -164,6 +171,30 @@ class Episode:
                 notes=self.doubts(),
             )
 
+    def walk(self, kept: Kept | None) -> EpisodeWalk:
+        """Return where cameras were and where `kept` is, in the world of the poses that came."""
+        with self.lock:
+            seen = self.memory.cameras
+            tokens = list[WalkToken]()
+            if kept is not None:
+                places, of = self.memory.points(kept), self.memory.frames_of(kept)
+                tokens = [
+                    WalkToken(
+                        place=_metres(place) if place[2].isfinite() else None, frames=own, attention=None
+                    )
+                    for place, own in zip(places, of, strict=True)
+                ]
+        cameras = [
+            WalkCamera(
+                frame=frame,
+                position=_metres(pose[:3, 3]),
+                forward=_metres(pose[:3, 2]),
+                up=_metres(-pose[:3, 1]),
+            )
+            for frame, pose in seen
+        ]
+        return EpisodeWalk(cameras=cameras, tokens=tokens)
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return everything but the fields, as tensors and as what JSON holds."""
         with self.lock:
@@ -186,6 +217,11 @@ class Episode:
         held = {number for number, _, _ in self.memory.held_by_frame()}
         self.views = {number: view for number, view in self.views.items() if number in held}
         self._crowded = max(FEWEST_VIEWS, 2 * len(self.views))
+
+
+def _metres(vector: Tensor) -> tuple[float, float, float]:
+    x, y, z = (round(value, 4) + 0.0 for value in vector.tolist())  # and no -0.0
+    return x, y, z
 
 
 def stored_frame(geometry: FrameGeometry, visual: Visual, separators: int, has_depth: bool) -> StoredFrame:

@@ -165,7 +165,9 @@ CODES: Mapping[str, Code] = MappingProxyType(
             503, "The server of the language model serves another model than this one."
         ),
         "language_wrong_weights": Code(
-            503, "The server of the language model has other weights than the encoder was made for."
+            503,
+            "The server of the language model has other weights than this model, or computes in a coarser "
+            "type; the log says by how much.",
         ),
         "language_unsupported": Code(
             422, "{field} asks for what the language servers of the operator do not do: leave it out."

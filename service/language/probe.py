@@ -13,8 +13,9 @@ from torch import Tensor
 from service.language.faults import Fault
 from service.language.wire import Received
 from vlm import GeneratedSequence, GenerationParams, TokenLogprob, Vlm, VlmError
+from vlm.dtypes import short
 from vlm.language import embed
-from vlm.probe import TOP, Probe, largest_difference, probe_prompts, read_probe, tolerance
+from vlm.probe import COARSE, TOP, Probe, largest_difference, probe_prompts, read_probe, tolerance
 
 log = logging.getLogger("tosa_vqa")
 
@@ -35,6 +36,7 @@ class WeightsCheck:
     @torch.inference_mode()
     def __init__(self, vlm: Vlm, folder: Path | None, encode: Callable[[Tensor], Any]) -> None:
         self._size, self._tolerance = vlm.text_config.vocab_size, tolerance(vlm.dtype)
+        self._dtype = short(vlm.dtype)
         prompts = probe_prompts(vlm)
         self._ids = [prompt[0].tolist() for prompt in prompts]
         self._embeds = [encode(embed(vlm, prompt)[0].cpu()) for prompt in prompts]
@@ -55,6 +57,8 @@ class WeightsCheck:
         difference = largest_difference(known, got)
         if not difference <= self._tolerance:
             detail = f"log-probabilities of known prompts differ by {difference:.3g}, not {self._tolerance}"
+            if difference <= COARSE:
+                detail += f"; equal weights in a coarser type would: start vLLM with --dtype {self._dtype}"
             raise Fault("language_wrong_weights", detail)
 
     async def _ask(self, post: Post, prompt: dict[str, Any]) -> TokenLogprob:

@@ -11,6 +11,7 @@ from importlib.metadata import version
 import httpx
 from mcp.server import MCPServer
 
+from service.mcp.episode_tools import EpisodeTools
 from service.mcp.files import Files
 from service.mcp.tools import Tools
 from service.settings import Settings
@@ -18,7 +19,8 @@ from tosa_vqa_client import AsyncClient, Retries
 
 INSTRUCTIONS = """Ask questions about RGB-D camera frames. A vision-language model answers; visual tokens are
 merged inside its encoder, guided by depth, which saves time. Give files as paths or as data: URIs. Begin with
-ask_frame; inspect_depth shows how a depth file is read, and compare_methods what merging saves and costs."""
+ask_frame; inspect_depth shows how a depth file is read, and compare_methods what merging saves and costs. For
+frames of a walk: start_episode, add_frame for each, then ask_episode; end_episode when it is over."""
 MAX_MESSAGE_BYTES = 128 * 2**20
 """Longest HTTP message: two files in base64."""
 PATH = "/mcp"
@@ -33,6 +35,7 @@ def make_server(client: AsyncClient, files: Files) -> MCPServer[None]:
         "tosa-vqa", version=version("tosa-vqa"), instructions=INSTRUCTIONS, log_level="WARNING"
     )
     Tools(client, files).add_to(server)
+    EpisodeTools(client, files).add_to(server)
     return server
 
 

@@ -11,10 +11,15 @@ from tosa_vqa_client import (
     Comparison,
     DepthInspection,
     DepthUsed,
+    EpisodeUsed,
+    EpisodeWalk,
+    FrameTaken,
     MergeDone,
     Methods,
 )
 from tosa_vqa_client.results import DepthUnderstood
+
+MOST_FRAMES, MOST_PLACES = 40, 5
 
 
 def answer_text(answer: Answer) -> str:
@@ -97,3 +102,39 @@ def _row(result: ComparedAnswer | ComparedRefusal) -> str:
     merge, times = result.merge, result.timings_ms
     cells = (merge.method, result.answer, f"{merge.tokens_out} of {merge.tokens_in}")
     return f"| {' | '.join(cells)} | {times.vision or 0:.0f} | {times.total:.0f} |"
+
+
+def taken_text(taken: FrameTaken) -> str:
+    """Write what became of a frame."""
+    lines = [
+        f"Frame {taken.frame} was taken in: {taken.admitted} of its {taken.tokens} tokens, {taken.placed} "
+        f"with a place. The episode holds {taken.held} tokens of {taken.frames} frames."
+    ]
+    if taken.agreement is not None:
+        lines.append(f"Overlapping frames agree on {taken.agreement:.0%} of what both see.")
+    return "\n".join([*lines, *(f"Doubt: {note.sentence}" for note in taken.notes)])
+
+
+def episode_text(used: EpisodeUsed) -> str:
+    """Write what an episode holds, and what a question reads of it."""
+    lines = [
+        f"Episode: {used.frames} frames, {used.tokens} tokens held; a question reads {used.visual_tokens} "
+        f"visual tokens, merged by {used.merge_frames}."
+    ]
+    read = [f"frame {one.frame}: {one.kept}" for one in used.kept if one.kept][:MOST_FRAMES]
+    if read:
+        lines.append(f"Tokens read of {', '.join(read)}")
+    return "\n".join([*lines, *(f"Doubt: {note.sentence}" for note in used.notes)])
+
+
+def walk_text(walk: EpisodeWalk) -> str:
+    """Write where the camera was, and which places the answer's attention read most."""
+    lines = [f"Cameras with a pose: {len(walk.cameras)}"]
+    known = [token for token in walk.tokens if token.attention is not None and token.place is not None]
+    for token in sorted(known, key=lambda one: -(one.attention or 0))[:MOST_PLACES]:
+        place = ", ".join(f"{value:.2f}" for value in token.place or ())
+        frames = ", ".join(map(str, token.frames))
+        lines.append(
+            f"Read most: ({place}) m of frames {frames}, {token.attention or 0:.2%} of the attention"
+        )
+    return "\n".join(lines)

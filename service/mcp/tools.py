@@ -5,37 +5,32 @@ The service checks what they are given, so that its own texts say what is wrong.
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import anyio.to_thread
 from mcp.server import MCPServer
-from mcp.server.mcpserver.exceptions import ToolError
-from mcp.types import CallToolResult, ContentBlock, ImageContent, TextContent, ToolAnnotations
+from mcp.types import CallToolResult
 from pydantic import Field
 
+from service.mcp.calling import (
+    READS,
+    DepthFile,
+    ImageFile,
+    MaybeRatio,
+    Preset,
+    Question,
+    Ratio,
+    Scale,
+    explained,
+    read_files,
+    result,
+    sent,
+)
 from service.mcp.drawing import groups_png
 from service.mcp.files import Files
 from service.mcp.texts import answer_text, comparison_text, inspection_text, methods_text
-from tosa_vqa_client import AsyncClient, ClientError
-
-Tool = Callable[..., Awaitable[CallToolResult]]
-READS = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
-ImageFile = Annotated[str, Field(description="JPEG, PNG or WebP: a path, or data:image/png;base64,...")]
-DepthFile = Annotated[
-    str | None,
-    Field(description="Depth of the same view, as PNG, TIFF, NPY, ...: a path, or data:;base64,..."),
-]
-Preset = Annotated[
-    str | None, Field(description="What wrote the depth file: scannet, tum, realsense, kitti, ...")
-]
-Scale = Annotated[float | None, Field(description="Numbers of the depth file that make one metre.")]
-_SHARE = Field(description="Share of the visual tokens to keep, above 0 and at most 1.")
-Ratio = Annotated[float, _SHARE]
-MaybeRatio = Annotated[float | None, _SHARE]
-Question = Annotated[str, Field(description="The question about the picture, in English.")]
+from tosa_vqa_client import AsyncClient
 
 
 class Tools:
@@ -45,9 +40,9 @@ class Tools:
         self._client, self._files = client, files
 
     def add_to(self, server: MCPServer[Any]) -> None:
-        """Offer the tools at a server. Tools for episodes of frames join them here."""
+        """Offer the tools at a server."""
         for tool in (self.ask_frame, self.compare_methods, self.inspect_depth, self.list_methods):
-            server.add_tool(_explained(tool), name=tool.__name__, annotations=READS)
+            server.add_tool(explained(tool), name=tool.__name__, annotations=READS)
 
     async def ask_frame(
         self,
@@ -64,8 +59,8 @@ class Tools:
         picture: Annotated[bool, Field(description="Whether to draw the merged patches.")] = False,
     ) -> CallToolResult:
         """Answer a question about a camera frame, with its depth if there is one, and say how it was made."""
-        frame = await self._read(image=image, depth=depth)
-        options = _sent(
+        frame = await read_files(self._files, image=image, depth=depth)
+        options = sent(
             method=method, keep_ratio=keep_ratio, depth_preset=depth_preset, depth_scale=depth_scale
         )
         files = frame["image"], frame.get("depth")
@@ -93,12 +88,12 @@ class Tools:
         depth_scale: Scale = None,
     ) -> CallToolResult:
         """Answer one question with several merging methods, and compare answers, tokens and times."""
-        frame = await self._read(image=image, depth=depth)
+        frame = await read_files(self._files, image=image, depth=depth)
         specs: Any = [
             {"method": name} if name == "none" else {"method": name, "keep_ratio": keep_ratio}
             for name in methods
         ]
-        options = _sent(depth_preset=depth_preset, depth_scale=depth_scale)
+        options = sent(depth_preset=depth_preset, depth_scale=depth_scale)
         compared = await self._client.compare(question, frame["image"], specs, frame.get("depth"), **options)
         return result(comparison_text(compared), compared.raw)
 
@@ -111,8 +106,8 @@ class Tools:
         picture: Annotated[bool, Field(description="Whether to draw the depth.")] = True,
     ) -> CallToolResult:
         """Say how a depth file is read, what was guessed and what is doubtful, and draw it."""
-        frame = await self._read(image=image, depth=depth)
-        options = _sent(depth_preset=depth_preset, depth_scale=depth_scale, picture=picture)
+        frame = await read_files(self._files, image=image, depth=depth)
+        options = sent(depth_preset=depth_preset, depth_scale=depth_scale, picture=picture)
         seen = await self._client.inspect_depth(frame["depth"], frame.get("image"), **options)
         told = {name: value for name, value in seen.raw.items() if name != "picture"}
         return result(inspection_text(seen), told, seen.picture)
@@ -121,40 +116,3 @@ class Tools:
         """List the merging methods of the service, what each needs, and its options."""
         listed = await self._client.methods()
         return result(methods_text(listed), listed.raw)
-
-    async def _read(self, **sources: str | None) -> dict[str, bytes]:
-        """Read the files that were named, in a thread."""
-
-        def read() -> dict[str, bytes]:
-            return {
-                name: self._files.read(source, name) for name, source in sources.items() if source is not None
-            }
-
-        return await anyio.to_thread.run_sync(read)
-
-
-def result(text: str, structured: Mapping[str, Any], picture: bytes | None = None) -> CallToolResult:
-    """Return a text for the model, its data for programs, and a PNG."""
-    content: list[ContentBlock] = [TextContent(type="text", text=text)]
-    if picture is not None:
-        data = base64.b64encode(picture).decode()
-        content.append(ImageContent(type="image", data=data, mime_type="image/png"))
-    return CallToolResult(content=content, structured_content=dict(structured))
-
-
-def _sent(**options: Any) -> Any:
-    """Return the options that were given."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _explained(tool: Tool) -> Tool:
-    """Answer with errors as texts that say what to do; the SDK would put the name of the tool before."""
-
-    @wraps(tool)
-    async def explained(*args: Any, **kwargs: Any) -> CallToolResult:
-        try:
-            return await tool(*args, **kwargs)
-        except (ClientError, ToolError) as error:
-            return CallToolResult(content=[TextContent(type="text", text=str(error))], is_error=True)
-
-    return explained

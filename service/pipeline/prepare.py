@@ -115,12 +115,13 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Written:
-    """Hold one answer; logprobs: of its tokens, if they were asked for."""
+    """Hold one answer; logprobs: of its tokens, if they were asked for. token_ids: without the stop token."""
 
     text: str
     completion_tokens: int
     finish_reason: Literal["stop", "length"]
     logprobs: tuple[TokenLogprob, ...] | None = None
+    token_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,8 @@ class Inferred:
     """Hold the answers to one prompt and how they came about.
 
     cached: no encoder ran for them. depth: as in the response. visuals: the encoded frames, where nothing was
-    to be answered yet. trace: what a job that traces gets, and no answers.
+    to be answered yet. trace: what a job that traces gets, and no answers. attention: of the first answer to
+    each visual token of the prompt, where it was asked for and is known.
     """
 
     answers: tuple[Written, ...]
@@ -138,6 +140,7 @@ class Inferred:
     depth: DepthUsed | None
     visuals: tuple[Visual, ...] = ()
     trace: MergeTrace | None = None
+    attention: tuple[float, ...] | None = None
 
     @property
     def text(self) -> str:

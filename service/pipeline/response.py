@@ -27,7 +27,7 @@ def respond(
     confidence = confidence_of(inferred)
     only_if_asked: dict[str, Any] = {} if confidence is None else {"confidence": confidence}
     if remembered is not None:
-        only_if_asked["episode"] = remembered.used
+        only_if_asked["episode"] = remembered.used_by(inferred.attention)
     return VqaResponse(
         answer=inferred.text,
         request_id=request_id,

@@ -169,6 +169,40 @@ class FrameKept(ResponseModel):
     kept: int = described_field("Tokens of it that the language model read, or that lead what it read.", 12)
 
 
+class WalkCamera(ResponseModel):
+    """Say where the camera of a frame was; its axes are unit vectors of the world."""
+
+    frame: int = described_field("Number of the frame.", 3)
+    position: tuple[float, float, float] = described_field("Its place in metres.", [0.5, 0, 1.5])
+    forward: tuple[float, float, float] = described_field("Where it looked.", [1, 0, 0])
+    up: tuple[float, float, float] = described_field("What was up in its picture.", [0, 0, 1])
+
+
+class WalkToken(ResponseModel):
+    """Describe a visual token that the language model reads of an episode."""
+
+    place: tuple[float, float, float] | None = described_field(
+        "Where it is in the world, in metres; null without depth or pose.", [1.2, 0.4, 0.8]
+    )
+    frames: list[int] = described_field(
+        "Frames whose tokens merged into it; one if tokens are chosen and not merged.",
+        [3, 5],
+    )
+    attention: float | None = described_field(
+        "Share of the attention of the language model that it got while the answer was written: the mean "
+        "over the tokens of the answer, layers and heads; all tokens together add up to 1. null: "
+        "nothing was asked, or a language server answered, which does not tell.",
+        0.0042,
+    )
+
+
+class EpisodeWalk(ResponseModel):
+    """Show an episode in its world: where cameras were, and what is remembered where."""
+
+    cameras: list[WalkCamera] = described_field("Frames with a pose, in order.")
+    tokens: list[WalkToken] = described_field("Tokens that a question reads, in the order of the prompt.")
+
+
 class EpisodeUsed(ResponseModel):
     """Say how tokens merged across frames, and what is left of each frame."""
 
@@ -187,6 +221,9 @@ class EpisodeUsed(ResponseModel):
     kept: list[FrameKept] = described_field("Frames of which tokens are held, in order.")
     notes: list[DepthNote] = described_field(
         "Doubts about poses, intrinsics and units, and why frames have no places."
+    )
+    walk: EpisodeWalk | None = described_field(
+        "Cameras and tokens in the world; left out unless places were asked for.", default=None
     )
 
 

@@ -385,7 +385,24 @@ QuestionFields = create_model(
     __config__=ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False),
     __doc__="Hold the fields of a question about an episode.",
     **{name: (VqaFields.model_fields[name].annotation, VqaFields.model_fields[name]) for name in ASKED},  # type: ignore[call-overload]
+    places=(
+        bool,
+        Field(
+            default=False,
+            description="Also answer with the walk: cameras, the place and the frames of every token, and "
+            "how much of its attention the answer gave it, for which the prompt is read once more.",
+            examples=[True],
+        ),
+    ),
 )
+
+
+class ShowFields(BaseModel):
+    """Hold the parameters of a look at an episode."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    places: bool = Field(default=False, description="Also show the walk.")
 
 
 class OverlayFields(MergeFields, ViewFields):

@@ -37,7 +37,7 @@ Proposer = Callable[[np.random.Generator, Room, list[Thing]], Thing | None]
 def make_plain_scene(seed: int) -> Scene:
     """Build the bare scene of `seed`: solids only, plain surfaces, no shadows, a level camera."""
     rng = np.random.default_rng((seed, 1))
-    room = _room(rng)
+    room = make_room(rng)
     things: list[Thing] = []
     for _ in range(int(rng.integers(1, 9))):
         _add(things, _place(rng, room, things, _propose))
@@ -47,7 +47,7 @@ def make_plain_scene(seed: int) -> Scene:
 def make_scene(seed: int) -> Scene:
     """Build the furnished scene of `seed`; the same seed gives the same scene."""
     rng = np.random.default_rng((seed, 3))
-    room = replace(_room(rng), floor=_pattern(rng, 0.35), walls=_pattern(rng, 0.5))
+    room = replace(make_room(rng), floor=make_pattern(rng, 0.35), walls=make_pattern(rng, 0.5))
     things: list[Thing] = []
     if rng.random() < 0.3:
         _add(things, _place(rng, room, things, _propose_door))
@@ -79,17 +79,17 @@ def _repeat(rng: np.random.Generator, room: Room, things: list[Thing]) -> None:
         _add(things, _place(rng, room, things, propose))
 
 
-def _pattern(rng: np.random.Generator, plain_share: float) -> Pattern:
+def make_pattern(rng: np.random.Generator, plain_share: float) -> Pattern:
     if rng.random() < plain_share:
         return Pattern()
-    kind = _pick(rng, PATTERNS[1:])
+    kind = pick(rng, PATTERNS[1:])
     return Pattern(kind, float(rng.uniform(0.25, 0.9)), float(rng.uniform(0.06, 0.3)))
 
 
-def _room(rng: np.random.Generator) -> Room:
-    far_rgb = _pick(rng, MUTED)
+def make_room(rng: np.random.Generator) -> Room:
+    far_rgb = pick(rng, MUTED)
     if rng.random() < 0.25:  # a wall in the colour of things: only depth tells them apart
-        far_rgb = _pick(rng, tuple(COLOURS.values()))
+        far_rgb = pick(rng, tuple(COLOURS.values()))
     light = np.array([rng.uniform(-0.7, 0.7), rng.uniform(0.6, 1.0), rng.uniform(-0.9, -0.2)])
     light /= np.linalg.norm(light)
     return Room(
@@ -97,9 +97,9 @@ def _room(rng: np.random.Generator) -> Room:
         right=rng.uniform(1.6, 3.5),
         far=rng.uniform(4.5, 7.0),
         ceiling=rng.uniform(2.3, 3.0),
-        side_rgb=_pick(rng, MUTED),
+        side_rgb=pick(rng, MUTED),
         far_rgb=far_rgb,
-        floor_rgb=_pick(rng, MUTED),
+        floor_rgb=pick(rng, MUTED),
         light=(float(light[0]), float(light[1]), float(light[2])),
     )
 
@@ -118,7 +118,7 @@ def _propose_any(rng: np.random.Generator, room: Room, things: list[Thing]) -> T
     solid = _propose(rng, room, things)
     if solid is None or solid.base > 0 or rng.random() < 0.55:
         return solid
-    shape = _pick(rng, tuple(name for name in FURNITURE if name != "door"))
+    shape = pick(rng, tuple(name for name in FURNITURE if name != "door"))
     return replace(solid, shape=shape, width=float(rng.uniform(*SIZE_OF_FURNITURE[shape])))
 
 
@@ -126,11 +126,11 @@ def _propose_door(rng: np.random.Generator, room: Room, things: list[Thing]) -> 
     """Propose a closed door in the far wall."""
     width = float(rng.uniform(*SIZE_OF_FURNITURE["door"]))
     x = float(rng.uniform(-0.6, 0.6)) * room.far
-    return Thing("door", _pick(rng, tuple(COLOURS)), width, x, room.far - DOOR_THICKNESS_M / 2)
+    return Thing("door", pick(rng, tuple(COLOURS)), width, x, room.far - DOOR_THICKNESS_M / 2)
 
 
 def _propose(rng: np.random.Generator, room: Room, things: list[Thing]) -> Thing | None:
-    shape, colour = _pick(rng, SOLIDS), _pick(rng, tuple(COLOURS))
+    shape, colour = pick(rng, SOLIDS), pick(rng, tuple(COLOURS))
     width = float(rng.uniform(0.35, 0.85)) * (0.75 if shape == "capsule" else 1.0)
     yaw = float(rng.uniform(0, math.pi / 2))
     kind = rng.random()
@@ -171,14 +171,14 @@ def _fits(thing: Thing, room: Room, things: list[Thing]) -> bool:
         or thing.top > room.ceiling
     ):
         return False
-    return all(_apart(thing, other) for other in things)
+    return all(apart(thing, other) for other in things)
 
 
-def _apart(a: Thing, b: Thing) -> bool:
+def apart(a: Thing, b: Thing) -> bool:
     if math.hypot(a.x - b.x, a.z - b.z) > a.radius + b.radius + 0.03 or "door" in (a.shape, b.shape):
         return True
     return a.base >= b.top or b.base >= a.top
 
 
-def _pick(rng: np.random.Generator, choices: Sequence[T]) -> T:
+def pick(rng: np.random.Generator, choices: Sequence[T]) -> T:
     return choices[int(rng.integers(len(choices)))]

@@ -38,10 +38,10 @@ def render(scene: Scene, size: int = 384) -> Frame:
     frame = _draw_room(scene, size)
     if scene.has_shadows:
         for thing in scene.things:
-            _draw_shadow(frame, thing, scene.room.light, size)
+            draw_shadow(frame, thing, scene.room.light, size)
     for index, thing in enumerate(scene.things):
-        _draw_thing(frame, index, thing, scene.room.light, size)
-    noisy = frame.rgb + _noise(size)[scene.seed % 8]
+        draw_thing(frame, index, thing, scene.room.light, size)
+    noisy = frame.rgb + sensor_noise(size)[scene.seed % 8]
     return Frame(np.clip(noisy, 0, 255).astype(np.uint8), frame.depth, frame.ids, scene.horizon)
 
 
@@ -52,7 +52,7 @@ def rays(size: int, horizon: float = HORIZON) -> tuple[NDArray[np.float32], NDAr
 
 
 @lru_cache(maxsize=4)
-def _noise(size: int) -> NDArray[np.int16]:
+def sensor_noise(size: int) -> NDArray[np.int16]:
     rng = np.random.default_rng(0)
     return rng.integers(-4, 5, (8, size, size, 3), dtype=np.int16)
 
@@ -68,21 +68,21 @@ def _draw_room(scene: Scene, size: int) -> Frame:
     depth = np.where(flat, plane[:, None], upright[None, :]).astype(np.float32)
     flat_id = np.where(down > 0, FLOOR, CEILING).astype(np.int16)
     ids = np.where(flat, flat_id[:, None], np.int16(WALL))
-    floor = np.where(down[:, None] > 0, room.floor_rgb, (236, 236, 232)) * _fade(plane)[:, None]
+    floor = np.where(down[:, None] > 0, room.floor_rgb, (236, 236, 232)) * fade(plane)[:, None]
     is_far = side >= room.far
-    shade = np.where(is_far, 0.95, np.where(across < 0, 0.82, 0.88)) * _fade(upright)
+    shade = np.where(is_far, 0.95, np.where(across < 0, 0.82, 0.88)) * fade(upright)
     wall = np.where(is_far[:, None], room.far_rgb, room.side_rgb) * shade[:, None]
     rgb = np.where(flat[..., None], floor.astype(np.int16)[:, None], wall.astype(np.int16)[None, :])
     frame = Frame(rgb, depth, ids, scene.horizon)  # type: ignore[arg-type]  # int16 until noise is added
-    _paint(frame, FLOOR, room.floor, across[None] * depth, depth)
+    paint(frame, FLOOR, room.floor, across[None] * depth, depth)
     along = np.where(is_far, across * room.far, upright)
-    _paint(
+    paint(
         frame, WALL, room.walls, np.broadcast_to(along, depth.shape), CAMERA_HEIGHT_M - down[:, None] * depth
     )
     return frame
 
 
-def _paint(
+def paint(
     frame: Frame, surface: int, pattern: Pattern, u: NDArray[np.floating], v: NDArray[np.floating]
 ) -> None:
     """Darken the dark parts of a surface's pattern; u, v [S, S]: metres along and across it."""
@@ -105,7 +105,7 @@ def _is_dark(kind: str, across: NDArray[np.floating], along: NDArray[np.floating
     return (2 * along - course < 0.12) | ((across + course / 2) % 1 < 0.06)
 
 
-def _draw_shadow(frame: Frame, thing: Thing, light: tuple[float, float, float], size: int) -> None:
+def draw_shadow(frame: Frame, thing: Thing, light: tuple[float, float, float], size: int) -> None:
     """Darken the floor round the foot of a thing, away from the light."""
     if thing.base > 0 or thing.shape == "door":
         return
@@ -123,11 +123,11 @@ def _draw_shadow(frame: Frame, thing: Thing, light: tuple[float, float, float], 
     frame.rgb[window] = (frame.rgb[window] * factor[..., None]).astype(np.int16)
 
 
-def _fade(distance: NDArray[np.floating]) -> NDArray[np.floating]:
+def fade(distance: NDArray[np.floating]) -> NDArray[np.floating]:
     return 1.04 - 0.05 * np.minimum(distance, 7)
 
 
-def _draw_thing(frame: Frame, index: int, thing: Thing, light: tuple[float, float, float], size: int) -> None:
+def draw_thing(frame: Frame, index: int, thing: Thing, light: tuple[float, float, float], size: int) -> None:
     top, bottom, left, right = _box(thing, size, frame.horizon, thing.height)
     if top >= bottom or left >= right:
         return

@@ -21,6 +21,7 @@ WRITERS = {
     "bench/containers/build.py",
     "bench/decode.py",
     "bench/episodes/__main__.py",
+    "bench/first_paint.py",
     "bench/full_size/__main__.py",
     "bench/language/__main__.py",
     "bench/language/equality.py",
@@ -34,6 +35,7 @@ WRITERS = {
     "evals/dense/__main__.py",
     "evals/depth_estimation.py",
     "evals/rooms/compare/__main__.py",
+    "evals/rooms/walks/compare.py",
     "evals/runners/__main__.py",
     "examples/lmms_eval/same_answers.py",
 }

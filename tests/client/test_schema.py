@@ -10,9 +10,18 @@ from pydantic import BaseModel
 
 from service.api import responses
 from service.api.compare import CompareFields
+from service.api.episodes import responses as episodes
 from service.api.methods_listing import methods_listing
 from service.pipeline import response_models
-from service.request.schemas import InspectFields, MergeFields, OverlayFields, VqaFields
+from service.request.schemas import (
+    EpisodeFields,
+    FrameFields,
+    InspectFields,
+    MergeFields,
+    OverlayFields,
+    QuestionFields,
+    VqaFields,
+)
 from service.timing import TimingsMs
 from tosa_vqa_client import options, results
 from tosa_vqa_client.options import CallOptions
@@ -28,6 +37,13 @@ PAIRS = {
     results.DepthUsed: response_models.DepthUsed,
     results.EpisodeUsed: response_models.EpisodeUsed,
     results.FrameKept: response_models.FrameKept,
+    results.EpisodeWalk: response_models.EpisodeWalk,
+    results.WalkCamera: response_models.WalkCamera,
+    results.WalkToken: response_models.WalkToken,
+    results.EpisodeState: episodes.EpisodeState,
+    results.EpisodeList: episodes.EpisodeList,
+    results.EpisodeDeleted: episodes.EpisodeDeleted,
+    results.FrameTaken: episodes.FrameTaken,
     results.Usage: response_models.Usage,
     results.ModelUsed: response_models.ModelUsed,
     results.TimingsMs: TimingsMs,
@@ -47,6 +63,9 @@ FORMS = {
     options.InspectOptions: InspectFields,
     options.MergeOptions: MergeFields,
     options.OverlayOptions: OverlayFields,
+    options.EpisodeOptions: EpisodeFields,
+    options.PushOptions: FrameFields,
+    options.EpisodeAskOptions: QuestionFields,
 }
 GIVEN_OTHERWISE = {"question", "specs", "stream"}
 """Arguments of a method, or the method itself."""

@@ -214,4 +214,4 @@ def test_the_service_in_front_of_vllm_finds_it_and_its_weights() -> None:
     assert f"--owner 10001 --group 10001 /results {Path(folder).parent}" in made
     needed = {"--enable-prompt-embeds", "--enable-prompt-tokens-details", "--enable-per-request-metrics"}
     needed |= {"--generation-config=vllm", "--structured-outputs-config.backend=guidance"}
-    assert needed < set(language["command"])
+    assert needed | {"--dtype=float32"} < set(language["command"])

@@ -31,7 +31,7 @@ PROGRAMS = (
     *("lmms-eval", "kubectl"),
 )
 # What vLLM 0.32 was tried with.
-VLLM = ("model", "port", "generation-config", "structured-outputs-config.backend")
+VLLM = ("model", "dtype", "port", "generation-config", "structured-outputs-config.backend")
 VLLM_PICTURES = ("limit-mm-per-prompt", "max-logprobs")
 VLLM_COUNTS = ("enable-per-request-metrics", "enable-prompt-tokens-details")
 VLLM_SWITCHES = {

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from service.language.faults import Fault
 from service.language.forms import Embeds
 from service.language.probe import WeightsCheck
 from tests.language.conftest import served_by, unready
@@ -16,7 +17,7 @@ from tests.language.stub_server import Stub, stub_server
 from tests.loopback import wait_for
 from tests.service.conftest import Question
 from tests.vlm.conftest import write_checkpoint
-from vlm import Vlm, VlmError, load_vlm
+from vlm import TokenLogprob, Vlm, VlmError, load_vlm
 from vlm.probe import probe, write_probe
 
 
@@ -50,6 +51,14 @@ def test_other_weights_are_seen_by_known_answers(checkpoint: Path, stranger: Stu
     with unready(checkpoint, stranger.url, language_probe=str(known)) as client:
         wait_for(lambda: code_of(client) == "language_wrong_weights")
         assert all("prompt" not in request for request in stranger.requests[-4:]), "nothing else is needed"
+
+
+@pytest.mark.parametrize(("logprob", "is_rounded"), [(-0.53, True), (-1.5, False)])
+def test_weights_that_are_only_rounded_get_a_hint(whole: Vlm, logprob: float, is_rounded: bool) -> None:
+    check = WeightsCheck(whole, None, lambda embeds: embeds)
+    with pytest.raises(Fault) as refused:
+        check._compare([TokenLogprob(1, -0.5, ())], [TokenLogprob(1, logprob, ())])
+    assert ("start vLLM with --dtype float32" in str(refused.value)) == is_rounded
 
 
 def test_known_answers_let_the_right_weights_through(

@@ -49,9 +49,12 @@ def text(result: CallToolResult) -> str:
 
 def test_the_tools_say_what_they_take(url: str) -> None:
     tools = session(url, lambda client: client.list_tools()).tools
-    assert [tool.name for tool in tools] == ["ask_frame", "compare_methods", "inspect_depth", "list_methods"]
+    frames = ["ask_frame", "compare_methods", "inspect_depth", "list_methods"]
+    episodes = ["start_episode", "add_frame", "ask_episode", "inspect_episode", "end_episode"]
+    assert [tool.name for tool in tools] == [*frames, *episodes]
     for tool in tools:
-        assert tool.description and tool.annotations and tool.annotations.read_only_hint
+        changes = tool.name in ("start_episode", "add_frame", "end_episode")
+        assert tool.description and tool.annotations and tool.annotations.read_only_hint is not changes
         for name, field in tool.input_schema["properties"].items():
             assert field.get("description"), f"{tool.name}: {name}"
     assert tools[0].input_schema["required"] == ["image", "question"]

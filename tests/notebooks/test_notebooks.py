@@ -14,8 +14,8 @@ NAMES = notebooks.names()
 MACHINE = re.compile(r"(?:/home/|/root/|/tmp/|/work/|/Users/|[A-Z]:\\\\)")
 
 
-def test_there_is_one_for_a_researcher() -> None:
-    assert "researcher" in NAMES
+def test_there_is_one_for_each_reader() -> None:
+    assert NAMES == ["researcher", "robot_builder"]
 
 
 @pytest.mark.parametrize("name", NAMES)

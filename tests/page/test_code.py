@@ -36,11 +36,16 @@ def saved(page: Page, folder: Path) -> None:
         page.wait_for_timeout(50)
 
 
-def run(code: str, way: str, folder: Path) -> str:
+def printed(code: str, way: str, folder: Path) -> str:
     command = ["bash", "-c", code] if way == "curl" else [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)["answer"] if way == "curl" else done.stdout.rstrip("\n")
+    return done.stdout
+
+
+def run(code: str, way: str, folder: Path) -> str:
+    told = printed(code, way, folder)
+    return json.loads(told)["answer"] if way == "curl" else told.rstrip("\n")
 
 
 @needs("curl")
@@ -63,6 +68,36 @@ def test_pasted_code_gives_the_same_answer(open_page: Open, tmp_path: Path, ques
         page.locator("#ask-code code", has_text=STARTS[way]).wait_for()
         code = page.locator("#ask-code code").evaluate("(node) => node.textContent")
         assert run(code, way, tmp_path).strip() == expected.strip(), code
+
+
+@needs("curl")
+def test_a_comparison_is_pasted_in_three_ways(open_page: Open, tmp_path: Path) -> None:
+    page = open_page()
+    first_room(page)
+    page.locator("#advanced > summary").click()
+    page.locator("#field-max_new_tokens").fill("3")
+    page.get_by_role("button", name="Compare all methods").click()
+    page.locator("#cancel-compare").wait_for(state="hidden")
+    rows = page.locator("#compare-table tbody tr")
+    expected = {row.locator("th").inner_text(): row.locator(".said").inner_text() for row in rows.all()}
+    page.locator("#ask-code > summary").click()
+    saved(page, tmp_path)
+    page.locator("#compare-code > summary").click()
+    for way in ("curl", "Python", "OpenAI client"):
+        page.locator("#compare-code").get_by_role("button", name=way, exact=True).click()
+        start = (
+            "import json" if way == "Python" else "import base64" if way == "OpenAI client" else "curl -sS"
+        )
+        page.locator("#compare-code code", has_text=start).wait_for()
+        code = page.locator("#compare-code code").evaluate("(node) => node.textContent")
+        told = printed(code, way, tmp_path)
+        if way == "curl":
+            results = json.loads(told)["results"]
+            found = {one["spec"]["method"]: one["answer"].strip() or "(empty)" for one in results}
+        else:
+            pairs = (line.partition(" ") for line in told.splitlines())
+            found = {method: answer.strip() or "(empty)" for method, _, answer in pairs}
+        assert found == expected, (way, code)
 
 
 @needs("curl")

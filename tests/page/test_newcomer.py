@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from service.roomqa.walks.export import write_walk
 from tests.page.conftest import PHONE, Open, answered, first_room
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 OUT = ROOT / "docs" / "images" if os.environ.get("PAGE_PICTURES") == "1" else ROOT / "build" / "page"
 MOST_BYTES = 150_000
 SEED_MARK = "Room 30"
+WALK = 7
 
 
 def save(shown: Page | Locator, name: str, width: int = 1100) -> Image.Image:
@@ -119,3 +121,24 @@ def test_the_page_fits_a_phone_in_the_dark(open_page: Open) -> None:
     assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
     page.evaluate("window.scrollTo(0, 0)")
     save(page, "playground-phone", 390)
+
+
+def test_a_walk_is_seen(open_page: Open, tmp_path: Path) -> None:
+    """A walk through synthetic rooms, which the embedded model has learned to ask about."""
+    write_walk(WALK, tmp_path, frames=8)
+    page = open_page()
+    first_room(page)
+    page.locator("#question").fill("What color is the cylinder?")
+    page.locator("#live > summary").click()
+    page.locator("#live[data-started]").wait_for()
+    page.locator("#episode-files").set_input_files(tmp_path)
+    page.locator("#live-progress", has_text="frame 8 of 8").wait_for()
+    page.locator("#live-stop").wait_for(state="hidden")
+    page.get_by_role("button", name="Ask about the walk").click()
+    page.locator("#walk-asked", has_text="of 8 frames read").wait_for()
+    page.get_by_role("button", name="next token").click()
+    page.locator("#walk-token canvas").wait_for()
+    page.locator("#walk").scroll_into_view_if_needed()
+    save(page.locator("#walk-box"), "playground-walk")
+    page.locator("#live").scroll_into_view_if_needed()
+    save(page.locator("#live"), "playground-live")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -171,6 +174,63 @@ def test_files_and_presets(open_page: Open, tmp_path: Path) -> None:
     )
     page.locator("#frame-problem .failure", has_text="JPEG, PNG or WebP").wait_for()
     assert "rgb.png" in page.locator("#frame-name").inner_text()
+
+
+DROP = """(names) => {
+  const data = new DataTransfer();
+  for (const [name, base64, type] of names) {
+    const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+    data.items.add(new File([bytes], name, { type }));
+  }
+  for (const kind of ["dragover", "drop"]) {
+    const event = new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true });
+    document.querySelector("#drop").dispatchEvent(event);
+  }
+}"""
+
+
+def test_a_picture_and_its_depth_are_dropped(page: Page) -> None:
+    room = FRAMES / "room-2"
+    files = [("view.png", room / "rgb.png", "image/png"), ("view-depth.npy", room / "depth.png", "")]
+    metres = io.BytesIO()
+    np.save(metres, np.asarray(Image.open(room / "depth.png")).astype(np.float32) / 1000)
+    data = {"view.png": (room / "rgb.png").read_bytes(), "view-depth.npy": metres.getvalue()}
+    page.evaluate(DROP, [[name, base64.b64encode(data[name]).decode(), kind] for name, _, kind in files])
+    page.locator("#frame-name", has_text="view.png").wait_for()
+    page.locator("#depth-reading", has_text="npy float32").wait_for()
+    ticks = page.locator("#colour-ticks span").all_inner_texts()
+    assert all(re.fullmatch(r"\d+\.\d\d m", tick) for tick in ticks) and len(ticks) == 5, "in metres"
+    ask(page)
+    assert (last_sent(page)["image"], last_sent(page)["depth"]) == ("view.png", "view-depth.npy")
+
+
+def test_a_room_by_its_seed_and_its_camera(page: Page) -> None:
+    page.locator("#frame details > summary").click()
+    page.locator("#seed").fill("30000007")
+    page.locator("#condition").select_option("dark")
+    page.locator("#depth-camera").select_option("stereo")
+    page.get_by_role("button", name="Draw this room").click()
+    page.locator("#frame-name", has_text="Room 30000007, dark").wait_for()
+    page.locator("#suggestions button").nth(1).click()
+    chosen = page.locator("#suggestions button").nth(1).inner_text()
+    assert page.locator("#question").input_value() == chosen, "picked, and not typed"
+    page.locator("#bundled").select_option("10000029")
+    page.locator("#frame-name", has_text="Room 10000029").wait_for()
+
+
+def test_doubts_about_depth_are_shown(page: Page) -> None:
+    room = FRAMES / "room-2"
+    odd = io.BytesIO()
+    Image.fromarray(np.full((60, 90), 65535, np.uint16)).save(odd, "PNG")
+    page.locator("#files").set_input_files(
+        [
+            {"name": "a.png", "mimeType": "image/png", "buffer": (room / "rgb.png").read_bytes()},
+            {"name": "a-depth.png", "mimeType": "image/png", "buffer": odd.getvalue()},
+        ]
+    )
+    page.locator("#depth-reading .doubts li").first.wait_for()
+    said = page.locator("#depth-reading .doubts li").all_inner_texts()
+    assert len(said) >= 2 and all(len(one) > 20 for one in said)
 
 
 def test_long_work_says_so_and_can_be_cancelled(page: Page, served: Live) -> None:

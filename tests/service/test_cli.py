@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import service.timing
+from depth.geometry import read_intrinsics, read_pose
 from service.cli import main
 from service.cli.in_process import load_models_here
 from service.cli.main import app
@@ -286,6 +287,22 @@ def test_scene_writes_a_condition_and_a_depth_camera(tmp_path: Path) -> None:
         "scene", "--seed", 3, "--out", tmp_path, "--condition", "rain"
     )
     assert "--condition" in refused("scene", "--seed", 3, "--out", tmp_path, "--strength", 3)
+
+
+def test_scene_writes_a_walk_that_episodes_accept(tmp_path: Path) -> None:
+    options = ("--walk", "--frames", 8, "--moved", "--drift", 0.05, "--depth-camera", "active")
+    result = run("scene", "--seed", 40_000_003, "--out", tmp_path, *options)
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "walk.json").read_text())
+    assert len(record["frames"]) == 8 and record["questions"] and record["drift_m"] == 0.05
+    for number, frame in enumerate(record["frames"]):
+        with Image.open(tmp_path / frame["rgb"]) as image:
+            assert decode_depth((tmp_path / frame["depth"]).read_bytes()).shape == image.size[::-1]
+        read_pose(frame["pose"], record["episode"]["convention"])
+        assert np.allclose(np.loadtxt(tmp_path / f"{number:02}.txt"), frame["pose"])
+    assert not read_intrinsics(record["episode"]["intrinsics"], (384, 384))[1]
+    assert "--walk" in refused("scene", "--seed", 3, "--out", tmp_path, "--drift", 0.1)
+    assert "--condition" in refused("scene", "--seed", 3, "--out", tmp_path, "--walk", "--condition", "dark")
 
 
 def test_scene_refuses_a_folder_it_cannot_make(tmp_path: Path) -> None:

@@ -144,6 +144,30 @@ class EpisodeMemory:
             rows["features"], points, rows["frame"], rows["token"], rows["size"], rows["change"]
         )
 
+    @property
+    def cameras(self) -> list[tuple[int, Tensor]]:
+        """Return number and pose [4, 4], camera to world, of every remembered frame with a pose, in order."""
+        numbers = self._frames.numbers
+        poses = self._frames.poses(numbers)
+        if self._origin is not None:
+            poses = torch.linalg.inv(self._origin) @ poses
+        found = zip(numbers.tolist(), poses, strict=True)
+        return [(number, pose) for number, pose in found if pose[0, 0].isfinite()]
+
+    def points(self, kept: Kept) -> Tensor:
+        """Return where tokens that were selected are in the world: float64 [T, 3], NaN without a place."""
+        points = self.placed().points[kept.leader]
+        return points if self._origin is None else to_world(points, torch.linalg.inv(self._origin))
+
+    def frames_of(self, kept: Kept) -> list[list[int]]:
+        """Return the frames whose tokens merged into each of those that were selected, ascending."""
+        assert self._rows is not None, "frames have come"
+        pairs = torch.stack([kept.part_of, self._rows["frame"]], dim=1)[kept.part_of >= 0].unique(dim=0)
+        found: list[list[int]] = [[] for _ in kept.leader]
+        for token, frame in pairs.tolist():
+            found[token].append(frame)
+        return found
+
     def move(self, poses: Iterable[tuple[int, Tensor]]) -> None:
         """Give frames new poses [4, 4], as after a loop closure: all places are computed anew.
 

@@ -36,6 +36,7 @@ class Kept:
 
     features [T, D]; leader [T] int64: the token of the input that each one is, or that leads its group. frame
     [T] int64. runs: tokens of each run; a separator follows each of them, where the rule has separators.
+    part_of [M] int64: the one among the T that each token of the input is a part of, -1 if it was dropped.
     """
 
     features: Tensor
@@ -43,6 +44,7 @@ class Kept:
     frame: Tensor
     runs: tuple[int, ...]
     separates: bool
+    part_of: Tensor
 
     @property
     def visual_tokens(self) -> int:
@@ -59,25 +61,31 @@ def select_tokens(tokens: PlacedTokens, rule: FrameRule, is_stale: Tensor | None
     everything = len(tokens) + (frames if rule.separates else 0)
     if rule.budget is None or everything <= rule.budget or not len(tokens):
         every = torch.arange(len(tokens))
-        return _in_runs(tokens, every, tokens.features, frames, rule)
+        return _in_runs(tokens, _Chosen(every, tokens.features, every), frames, rule)
     if rule.method == "none":
         raise BudgetTooSmall(everything, rule.budget)
     if not rule.separates:
-        leader, features = _chosen(tokens, rule.budget, rule, is_stale)
-        return _in_runs(tokens, leader, features, frames, rule)
+        return _in_runs(tokens, _chosen(tokens, rule.budget, rule, is_stale), frames, rule)
     separators = max(1, min(frames, rule.budget // (TOKENS_PER_SEPARATOR + 1)), rule.budget - len(tokens))
     while True:
-        leader, features = _chosen(tokens, rule.budget - separators, rule, is_stale)
-        held = int(tokens.frame[leader].unique().numel())
+        chosen = _chosen(tokens, rule.budget - separators, rule, is_stale)
+        held = int(tokens.frame[chosen.leader].unique().numel())
         if held >= separators or separators == 1:
-            return _in_runs(tokens, leader, features, separators, rule)
+            return _in_runs(tokens, chosen, separators, rule)
         separators = max(1, held)  # fewer separators leave room for more tokens, and frames
 
 
-def _chosen(
-    tokens: PlacedTokens, budget: int, rule: FrameRule, is_stale: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Return the leaders of `budget` tokens, in order, and their features."""
+@dataclass(frozen=True, eq=False)
+class _Chosen:
+    """Hold leaders [T] int64, their features [T, D], and the leader of every token [M] int64, -1: dropped."""
+
+    leader: Tensor
+    features: Tensor
+    led_by: Tensor
+
+
+def _chosen(tokens: PlacedTokens, budget: int, rule: FrameRule, is_stale: Tensor | None) -> _Chosen:
+    """Choose `budget` tokens, in order."""
     if rule.method == "diverse":
         return _of(tokens, diverse(tokens.features, budget))
     if rule.method == "still":
@@ -86,10 +94,11 @@ def _chosen(
     unplaced = (~tokens.has_place).nonzero().flatten()
     quota = _quota(len(placed), len(unplaced), budget, rule.unplaced_share)
     without = unplaced[_even(len(unplaced), quota)]
-    leader, features = _METHODS[rule.method](tokens, placed, budget - quota, rule, is_stale)
-    order = torch.sort(torch.cat([leader, without])).indices
-    both = torch.cat([features, tokens.features[without].to(features.dtype)])
-    return torch.cat([leader, without])[order], both[order]
+    found = _METHODS[rule.method](tokens, placed, budget - quota, rule, is_stale)
+    order = torch.sort(torch.cat([found.leader, without])).indices
+    both = torch.cat([found.features, tokens.features[without].to(found.features.dtype)])
+    led_by = found.led_by.index_put((without,), without)
+    return _Chosen(torch.cat([found.leader, without])[order], both[order], led_by)
 
 
 def _quota(placed: int, unplaced: int, budget: int, most_share: float) -> int:
@@ -103,13 +112,18 @@ def _even(number: int, kept: int) -> Tensor:
     return (2 * torch.arange(kept) + 1) * number // max(1, 2 * kept)
 
 
-def _of(tokens: PlacedTokens, index: Tensor) -> tuple[Tensor, Tensor]:
-    return index, tokens.features[index]
+def _of(tokens: PlacedTokens, index: Tensor) -> _Chosen:
+    return _Chosen(index, tokens.features[index], _led(tokens, index, index))
+
+
+def _led(tokens: PlacedTokens, index: Tensor, leader: Tensor) -> Tensor:
+    """Return who leads every token, if `leader` leads those of `index`, and the others are dropped."""
+    return torch.full((len(tokens),), -1).index_put((index,), leader)
 
 
 def _cover(
     tokens: PlacedTokens, placed: Tensor, budget: int, rule: FrameRule, is_stale: Tensor | None
-) -> tuple[Tensor, Tensor]:
+) -> _Chosen:
     if is_stale is not None and is_stale[placed].any():
         current, gone = placed[~is_stale[placed]], placed[is_stale[placed]]
         more = gone[_even(len(gone), max(0, min(len(gone), budget - len(current))))]
@@ -119,18 +133,20 @@ def _cover(
 
 def _alike(
     tokens: PlacedTokens, placed: Tensor, budget: int, rule: FrameRule, is_stale: Tensor | None
-) -> tuple[Tensor, Tensor]:
+) -> _Chosen:
     groups = merge_alike(
         tokens.points[placed], tokens.features[placed], tokens.size[placed], budget, rule.tau, rule.average
     )
     leaders = groups.leaders
     leaders = leaders[cover(tokens.points[placed[leaders]], budget)]
-    return placed[leaders], groups.features[leaders].to(tokens.features.dtype)
+    stays = torch.isin(groups.dest, leaders)
+    led_by = _led(tokens, placed[stays], placed[groups.dest[stays]])
+    return _Chosen(placed[leaders], groups.features[leaders].to(tokens.features.dtype), led_by)
 
 
 def _voxel(
     tokens: PlacedTokens, placed: Tensor, budget: int, rule: FrameRule, is_stale: Tensor | None
-) -> tuple[Tensor, Tensor]:
+) -> _Chosen:
     if budget <= 0 or not len(placed):
         return _of(tokens, placed[:0])
     group = voxel_groups(tokens.points[placed], budget)
@@ -138,18 +154,22 @@ def _voxel(
     leader = torch.full((len(means),), len(placed)).scatter_reduce(
         0, group, torch.arange(len(placed)), "amin"
     )
-    return placed[leader], means.to(tokens.features.dtype)
+    led_by = _led(tokens, placed, placed[leader[group]])
+    return _Chosen(placed[leader], means.to(tokens.features.dtype), led_by)
 
 
-_Method = Callable[[PlacedTokens, Tensor, int, FrameRule, Tensor | None], tuple[Tensor, Tensor]]
+_Method = Callable[[PlacedTokens, Tensor, int, FrameRule, Tensor | None], _Chosen]
 _METHODS: dict[str, _Method] = {"seen": _cover, "cover": _cover, "alike": _alike, "voxel": _voxel}
 
 
-def _in_runs(tokens: PlacedTokens, leader: Tensor, features: Tensor, runs: int, rule: FrameRule) -> Kept:
+def _in_runs(tokens: PlacedTokens, chosen: _Chosen, runs: int, rule: FrameRule) -> Kept:
     """Divide tokens into runs that end where a frame does, at most one for each frame, about equally."""
-    frame = tokens.frame[leader]
+    frame = tokens.frame[chosen.leader]
     counts = torch.unique_consecutive(frame, return_counts=True)[1].tolist()
-    return Kept(features, leader, frame, tuple(_joined(counts, runs)), rule.separates)
+    place = torch.full((len(tokens) + 1,), -1)  # the last one for what was dropped
+    place[chosen.leader] = torch.arange(len(chosen.leader))
+    part_of = place[chosen.led_by]
+    return Kept(chosen.features, chosen.leader, frame, tuple(_joined(counts, runs)), rule.separates, part_of)
 
 
 def _joined(counts: list[int], runs: int) -> list[int]:

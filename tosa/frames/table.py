@@ -50,6 +50,11 @@ class FrameTable:
         """Return whether twice as many frames are remembered as were needed when that was last looked at."""
         return len(self._rows) > self._crowded
 
+    @property
+    def numbers(self) -> Tensor:
+        """Return the numbers of remembered frames, ascending: int64 [n]."""
+        return self._rows["number"]
+
     def append(self, pose: Tensor | None, time: float) -> int:
         """Add the next frame and return its number. pose [4, 4]. time: NaN if it is not known."""
         number, self._came = self._came, self._came + 1

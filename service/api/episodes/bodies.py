@@ -18,6 +18,7 @@ from service.request.schemas import (
     EpisodeFields,
     FrameFields,
     MoveFields,
+    Output,
     QuestionFields,
     VqaFields,
     VqaRequest,
@@ -98,12 +99,15 @@ def parse_moves(kind: bytes, boundary: bytes, body: bytes, episode: Episode) -> 
 
 def parse_asked(
     kind: bytes, boundary: bytes, body: bytes, episode: Episode, settings: Settings
-) -> VqaRequest:
-    """Parse a question about an episode. Raises ServiceError, DepthError."""
+) -> tuple[VqaRequest, bool]:
+    """Parse a question about an episode, and whether it wants places. Raises ServiceError, DepthError."""
     form = read_form(kind, boundary, body, QuestionFields)
     _refuse_files(form)
-    asked = validated(QuestionFields, form.fields, strict=form.is_typed)
-    return VqaRequest(question_of(episode, asked.model_dump(exclude_unset=True), settings), (), ())
+    asked = validated(QuestionFields, form.fields, strict=form.is_typed).model_dump(exclude_unset=True)
+    places = asked.pop("places", False)
+    fields = question_of(episode, asked, settings)
+    output = Output(top_logprobs=0 if fields.confidence else None)
+    return VqaRequest(fields, (), (), output=output), places
 
 
 def question_of(episode: Episode, asked: Mapping[str, Any], settings: Settings) -> VqaFields:

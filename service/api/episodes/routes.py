@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from service.api.episodes.bodies import one_frame, parse_asked, parse_episode, parse_frame, parse_moves
@@ -32,11 +32,20 @@ from service.episodes.store import ID
 from service.errors import ServiceError
 from service.pipeline.geometry import check_times, require_frames
 from service.pipeline.response_models import VqaResponse
-from service.request.schemas import EpisodeFields, FrameFields, MoveFields, QuestionFields
+from service.request.schemas import EpisodeFields, FrameFields, MoveFields, QuestionFields, ShowFields
+from service.request.validation import validated
 from service.timing import server_timing
 
 router = APIRouter()
 EpisodeId = Annotated[str, Path(description="Id of the episode.", examples=["0" * 32])]
+Places = Annotated[
+    str,
+    Query(
+        description="Also show the walk: cameras, and the tokens in their places.",
+        examples=["true"],
+        json_schema_extra={"enum": ["true", "false"]},
+    ),
+]
 ID_HEADER = "x-episode-id"
 CREATED: dict[int | str, dict[str, Any]] = {201: {"model": EpisodeState}, **ERROR_RESPONSES}
 T = TypeVar("T")
@@ -126,8 +135,8 @@ async def ask(request: Request, id: EpisodeId) -> Response:
         def prepare_question() -> tuple[bool, Job]:
             context.timer.mark("queue")
             episode = state.episodes.get(vlm, context.key, id)
-            parsed = parse_asked(*received.kind, received.body, episode, state.settings)
-            return parsed.fields.stream, episode_job(context, state, parsed, episode)
+            parsed, places = parse_asked(*received.kind, received.body, episode, state.settings)
+            return parsed.fields.stream, episode_job(context, state, parsed, episode, places=places)
 
         streams, job = await received.in_thread(prepare_question)
         if streams:
@@ -166,12 +175,13 @@ async def list_episodes(request: Request) -> Response:
 
 
 @router.get("/episodes/{id}", response_model=EpisodeState, responses=ERROR_RESPONSES)
-async def show(request: Request, id: EpisodeId) -> Response:
-    """Describe an episode: its frames, tokens and places."""
+async def show(request: Request, id: EpisodeId, places: Places = "false") -> Response:
+    """Describe an episode: its frames and tokens, and with places=true where they are."""
+    wants_places = validated(ShowFields, dict(request.query_params), strict=False).places
 
     def work(state: ServiceState, key: str | None) -> EpisodeState:
         episode = state.episodes.get(state.models().vlm, key, id)
-        return _state_of(state, episode, request.state.request_id)
+        return _state_of(state, episode, request.state.request_id, wants_places)
 
     return json_response(await _quickly(request, work))
 
@@ -211,16 +221,18 @@ async def _quickly(request: Request, work: Callable[[ServiceState, str | None], 
     return await state.engine.decode(work, state, key)
 
 
-def _state_of(state: ServiceState, episode: Episode, request_id: str) -> EpisodeState:
+def _state_of(state: ServiceState, episode: Episode, request_id: str, places: bool = False) -> EpisodeState:
     try:
         kept = episode.kept()
     except ServiceError:  # no frame yet, or more than a budget that drops nothing
         kept = None
+    used = episode.described(kept)
     return EpisodeState(
-        **dict(episode.described(kept)),
+        **{name: getattr(used, name) for name in used.model_fields_set},
         request_id=request_id,
         created=episode.created,
         idle_s=state.settings.episode_idle_s,
         bytes=episode.nbytes,
         fields=episode.fields.model_dump(mode="json", exclude_unset=True),
+        **({"walk": episode.walk(kept)} if places else {}),
     )

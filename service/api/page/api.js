@@ -45,10 +45,10 @@ export function setApiKey(key) {
 /**
  * Send a request and return the response if it is a good one.
  * @param {string} path
- * @param {{json?: unknown, form?: FormData, signal?: AbortSignal}} [options]
+ * @param {{json?: unknown, form?: FormData, signal?: AbortSignal, verb?: string}} [options]
  * @returns {Promise<Response>}
  */
-export async function send(path, { json, form, signal } = {}) {
+export async function send(path, { json, form, signal, verb } = {}) {
   /** @type {Record<string, string>} */
   const headers = {};
   if (json !== undefined) headers["Content-Type"] = "application/json";
@@ -56,7 +56,7 @@ export async function send(path, { json, form, signal } = {}) {
   const body = json === undefined ? form : JSON.stringify(json);
   let response;
   try {
-    response = await fetch(root + path, { method: body === undefined ? "GET" : "POST", headers, body, signal });
+    response = await fetch(root + path, { method: verb ?? (body === undefined ? "GET" : "POST"), headers, body, signal });
   } catch (error) {
     throw reached(error);
   }
@@ -67,7 +67,7 @@ export async function send(path, { json, form, signal } = {}) {
 /**
  * Send a request and read its JSON.
  * @param {string} path
- * @param {{json?: unknown, form?: FormData, signal?: AbortSignal}} [options]
+ * @param {{json?: unknown, form?: FormData, signal?: AbortSignal, verb?: string}} [options]
  * @returns {Promise<any>}
  */
 export async function ask(path, options = {}) {

@@ -1,7 +1,7 @@
 /**
  * The code of a request: curl, Python, and OpenAI's client. What is shown does what the page did.
  */
-import { needsKey, root } from "./api.js";
+import { mostCompared, needsKey, root } from "./api.js";
 import { byId, el, put } from "./dom.js";
 import { on, state } from "./state.js";
 
@@ -36,8 +36,15 @@ export function fileNames() {
   return { image: safeName(frame?.imageName, "frame.png"), depth: frame?.depth ? safeName(frame.depthName, "depth.png") : null };
 }
 
-/** @param {Request} request */
+/** The specs of a comparison, as many in one request as the server takes. @param {Record<string, any>} fields @returns {any[][]} */
+function inRequests({ specs }) {
+  const count = Math.ceil(specs.length / mostCompared);
+  return Array.from({ length: count }, (_, at) => specs.slice(at * mostCompared, (at + 1) * mostCompared));
+}
+
+/** @param {Request} request @returns {string} */
 function curl({ path, fields }) {
+  if (fields.specs?.length > mostCompared) return inRequests(fields).map((specs) => curl({ path, fields: { ...fields, specs } })).join("\n\n");
   const { image, depth } = fileNames();
   const parts = [`image=@${image}`, ...(depth ? [`depth=@${depth}`] : [])].map((part) => `-F ${quoted(part)}`);
   // --form-string: a value that begins with @ or < is a text, not the name of a file.
@@ -49,12 +56,16 @@ function curl({ path, fields }) {
 /** @param {Request} request */
 function requests({ path, fields }) {
   const { image, depth } = fileNames();
-  const plain = Object.fromEntries(Object.entries(fields).map(([name, value]) => [name, text(value)]));
-  const files = [`    ("image", open(${python(image)}, "rb")),`, ...(depth ? [`    ("depth", open(${python(depth)}, "rb")),`] : [])];
+  const { specs, ...shared } = fields;
+  const plain = Object.fromEntries(Object.entries(shared).map(([name, value]) => [name, text(value)]));
+  const files = [`    ("image", open(${python(image)}, "rb").read()),`, ...(depth ? [`    ("depth", open(${python(depth)}, "rb").read()),`] : [])];
   const key = needsKey ? [`headers = {"X-API-Key": os.environ["TOSA_VQA_KEY"]}`] : [];
   const last = path === "/vqa" ? `print(response.json()["answer"])` : `print(response.json())`;
+  const post = (/** @type {string} */ data) => `httpx.post(${python(origin() + path)}, data=${data}, files=files, timeout=${specs ? 300 : 60}${needsKey ? ", headers=headers" : ""})`;
   return [
-    ...(needsKey ? ["import os", ""] : []),
+    ...(specs ? ["import json"] : []),
+    ...(needsKey ? ["import os"] : []),
+    ...(specs || needsKey ? [""] : []),
     "import httpx",
     "",
     `fields = ${python(plain)}`,
@@ -62,20 +73,34 @@ function requests({ path, fields }) {
     ...files,
     "]",
     ...key,
-    `response = httpx.post(${python(origin() + path)}, data=fields, files=files, timeout=60${needsKey ? ", headers=headers" : ""})`,
-    `assert response.status_code == 200, response.text`,
-    last,
+    ...(specs ? comparing(inRequests(fields), post(`{**fields, "specs": json.dumps(specs)}`)) : [`response = ${post("fields")}`, "assert response.status_code == 200, response.text", last]),
     "",
   ].join("\n");
+}
+
+/** @param {any[][]} parts the specs of each request @param {string} post */
+function comparing(parts, post) {
+  return [
+    "for specs in [",
+    ...parts.map((specs) => `    [\n${specs.map((spec) => `        ${python(spec, "        ")},`).join("\n")}\n    ],`),
+    "]:",
+    `    response = ${post}`,
+    "    assert response.status_code == 200, response.text",
+    `    for result in response.json()["results"]:`,
+    `        print(result["spec"]["method"], result["answer"] if "answer" in result else result["error"]["message"])`,
+  ];
 }
 
 /** @param {Request} request */
 function openai({ fields }) {
   const { image, depth } = fileNames();
+  const { specs } = fields;
   const merge = Object.fromEntries(Object.entries(fields).filter(([name]) => MERGE.includes(name)));
   const source = Object.fromEntries(Object.entries(fields).filter(([name]) => name.startsWith("depth")).map(([name, value]) => [name === "depth" ? "source" : name.slice(6), value]));
   const rest = Object.fromEntries(["views", "timeout_s", "cache"].filter((name) => name in fields).map((name) => [name, fields[name]]));
-  const extra = { merge, ...(Object.keys(source).length && { depth: source }), ...rest };
+  const shared = { ...(Object.keys(source).length && { depth: source }), ...rest };
+  const extra = specs ? `{**extra, "merge": spec}` : python({ merge, ...shared }, "    ");
+  const indent = specs ? "    " : "";
   const own = ["temperature", "seed"].filter((name) => name in fields).map((name) => `    ${name}=${python(fields[name])},`);
   return [
     "import base64",
@@ -94,14 +119,17 @@ function openai({ fields }) {
     ...(depth ? [`    {"type": "depth_url", "depth_url": {"url": data_uri(${python(depth)})}},`] : []),
     `    {"type": "text", "text": ${python(fields.question)}},`,
     "]",
-    "answer = client.chat.completions.create(",
-    "    model=client.models.list().data[0].id,",
-    `    messages=[{"role": "user", "content": content}],`,
-    `    max_completion_tokens=${fields.max_new_tokens ?? 32},`,
-    ...own,
-    `    extra_body=${python(extra, "    ")},`,
-    ")",
-    "print(answer.choices[0].message.content)",
+    ...(specs ? [`extra = ${python(shared)}`, "specs = [", ...specs.map((/** @type {any} */ spec) => `    ${python(spec, "    ")},`), "]", "for spec in specs:"] : []),
+    ...[
+      "answer = client.chat.completions.create(",
+      "    model=client.models.list().data[0].id,",
+      `    messages=[{"role": "user", "content": content}],`,
+      `    max_completion_tokens=${fields.max_new_tokens ?? 32},`,
+      ...own,
+      `    extra_body=${extra},`,
+      ")",
+      `print(${specs ? `spec["method"], ` : ""}answer.choices[0].message.content)`,
+    ].map((line) => indent + line),
     "",
   ].join("\n");
 }

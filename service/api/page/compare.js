@@ -3,7 +3,7 @@
  */
 import { ask, mostCompared } from "./api.js";
 import { requireFrame } from "./ask.js";
-import { copied } from "./code.js";
+import { copied, showCode } from "./code.js";
 import { byId, el, milliseconds, percent, put } from "./dom.js";
 import { meter } from "./plots.js";
 import { answerFields, mergeFields, methods, viewFields } from "./settings.js";
@@ -51,7 +51,7 @@ async function compare(signal, progress) {
   const size = Math.min(AT_ONCE, mostCompared);
   for (let at = 0; at < specs.length; at += size) {
     progress(`${at} of ${specs.length} methods`);
-    const fields = { question, ...viewFields(), ...answerFields(), cache: false, confidence: true, specs: specs.slice(at, at + size) };
+    const fields = { ...sharedFields(), question, specs: specs.slice(at, at + size) };
     const body = await ask("/vqa/compare", { form: formOf(fields), signal });
     if (state.frame !== frame) return;
     rows.push(...body.results.map(rowOf));
@@ -60,6 +60,11 @@ async function compare(signal, progress) {
     Object.assign(table, { rows, about: question });
     draw();
   }
+}
+
+/** What all methods are asked with. @returns {Record<string, any>} */
+function sharedFields() {
+  return { question: byId("question").value, ...viewFields(), ...answerFields(), cache: false, confidence: true };
 }
 
 /** @param {any} result @returns {Row} */
@@ -151,6 +156,8 @@ export function startCompare() {
   const said = byId("copied");
   byId("copy-markdown").addEventListener("click", () => copied(markdown(), said));
   byId("copy-csv").addEventListener("click", () => copied(csv(), said));
+  const request = () => ({ path: "/vqa/compare", fields: { ...sharedFields(), specs: methods.map((method) => mergeFields(method.name)) } });
+  showCode(byId("compare-code"), request, "the comparison");
   on("frame", () => {
     table.rows = [];
     byId("compare-table").hidden = true;

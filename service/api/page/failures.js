@@ -15,6 +15,7 @@ const ADVICE = {
   deadline_exceeded: "Keep fewer tokens, or shorten the answer in the advanced options.",
   depth_required: "Open a depth file, choose depth “none” in the advanced options, or choose another method.",
   body_too_large: "Make the picture or the depth file smaller.",
+  episode_not_found: "The server was restarted, or nobody used it for too long: choose the folder again.",
   internal: "This is a fault of the server. Its operator finds it by the request id.",
   camera: "Allow the camera for this page in your browser, and close other programs that use it.",
 };

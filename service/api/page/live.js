@@ -1,5 +1,5 @@
 /**
- * Live: one question again and again, about the webcam or the pictures of a folder, and how long answers take.
+ * Live: one question again and again, about the webcam, the pictures of a folder, or an episode that grows, and how long answers take.
  */
 import { Failure } from "./api.js";
 import { stream } from "./ask.js";
@@ -28,14 +28,14 @@ async function run(pictures, signal) {
     for (const [key, value] of Object.entries(fields)) form.append(key, typeof value === "string" ? value : JSON.stringify(value));
     form.append("image", image, "frame.jpg");
     if (depth) form.append("depth", depth, depth.name);
-    show(name, await stream(form, signal, () => undefined));
+    const answer = await stream(form, signal, () => undefined);
+    show(name, answer, { total: answer.timings_ms.total, vision: answer.timings_ms.vision ?? 0 });
   }
 }
 
-/** @param {string} name @param {any} answer */
-function show(name, answer) {
-  const { total, vision } = answer.timings_ms;
-  points.push({ total, vision: vision ?? 0 });
+/** @param {string} name @param {any} answer @param {{total: number, vision: number}} timings */
+function show(name, answer, { total, vision }) {
+  points.push({ total, vision });
   points.splice(0, points.length - KEPT);
   put(byId("live-plot"), latencyPlot(points));
   put(byId("live-answer"), answer.answer);
@@ -82,8 +82,15 @@ async function* ofFiles(files) {
   for (const one of found) yield with_all ? one : { ...one, depth: null };
 }
 
-/** @param {(signal: AbortSignal) => AsyncGenerator<any>} source */
-async function start(source) {
+/** Push the frames of a folder into an episode, asking after each, and show the walk. @param {File[]} files @param {AbortSignal} signal */
+async function walk(files, signal) {
+  const [{ walkThrough }, { openWalk }] = await Promise.all([import("./episode.js"), import("./walk.js")]);
+  openWalk();
+  await walkThrough(files, signal, show, (text) => put(byId("live-progress"), text));
+}
+
+/** @param {(signal: AbortSignal) => Promise<void>} work */
+async function start(work) {
   running?.abort();
   const mine = (running = new AbortController());
   byId("live-stop").hidden = false;
@@ -91,24 +98,32 @@ async function start(source) {
   points.length = 0;
   put(byId("live-list"));
   try {
-    await run(source(mine.signal), mine.signal);
+    await work(mine.signal);
   } catch (error) {
-    if (!mine.signal.aborted) showFailure(byId("live-problem"), error, () => start(source));
+    if (!mine.signal.aborted) showFailure(byId("live-problem"), error, () => start(work));
   } finally {
     if (running === mine) {
       running = null;
       byId("live-stop").hidden = true;
+      put(byId("live-progress"));
     }
   }
 }
 
 export function startLive() {
-  byId("live-camera").addEventListener("click", () => start(ofCamera));
+  byId("live-camera").addEventListener("click", () => start((signal) => run(ofCamera(signal), signal)));
   byId("live-folder").addEventListener("click", () => byId("live-files").click());
-  byId("live-files").addEventListener("change", (/** @type {any} */ event) => {
+  chosen("live-files", (files) => start((signal) => run(ofFiles(files), signal)));
+  byId("live-episode").addEventListener("click", () => byId("episode-files").click());
+  chosen("episode-files", (files) => start((signal) => walk(files, signal)));
+  byId("live-stop").addEventListener("click", () => running?.abort());
+}
+
+/** @param {string} id of a file input @param {(files: File[]) => void} take */
+function chosen(id, take) {
+  byId(id).addEventListener("change", (/** @type {any} */ event) => {
     const files = [...event.target.files];
     event.target.value = "";
-    if (files.length) start(() => ofFiles(files));
+    if (files.length) take(files);
   });
-  byId("live-stop").addEventListener("click", () => running?.abort());
 }

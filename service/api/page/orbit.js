@@ -2,7 +2,7 @@
  * A camera that goes round a point: by dragging, by the wheel, by two fingers, by keys.
  */
 
-/** @typedef {{yaw: number, pitch: number, distance: number, target: number[]}} View */
+/** @typedef {{yaw: number, pitch: number, distance: number, target: number[], home?: View}} View home: where Home leads, if not to the beginning */
 
 /**
  * Multiply 4 x 4 matrices in column order.
@@ -86,7 +86,8 @@ export function startOrbit(element, view, moved) {
       "+": () => zoom(0.9),
       "-": () => zoom(1.1),
       Home: () => {
-        Object.assign(view, began, { target: [...began.target] });
+        const home = view.home ?? began;
+        Object.assign(view, home, { target: [...home.target] });
         moved();
       },
     };

@@ -65,7 +65,7 @@ export function tokenPlot(lines, layer) {
  * @param {{total: number, vision: number}[]} points
  */
 export function latencyPlot(points) {
-  const [width, height, left] = [360, 110, 44];
+  const [width, height, left] = [360, 110, 56];
   const most = Math.max(...points.map((point) => point.total), 1) * 1.1;
   const x = (/** @type {number} */ at) => left + ((width - left - 8) * at) / Math.max(points.length - 1, 1);
   const y = (/** @type {number} */ ms) => 8 + (height - 20) * (1 - ms / most);

@@ -20,13 +20,13 @@ export const state = { frame: null, preset: "", values: null, unit: null, questi
 /** @type {Map<string, Set<() => void>>} */
 const listeners = new Map();
 
-/** @param {"frame" | "depth" | "settings" | "answer" | "overlay"} what @param {() => void} call */
+/** @param {"frame" | "depth" | "settings" | "answer" | "overlay" | "walk"} what @param {() => void} call */
 export function on(what, call) {
   if (!listeners.has(what)) listeners.set(what, new Set());
   listeners.get(what)?.add(call);
 }
 
-/** @param {"frame" | "depth" | "settings" | "answer" | "overlay"} what */
+/** @param {"frame" | "depth" | "settings" | "answer" | "overlay" | "walk"} what */
 export function tell(what) {
   for (const call of listeners.get(what) ?? []) call();
 }

@@ -46,6 +46,19 @@ def test_the_budget_is_exact_with_separators_counted(method: str, budget: int, s
 
 
 @pytest.mark.parametrize("method", BOUNDED)
+def test_every_token_is_part_of_one_that_is_kept_or_dropped(method: str) -> None:
+    frames = walk(6)
+    found = kept(frames, method=method, budget=60)
+    assert found.part_of[found.leader].tolist() == list(range(len(found.leader))), (
+        "a leader is part of itself"
+    )
+    dropped = int((found.part_of < 0).sum())
+    merges = method in ("alike", "voxel")
+    assert (len(found.part_of) - dropped > len(found.leader)) == merges
+    assert int(found.part_of.max()) == len(found.leader) - 1
+
+
+@pytest.mark.parametrize("method", BOUNDED)
 def test_frames_that_fit_the_budget_stay_whole(method: str) -> None:
     frames = [frame_of(look(yaw)) for yaw in (0.0, 1.6, 3.2)]  # no two see the same
     found = kept(frames, method=method, budget=3 * 49)
