@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from examples.demo import server
+from examples import demo
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "examples" / "notebooks"
@@ -125,7 +125,8 @@ def write(name: str, notebook: Any) -> None:
 def serving() -> Iterator[str]:
     """Run a service that waits as long as a busy machine needs; yield its address."""
     os.environ["TOSA_VQA_REQUEST_TIMEOUT_S"] = str(TIMEOUT_S)
-    with server() as address:
+    demo.START_TIMEOUT_S = TIMEOUT_S
+    with demo.server() as address:
         yield address
 
 

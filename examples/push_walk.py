@@ -8,16 +8,14 @@ RECORDING: a folder of frames as ScanNet, OpenEQA or TUM have them, or a ROS bag
 from __future__ import annotations
 
 import argparse
-import base64
 import json
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from service.recordings.bag import read_bag
 from service.recordings.folder import read_folder
 from service.recordings.recording import Walk, WalkError
+from tosa_vqa_client import Client, ClientError
 
 
 def main(words: list[str] | None = None) -> None:
@@ -37,8 +35,11 @@ def main(words: list[str] | None = None) -> None:
     rule = {"merge_frames": "cover", "max_visual_tokens": given.tokens, **walk.fields}
     own = {"convention": given.convention, "intrinsics": given.intrinsics}
     rule |= {name: value for name, value in own.items() if value is not None}
-    with httpx.Client(base_url=given.url, timeout=60) as service:
-        tell(service, walk, rule, given.frames, given.question)
+    try:
+        with Client(given.url) as service:
+            tell(service, walk, rule, given.frames, given.question)
+    except ClientError as error:
+        raise SystemExit(str(error)) from None
 
 
 def is_folder(path: Path) -> bool:
@@ -46,31 +47,21 @@ def is_folder(path: Path) -> bool:
     return path.is_dir() and not (path / "metadata.yaml").exists()
 
 
-def tell(service: httpx.Client, walk: Walk, rule: dict[str, Any], most: int, questions: list[str]) -> None:
+def tell(service: Client, walk: Walk, rule: dict[str, Any], most: int, questions: list[str]) -> None:
     """Push the frames and print what became of each, then the answers."""
-    episode = said(service.post("/episodes", json=rule))["id"]
+    episode = service.begin_episode(**rule).id
     for frame in walk.frames(most):
-        files = {"images": [text(frame.image)], "depths": [text(frame.depth)] if frame.depth else []}
-        taken = said(service.post(f"/episodes/{episode}/frames", json={**files, **frame.fields}))
-        print(f"{frame.name}: {taken['placed']} of {taken['tokens']} tokens have a place")
-        for note in taken["notes"]:
-            print(f"  {note['sentence']}")
+        own: Any = frame.fields
+        taken = service.push_frame(episode, frame.image, frame.depth, **own)
+        print(f"{frame.name}: {taken.placed} of {taken.tokens} tokens have a place")
+        for note in taken.notes:
+            print(f"  {note.sentence}")
     for question in questions:
-        answer = said(service.post(f"/episodes/{episode}/vqa", json={"question": question}))
-        used = answer["episode"]
-        print(f"{question} {answer['answer']} ({used['visual_tokens']} tokens of {used['frames']} frames)")
-    said(service.delete(f"/episodes/{episode}"))
-
-
-def said(response: httpx.Response) -> dict[str, Any]:
-    """Return what the service answers; end with its sentence if it refuses."""
-    if response.is_error:
-        raise SystemExit(response.json()["error"]["message"])
-    return response.json()
-
-
-def text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+        answer = service.ask_episode(episode, question)
+        used = answer.episode
+        assert used is not None, "answers about an episode say what of it was read"
+        print(f"{question} {answer.answer} ({used.visual_tokens} tokens of {used.frames} frames)")
+    service.end_episode(episode)
 
 
 if __name__ == "__main__":

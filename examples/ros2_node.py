@@ -12,11 +12,9 @@ ros2 topic echo /tosa_vqa/answer
 
 from __future__ import annotations
 
-import base64
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import httpx
 import rclpy
 from rclpy.duration import Duration
 from rclpy.node import Node
@@ -27,6 +25,7 @@ from std_msgs.msg import String
 from tf2_ros import Buffer, TransformException, TransformListener
 
 from service.recordings.pictures import colour_file, depth_file
+from tosa_vqa_client import Client, ClientError
 
 NEAR_S = 0.05
 """Depth so far from a picture in time belongs to it."""
@@ -37,7 +36,7 @@ WAIT_S = 0.2
 class EpisodeNode(Node):
     """Push at most `hz` frames a second, one at a time: a slow service makes frames fewer, not late."""
 
-    def __init__(self, service: httpx.Client | None = None) -> None:
+    def __init__(self, service: Client | None = None) -> None:
         super().__init__("tosa_vqa")
         given = {
             name: self.declare_parameter(name, default).value
@@ -51,7 +50,7 @@ class EpisodeNode(Node):
         }
         self._world, self._pause_s = given["world_frame"], 1 / given["hz"]
         self._rule = {name: given[name] for name in ("merge_frames", "max_visual_tokens")}
-        self._service = service or httpx.Client(base_url=given["url"], timeout=30)
+        self._service = service or Client(given["url"], timeout_s=30)
         self._worker = ThreadPoolExecutor(1)
         self._pushing: Future[None] | None = None
         self._episode: str | None = None
@@ -70,7 +69,7 @@ class EpisodeNode(Node):
         """Finish the frame in flight, and end the episode."""
         self._worker.shutdown(wait=True)
         if self._episode is not None:
-            self._service.delete(f"/episodes/{self._episode}")
+            self._service.end_episode(self._episode)
 
     def _on_camera(self, message: CameraInfo) -> None:
         self._camera = message
@@ -111,15 +110,12 @@ class EpisodeNode(Node):
             frame["pose"] = pose
         try:
             data, scale = depth_file(depth)
-            files = {"images": [_text(colour_file(image))], "depths": [_text(data)]}
             if self._episode is None:
                 self._episode = self._begun(scale)
-            taken = self._said(
-                self._service.post(f"/episodes/{self._episode}/frames", json={**files, **frame})
-            )
-            for note in taken["notes"]:
-                self.get_logger().warning(note["sentence"])
-        except (ValueError, httpx.HTTPError) as error:
+            taken = self._service.push_frame(self._episode, colour_file(image), data, **frame)
+            for note in taken.notes:
+                self.get_logger().warning(note.sentence)
+        except (ValueError, ClientError) as error:
             self.get_logger().error(str(error))
 
     def _begun(self, depth_scale: float) -> str:
@@ -135,39 +131,29 @@ class EpisodeNode(Node):
             "width": info.width,
             "height": info.height,
         }
-        rule = {
+        rule: Any = {
             **self._rule,
             "convention": "ros_optical",
             "intrinsics": intrinsics,
             "depth_scale": depth_scale,
         }
-        return self._said(self._service.post("/episodes", json=rule))["id"]
+        return self._service.begin_episode(**rule).id
 
     def _on_question(self, message: String) -> None:
         self._worker.submit(self._answer, message.data)
 
     def _answer(self, question: str) -> None:
         try:
-            path = f"/episodes/{self._episode}/vqa"
-            answer = self._said(self._service.post(path, json={"question": question}))["answer"]
-        except (ValueError, httpx.HTTPError) as error:
+            if self._episode is None:
+                raise ValueError("no frame was pushed yet")
+            answer = self._service.ask_episode(self._episode, question).answer
+        except (ValueError, ClientError) as error:
             answer = f"no answer: {error}"
         self._answers.publish(String(data=answer))
-
-    @staticmethod
-    def _said(response: httpx.Response) -> dict[str, Any]:
-        """Return what the service answers. Raises ValueError with its sentence if it refuses."""
-        if response.is_error:
-            raise ValueError(response.json()["error"]["message"])
-        return response.json()
 
 
 def _seconds(stamp: Any) -> float:
     return stamp.sec + 1e-9 * stamp.nanosec
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
 
 
 def main() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.page.conftest import Open, first_room
+from tests.page.test_walk import chosen, folder
 from tests.service.attacks import ATTACKS
 
 if TYPE_CHECKING:
@@ -161,6 +163,27 @@ def test_everything_else_that_is_said_is_text(open_page: Open) -> None:
     page.locator("#advanced > summary").click()
     page.locator("#method").select_option("pitome")
     unharmed(page, before)
+
+
+def test_what_is_said_of_an_episode_is_text(open_page: Open, tmp_path: Path) -> None:
+    page = open_page()
+    first_room(page)
+    before, sent = elements(page), {"now": ""}
+
+    def answered(route: Route) -> None:
+        body = route.fetch().json()
+        route.fulfill(json={**body, "answer": sent["now"]})
+
+    page.route("**/episodes/*/vqa", answered)
+    chosen(page, folder(tmp_path, "openeqa"))
+    for attack in ATTACKS[::7]:
+        sent["now"] = attack
+        page.get_by_role("button", name="Ask about the walk").click()
+        page.locator("#walk-progress .progress").wait_for(state="detached")
+        shown = page.locator("#walk-answer")
+        assert shown.evaluate("(node) => node.textContent") == attack
+        assert shown.evaluate("(node) => node.children.length") == 0
+    unharmed(page, {**before, "form": elements(page)["form"]})
 
 
 def test_the_policy_would_stop_what_the_page_lets_through(open_page: Open) -> None:

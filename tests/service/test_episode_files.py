@@ -208,7 +208,8 @@ def test_the_memory_of_a_key_is_bounded(clock: Clock) -> None:
         for at in range(11):
             held.push(VLM, "a", id_, stored(at), None)
     assert code_of(refused) == "episode_memory" and 0 < held.bytes <= 40_000
-    assert held.push(VLM, "b", held.begin(VLM, "b", fields()).id or "", stored(0), None)
+    _, admitted = held.push(VLM, "b", held.begin(VLM, "b", fields()).id or "", stored(0), None)
+    assert admitted.frame == 0, "another key has room"
 
 
 def test_with_a_directory_others_are_let_go_of_and_read_again(tmp_path: Path, clock: Clock) -> None:

@@ -227,6 +227,7 @@ def _state_of(state: ServiceState, episode: Episode, request_id: str, places: bo
     except ServiceError:  # no frame yet, or more than a budget that drops nothing
         kept = None
     used = episode.described(kept)
+    walk: dict[str, Any] = {"walk": episode.walk(kept)} if places else {}
     return EpisodeState(
         **{name: getattr(used, name) for name in used.model_fields_set},
         request_id=request_id,
@@ -234,5 +235,5 @@ def _state_of(state: ServiceState, episode: Episode, request_id: str, places: bo
         idle_s=state.settings.episode_idle_s,
         bytes=episode.nbytes,
         fields=episode.fields.model_dump(mode="json", exclude_unset=True),
-        **({"walk": episode.walk(kept)} if places else {}),
+        **walk,
     )

@@ -56,7 +56,7 @@ export async function send(path, { json, form, signal, verb } = {}) {
   const body = json === undefined ? form : JSON.stringify(json);
   let response;
   try {
-    response = await fetch(root + path, { method: verb ?? (body === undefined ? "GET" : "POST"), headers, body, signal });
+    response = await fetch(root + path, { method: verb ?? (body === undefined ? "GET" : "POST"), headers, body, signal, keepalive: verb === "DELETE" });
   } catch (error) {
     throw reached(error);
   }

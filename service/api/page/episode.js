@@ -29,6 +29,8 @@ export async function forget() {
   if (id) await ask(`/episodes/${id}`, { verb: "DELETE" }).catch(() => undefined);
 }
 
+window.addEventListener("pagehide", () => forget());
+
 /**
  * Walk through a folder.
  * @param {File[]} files

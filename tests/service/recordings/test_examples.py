@@ -13,69 +13,54 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from starlette.testclient import TestClient
 
 from examples import push_walk
 from tests.depth.geometry.worlds import cast
-from tests.service.conftest import running, wait_for
+from tests.service.conftest import wait_for
 from tests.service.episodes import INTRINSICS, walk
+from tests.service.live import Live, live
 from tests.service.recordings.written import bag, quaternion, scannet
 from tests.tosa.frames.walks import NARROW, poses
+from tosa_vqa_client import Client
 
 
 @pytest.fixture(scope="module")
-def service(checkpoint: Path) -> Iterator[TestClient]:
-    with running(checkpoint, depth_model="none", frame_cache_mib=16, max_queue=4) as client:
-        yield client
+def service(checkpoint: Path) -> Iterator[Live]:
+    with live(checkpoint, frame_cache_mib=16, max_queue=4) as served:
+        yield served
+
+
+def url(service: Live) -> str:
+    return f"http://127.0.0.1:{service.port}"
 
 
 @pytest.mark.parametrize("kind", ["folder", "bag"])
 def test_a_recording_is_pushed_and_asked_about(
-    service: TestClient,
-    tmp_path: Path,
-    kind: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    service: Live, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(httpx, "Client", lambda **_: _left_open(service))
     if kind == "folder":
         words = [str(scannet(tmp_path / "walk", 3)), "how many cubes ?", "--convention", "opencv"]
     else:
         words = [str(bag(tmp_path / "walk", 3)), "how many cubes ?"]
-    push_walk.main([*words, "--tokens", "12"])
+    push_walk.main([*words, "--tokens", "12", "--url", url(service)])
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if "tokens have a place" in line]) == 3
     assert all(" 0 of" not in line for line in lines)
     assert lines[-1].startswith("how many cubes ?") and lines[-1].endswith("(12 tokens of 3 frames)")
-    assert service.get("/episodes").json()["episodes"] == []
+    assert service.client.get("/episodes").json()["episodes"] == []
 
 
 def test_what_cannot_be_read_or_pushed_is_said_in_a_sentence(
-    service: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    service: Live, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(httpx, "Client", lambda **_: _left_open(service))
     with pytest.raises(SystemExit):
         push_walk.main([str(tmp_path), "?"])
     assert "holds no frames as this program knows them" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="convention"):
-        push_walk.main([str(scannet(tmp_path / "walk", 1)), "?"])
-
-
-class _left_open:
-    """Lend a client that others go on using."""
-
-    def __init__(self, client: TestClient) -> None:
-        self.client = client
-
-    def __enter__(self) -> TestClient:
-        return self.client
-
-    def __exit__(self, *_: object) -> None:
-        pass
+        push_walk.main([str(scannet(tmp_path / "walk", 1)), "?", "--url", url(service)])
 
 
 class StubNode:
@@ -118,7 +103,7 @@ class StubBuffer:
 
 
 @pytest.fixture
-def node(service: TestClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def node(service: Live, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     message = type("Message", (SimpleNamespace,), {})
     stubs = {
         "rclpy": {},
@@ -143,9 +128,10 @@ def node(service: TestClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.delitem(sys.modules, "examples.ros2_node", raising=False)
     example = importlib.import_module("examples.ros2_node")
     StubBuffer.known = {}
-    made = example.EpisodeNode(service)
-    yield made
-    made.close()
+    with Client(url(service)) as client:
+        made = example.EpisodeNode(client)
+        yield made
+        made.close()
     del sys.modules["examples.ros2_node"]
 
 
@@ -178,14 +164,14 @@ def camera_info() -> Any:
     return SimpleNamespace(k=k, width=NARROW.width, height=NARROW.height)
 
 
-def test_the_node_pushes_frames_with_poses_and_answers(node: Any, service: TestClient) -> None:
+def test_the_node_pushes_frames_with_poses_and_answers(node: Any, service: Live) -> None:
     see(node, 0, 100.0)  # before the intrinsics are known
     assert node._episode is None
     node.called["camera_info"](camera_info())
     StubBuffer.known = {time: poses(13)[1 + at] for at, time in enumerate((100.0, 100.6, 101.2))}
     for at, time in enumerate((100.0, 100.6, 100.8, 101.2)):  # the third comes too soon
         see(node, min(at, 2), time)
-    state = service.get(f"/episodes/{node._episode}").json()
+    state = service.client.get(f"/episodes/{node._episode}").json()
     assert state["frames"] == 3 and all(frame["placed"] > 0 for frame in state["kept"])
     assert [frame["timestamp"] for frame in state["kept"]] == [100.0, 100.6, 101.2]
     assert state["fields"]["convention"] == "ros_optical" and state["max_visual_tokens"] == 20
@@ -195,11 +181,11 @@ def test_the_node_pushes_frames_with_poses_and_answers(node: Any, service: TestC
     assert not node.published[0].startswith("no answer")
 
 
-def test_the_node_says_what_it_lacks(node: Any, service: TestClient) -> None:
+def test_the_node_says_what_it_lacks(node: Any, service: Live) -> None:
     node.called["camera_info"](camera_info())
     node.called["~/question"](SimpleNamespace(data="how many cubes ?"))
     wait_for(lambda: len(node.published) == 1)
-    assert node.published[0].startswith("no answer: There is no such episode")
+    assert node.published[0].startswith("no answer: no frame was pushed yet")
     see(node, 0, 100.0)
     assert node.logged[0] == "no pose: extrapolation into the future"
-    assert service.get(f"/episodes/{node._episode}").json()["kept"][0]["placed"] == 0
+    assert service.client.get(f"/episodes/{node._episode}").json()["kept"][0]["placed"] == 0
