@@ -66,9 +66,12 @@ RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
 FROM runtime AS torch-cpu
 ARG TORCH_CPU
 COPY locks/torch-cpu.txt /locks/
+# What is deleted last are times of wheels that come from a folder, by which two builds would differ.
 RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools --mount=type=bind,from=torch,target=/torch \
     /opt/tools/bin/uv pip install --no-deps ${TORCH_CPU} \
-    && rm -rf /opt/tosa-vqa/.lock /opt/tosa-vqa/include
+    && rm -rf /opt/tosa-vqa/.lock /opt/tosa-vqa/include \
+    && find /opt/tosa-vqa -name uv_cache.json -delete \
+    && sed -i /uv_cache.json/d /opt/tosa-vqa/lib/python3*/site-packages/torch*.dist-info/RECORD
 
 # In every image what changes least comes first: after a change of our own code, only the last layer is new.
 FROM runtime AS cuda

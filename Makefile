@@ -157,7 +157,7 @@ fuzz: install
 soak: install
 	$(BIN)/python -m tests.fuzz.soak --minutes 5
 
-# About 6 minutes on two quiet cores, of which the long walks take four.
+# About 12 minutes on two quiet cores, of which the long walks take ten.
 episodes: install
 	$(BIN)/python -m bench.episodes
 	$(BIN)/python -m bench.tables

@@ -32,10 +32,9 @@ class Door:
     names: Names
 
     def client(self, **options: Any) -> httpx.Client:
-        """Return a client of the public side."""
-        return httpx.Client(
-            base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE_S, trust_env=False, **options
-        )
+        """Return a client of the public side, without TLS, whose certificates take 25 ms to load."""
+        url = f"http://127.0.0.1:{self.port}"
+        return httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False, verify=False, **options)
 
     def connect(self, source: str = "127.0.0.1", timeout_s: float = PATIENCE_S) -> socket.socket:
         """Open a raw connection from a loopback address."""
@@ -43,7 +42,7 @@ class Door:
 
     def is_up(self) -> bool:
         """Say whether every backend has found a replica that is ready."""
-        with httpx.Client(trust_env=False) as client:
+        with httpx.Client(trust_env=False, verify=False) as client:
             text = client.get(f"http://127.0.0.1:{self.own_port}/metrics").text
         active = dict(re.findall(r'haproxy_backend_active_servers\{proxy="(\w+)"\} (\d+)', text))
         return "0" not in (active["answers"], active["frames"], active["uploads"])

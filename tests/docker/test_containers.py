@@ -14,6 +14,7 @@ from tests import locks
 from tests.docker import recipes
 from tests.docker.door import CONFIGURATION
 from tests.docker.recipes import ROOT, Stage, stages
+from vlm.probe import PROBE
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 IGNORE = (ROOT / ".dockerignore").read_text(encoding="utf-8")
@@ -199,15 +200,25 @@ def test_one_kind_of_service_is_started_by_default_and_all_have_one_name() -> No
     assert 'PROXY_UPSTREAM "service:8000"' in CONFIGURATION.read_text(encoding="utf-8")
 
 
+def test_nothing_that_is_started_again_depends_on_what_ends() -> None:
+    """Podman does not start a killed container again while one that it depends on has ended."""
+    ends = {name for name, each in SERVICES.items() if each["restart"] == "no"}
+    assert ends == {"load"}
+    assert not [
+        name for name, each in SERVICES.items() if name not in ends and ends & set(each.get("depends_on", ()))
+    ]
+
+
 def test_the_service_in_front_of_vllm_finds_it_and_its_weights() -> None:
     service, language, weights = (SERVICES[name] for name in ("service-vllm", "language", "language-weights"))
     assert service["environment"]["TOSA_VQA_LANGUAGE_URLS"] == "http://language:8000"
     folder = service["environment"]["TOSA_VQA_LANGUAGE_PROBE"]
-    assert f"--model={folder}" in language["command"] and f"--out {folder}" in weights["command"][-1]
+    assert f"--model={folder}" in language["command"] and f"--out {folder} &&" in weights["command"][-1]
+    assert weights["healthcheck"]["test"] == ["CMD", "test", "-e", f"{folder}/{PROBE}"]
     mounts = [each["volumes"][0].split(":") for each in (service, language, weights)]
     assert [mount[1] for mount in mounts] == [str(Path(folder).parent)] * 3
     assert [mount[2:] for mount in mounts] == [["ro"], ["ro"], []], "one container writes the weights"
-    assert language["depends_on"] == {"language-weights": {"condition": "service_completed_successfully"}}
+    assert language["depends_on"] == {"language-weights": {"condition": "service_healthy"}}
     made = next(
         rest for word, rest in recipes.lineage("cpu", STAGES)[-1].steps if "install --directory" in rest
     )

@@ -328,6 +328,7 @@ def test_conditions_are_asked_alike_and_pooled_by_frame(
     assert "unknown condition 'rain'" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_frames_are_asked_about_under_all_conditions_before_the_next_ones(
     tmp_path: Path, in_this_process: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

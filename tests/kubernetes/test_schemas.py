@@ -7,12 +7,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
 
 from tests.kubernetes.rendering import FOLDER, PARTS, Object, named, rendered, with_parts
-from tests.kubernetes.schemas import NEWEST, OLDEST, problem
+from tests.kubernetes.schemas import OLDEST, newest, problem, schemas
 from tests.needs import needs, program
 
 TOGETHER = [(), *((part,) for part in PARTS), ("api-keys", "gpu", "hpa", "proxy", "vllm")]
@@ -22,7 +21,7 @@ TOGETHER = [(), *((part,) for part in PARTS), ("api-keys", "gpu", "hpa", "proxy"
 def test_every_combination_fits_the_schemas(parts: tuple[str, ...]) -> None:
     found = {
         f"{each['kind']} {each['metadata']['name']}": problem(each, version)
-        for version in (OLDEST, NEWEST)
+        for version in (OLDEST, newest())
         for each in with_parts(*parts)
     }
     assert found and {name: wrong for name, wrong in found.items() if wrong} == {}
@@ -46,7 +45,7 @@ def test_the_example_has_everything_that_it_names() -> None:
 def test_a_wrong_field_is_noticed(place: tuple[Any, ...], value: Any) -> None:
     broken = copy.deepcopy(named(rendered(FOLDER / "base"), "Deployment", "tosa-vqa"))
     _put(broken, place, value)
-    assert problem(broken, NEWEST)
+    assert problem(broken, newest())
 
 
 @pytest.mark.parametrize(
@@ -59,9 +58,9 @@ def test_a_wrong_field_is_noticed(place: tuple[Any, ...], value: Any) -> None:
 )
 def test_a_wrong_field_of_keda_is_noticed(place: tuple[Any, ...], value: Any) -> None:
     broken = copy.deepcopy(named(with_parts("keda"), "ScaledObject", "tosa-vqa"))
-    assert problem(broken, NEWEST) is None
+    assert problem(broken, newest()) is None
     _put(broken, place, value)
-    assert problem(broken, NEWEST)
+    assert problem(broken, newest())
 
 
 def test_a_folder_that_does_not_render_is_noticed() -> None:
@@ -74,8 +73,7 @@ def test_a_folder_that_does_not_render_is_noticed() -> None:
 def test_kubeconform_accepts_the_example(tmp_path: Path) -> None:
     """With the schemas of kubernetes-validate, since its own would be downloaded."""
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(rendered(FOLDER / "example")))
-    schemas = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema" / f"v{NEWEST}-local"
-    place = f"{schemas}-strict/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
+    place = f"{schemas()}-strict/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
     command = [str(program("kubeconform")), "-strict", "-schema-location", place, str(tmp_path / "all.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -26,42 +27,79 @@ FRAMES = 12
 METHOD = {"merge_frames": "seen", "max_visual_tokens": 60, "method": "none"}
 
 
-@contextmanager
-def serving(checkpoint: Path, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
-    """Start a server that keeps episodes in a folder; it is killed at the end if it is not dead already."""
-    port = free_port()
-    environment = {
-        **os.environ,
-        "TOSA_VQA_EPISODES_DIR": str(folder),
-        "TOSA_VQA_MODEL": str(checkpoint),
-        "TOSA_VQA_DEPTH_MODEL": "none",
-    }
-    command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        with httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False) as client:
-            wait_for(lambda: _is_ready(process, client), START_S)
-            yield process, client
-    finally:
-        process.kill()
-        process.wait()
+PARENT = """
+import os, sys
+from service.app import create_app
+from service.server.uvicorn_server import serve
+from service.settings import Settings
+import transformers.models.llava_onevision.modeling_llava_onevision
+import transformers.models.siglip.modeling_siglip
+import transformers.models.qwen2.modeling_qwen2
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        settings = Settings()
+        os._exit(serve(create_app(settings), "127.0.0.1", int(line), settings))
+    print(child, flush=True)
+    os.waitpid(child, 0)
+"""
+"""Starts servers that find torch and transformers imported: twenty starts would take minutes otherwise."""
 
 
-def _is_ready(process: subprocess.Popen[bytes], client: httpx.Client) -> bool:
-    assert process.poll() is None, "the server ended"
+class Servers:
+    """Start servers one after another that keep episodes in one folder."""
+
+    def __init__(self, checkpoint: Path, folder: Path) -> None:
+        own = {"EPISODES_DIR": str(folder), "MODEL": str(checkpoint), "DEPTH_MODEL": "none"}
+        environment = {f"TOSA_VQA_{name}": value for name, value in own.items()}
+        self._parent = subprocess.Popen(
+            [sys.executable, "-c", PARENT],
+            cwd=ROOT,
+            env={**os.environ, **environment, "OMP_NUM_THREADS": "1"},  # no threads that a fork would lose
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    @contextmanager
+    def serving(self) -> Iterator[tuple[int, httpx.Client]]:
+        """Start a server; yield its process id and a client. It is killed at the end if it is not yet."""
+        assert self._parent.stdin is not None and self._parent.stdout is not None
+        port = free_port()
+        print(port, file=self._parent.stdin, flush=True)
+        process = int(self._parent.stdout.readline())
+        try:
+            url = f"http://127.0.0.1:{port}"
+            with httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False) as client:
+                wait_for(lambda: _is_ready(client), START_S)
+                yield process, client
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def close(self) -> None:
+        self._parent.kill()
+        self._parent.communicate()
+
+
+def _is_ready(client: httpx.Client) -> bool:
     try:
         return client.get("/readyz").status_code == 200
     except httpx.TransportError:
         return False
 
 
-def push_until_killed(
-    process: subprocess.Popen[bytes], client: httpx.Client, episode: str, sent: int, life_s: float
-) -> int:
+@pytest.fixture
+def servers(checkpoint: Path, tmp_path: Path) -> Iterator[Servers]:
+    made = Servers(checkpoint, tmp_path)
+    yield made
+    made.close()
+
+
+def push_until_killed(process: int, client: httpx.Client, episode: str, sent: int, life_s: float) -> int:
     """Push frames from number `sent` on until the server is killed; return how many it has acknowledged."""
     acknowledged = sent
-    killer = threading.Timer(life_s, process.kill)
+    killer = threading.Timer(life_s, os.kill, (process, signal.SIGKILL))
     killer.start()
     try:
         while True:
@@ -76,10 +114,12 @@ def push_until_killed(
 
 
 @pytest.mark.long
-def test_every_acknowledged_frame_outlives_twenty_kills(checkpoint: Path, tmp_path: Path) -> None:
+def test_every_acknowledged_frame_outlives_twenty_kills(
+    servers: Servers, checkpoint: Path, tmp_path: Path
+) -> None:
     moments, frames, episode, survived = random.Random(16), 0, "", {}
     for life in range(KILLS + 1):
-        with serving(checkpoint, tmp_path) as (process, client):
+        with servers.serving() as (process, client):
             if not episode:
                 episode = begin(client, **METHOD)
             state = client.get(f"/episodes/{episode}").json()

@@ -250,7 +250,7 @@ class EpisodeMemory:
         if self.rule.method != "seen" or frame.pose is None:
             return everything
         self._mark_gone(frame)
-        self._seen.forget_gone(frame, self._frames)
+        self._seen.forget_gone(frame)
         admitted = self._seen.seen_share(frame, self._frames, time) < self.rule.rho
         self._seen.add(frame, number, admitted, time)
         return admitted
@@ -258,8 +258,9 @@ class EpisodeMemory:
     def _mark_gone(self, frame: FrameTokens) -> None:
         if self._rows is None:
             return
-        poses = self._frames.poses(self._rows["frame"])
-        self._rows["is_stale"].logical_or_(is_gone(frame, self._rows["point"], poses, self._seen.side_m))
+        places = to_world(self._rows["point"], self._frames.poses(self._rows["frame"]))
+        gone = is_gone(frame, places, self._rows["point"][:, 2], self._seen.side_m)
+        self._rows["is_stale"].logical_or_(gone)
 
     def _append(self, frame: FrameTokens, number: int, admitted: Tensor) -> None:
         token = admitted.nonzero().flatten()

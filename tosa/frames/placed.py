@@ -93,9 +93,11 @@ def to_world(points: Tensor, pose: Tensor) -> Tensor:
 
     So that the last bits, which differ when the whole world is moved, decide nothing.
     """
-    return torch.round(
-        (pose[..., :3, :3] @ points.double()[..., None])[..., 0] + pose[..., :3, 3], decimals=4
-    )
+    if pose.dim() == 2:
+        moved = points.double() @ pose[:3, :3].T  # one product, and not one for each point
+    else:
+        moved = (pose[:, :3, :3] @ points.double()[..., None])[..., 0]
+    return torch.round(moved + pose[..., :3, 3], decimals=4)
 
 
 def first_by_group(score: Tensor, group: Tensor) -> Tensor:

@@ -5,9 +5,12 @@ After the idea of "Seeing Once is Enough" (2026): tokens over places that were s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
+from tosa.frames.index import KeyIndex
 from tosa.frames.placed import FrameTokens, to_world
 from tosa.frames.rows import Rows
 from tosa.frames.rule import FrameRule
@@ -28,11 +31,12 @@ class SeenCells:
     def __init__(self, rule: FrameRule, doublings: int = 0) -> None:
         self.doublings = doublings
         self._rule = rule
-        self._slot: dict[int, int] = {}
+        self._index = KeyIndex()
         self._rows = Rows(
             {
                 "key": torch.zeros(0, dtype=torch.int64),
-                "point": torch.zeros(0, 3),
+                "point": torch.zeros(0, 3),  # in the camera's axes
+                "place": torch.zeros(0, 3, dtype=torch.float64),  # in the world
                 "frame": torch.zeros(0, dtype=torch.int64),
                 "time": torch.zeros(0, dtype=torch.float64),
             }
@@ -43,8 +47,8 @@ class SeenCells:
 
     @property
     def nbytes(self) -> int:
-        """Return the memory that is used, of the table too."""
-        return self._rows.nbytes + 100 * len(self)
+        """Return the memory that is used."""
+        return self._rows.nbytes + self._index.nbytes
 
     @property
     def frames(self) -> Tensor:
@@ -84,19 +88,26 @@ class SeenCells:
         own = self._keys(points, depth)
         above = self._keys(points, torch.full_like(depth, torch.inf))
         keys = torch.cat([own, above[is_near]])
-        cameras = torch.cat([frame.points[patch], frame.points[patch][is_near]])
-        self._insert(keys, cameras, torch.full_like(keys, number), torch.full(keys.shape, time).double())
+        cells = {
+            "key": keys,
+            "point": torch.cat([frame.points[patch], frame.points[patch][is_near]]),
+            "place": torch.cat([points, points[is_near]]),
+            "frame": torch.full_like(keys, number),
+            "time": torch.full(keys.shape, time).double(),
+        }
+        self._insert(cells)
         while len(self) > MOST_CELLS:
             self.doublings += 1
             self._rekey(None)
 
-    def forget_gone(self, frame: FrameTokens, frames: FrameTable) -> None:
+    def forget_gone(self, frame: FrameTokens) -> None:
         """Free the cells that a frame looks through: what was seen in them is no longer there."""
         if not len(self):
             return
-        gone = is_gone(frame, self._rows["point"], frames.poses(self._rows["frame"]), self.side_m)
-        if gone.any():
-            self._replace(~gone)
+        kept = ~is_gone(frame, self._rows["place"], self._rows["point"][:, 2], self.side_m)
+        if not kept.all():
+            self._index.keep(kept)
+            self._rows.keep(kept.nonzero().flatten())
 
     def moved(self, frames: FrameTable) -> None:
         """Put every cell where the new poses of its frame place it."""
@@ -110,13 +121,12 @@ class SeenCells:
     def of_state(cls, rule: FrameRule, state: dict[str, Tensor]) -> SeenCells:
         """Return what `state` was taken of."""
         cells = cls(rule, int(state["doublings"]))
-        cells._rows.append({name: state[name] for name in ("key", "point", "frame", "time")})
-        cells._slot = {key: slot for slot, key in enumerate(cells._rows["key"].tolist())}
+        cells._insert({name: state[name] for name in ("key", "point", "place", "frame", "time")})
         return cells
 
     def _find(self, keys: Tensor, points: Tensor, pose: Tensor, frames: FrameTable, time: float) -> Tensor:
         """Return which cells were seen, from this side, and not too long ago: bool [n]."""
-        slot = torch.tensor([self._slot.get(key, -1) for key in keys.tolist()])
+        slot = self._index.find(keys)
         is_known = slot >= 0
         found = slot[is_known]
         first = frames.poses(self._rows["frame"][found])
@@ -137,18 +147,10 @@ class SeenCells:
         cell = (torch.floor(points / side[:, None]).to(torch.int64) + half).clamp(0, 2 * half - 1)
         return (((cell[:, 0] << _BITS | cell[:, 1]) << _BITS) | cell[:, 2]) << 1 | is_far
 
-    def _insert(self, keys: Tensor, points: Tensor, frames: Tensor, times: Tensor) -> None:
-        fresh = []
-        for at, key in enumerate(keys.tolist()):
-            if key not in self._slot:
-                self._slot[key] = len(self) + len(fresh)
-                fresh.append(at)
-        new = torch.tensor(fresh, dtype=torch.int64)
-        self._rows.append({"key": keys[new], "point": points[new], "frame": frames[new], "time": times[new]})
-
-    def _replace(self, kept: Tensor) -> None:
-        self._rows.keep(kept.nonzero().flatten())
-        self._slot = {key: slot for slot, key in enumerate(self._rows["key"].tolist())}
+    def _insert(self, cells: Mapping[str, Tensor]) -> None:
+        """Add the cells whose keys are new; of equal ones the first."""
+        new = self._index.add(cells["key"])
+        self._rows.append({name: column[new] for name, column in cells.items()})
 
     def _rekey(self, poses: Tensor | None) -> None:
         """Compute all keys anew: for new poses [n, 4, 4], or else for cells that have doubled.
@@ -157,13 +159,14 @@ class SeenCells:
         """
         old = self._rows.copies()
         if poses is None:
-            keys = _doubled(old["key"])
+            keys, places = _doubled(old["key"]), old["place"]
         else:
             depth = torch.where((old["key"] & 1).bool(), torch.inf, 0.0)
-            keys = self._keys(to_world(old["point"], poses), depth)
-        self._slot = {}
+            places = to_world(old["point"], poses)
+            keys = self._keys(places, depth)
+        self._index = KeyIndex()
         self._rows.keep(torch.zeros(0, dtype=torch.int64))
-        self._insert(keys, old["point"], old["frame"], old["time"])
+        self._insert({**old, "key": keys, "place": places})
 
 
 def placed_patches(frame: FrameTokens) -> Tensor:
@@ -173,28 +176,27 @@ def placed_patches(frame: FrameTokens) -> Tensor:
     return (torch.isfinite(frame.points[:, 2]) & (frame.source >= 0) & ~frame.is_edge).nonzero().flatten()
 
 
-def is_gone(frame: FrameTokens, points: Tensor, poses: Tensor, margin_m: float) -> Tensor:
+def is_gone(frame: FrameTokens, places: Tensor, depth: Tensor, margin_m: float) -> Tensor:
     """Return which things a frame looks through: bool [n].
 
-    points [n, 3] of the things in the camera axes of the frames that saw them, poses [n, 4, 4] of these. A
-    thing is gone if it should be in view, and the patch there and all around it are farther than it by more
-    than the noise and a cell.
+    places [n, 3] of the things in the world, depth [n] at which they were seen. A thing is gone if it should
+    be in view, and the patch there and all around it are farther than it by more than the noise and a cell.
     """
-    if not frame.has_place or not len(points):
-        return torch.zeros(len(points), dtype=torch.bool)
+    if not frame.has_place or not len(places):
+        return torch.zeros(len(places), dtype=torch.bool)
     assert frame.pose is not None, "a frame with places has a pose"
     rows, columns = frame.grid
     from_world = torch.linalg.inv(frame.pose)
-    there = to_world(to_world(points, poses), from_world)
+    there = to_world(places, from_world)
     z = there[:, 2].clamp(min=1e-3)
     fx, fy, cx, cy = frame.camera
     column, row = (fx * there[:, 0] / z + cx).floor().long(), (fy * there[:, 1] / z + cy).floor().long()
     is_inside = (there[:, 2] > 0.1) & (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
-    depth = torch.nan_to_num(frame.points[:, 2].reshape(1, rows, columns).double(), nan=-1.0)
-    around = -torch.nn.functional.max_pool2d(-depth, 3, stride=1, padding=1)[0]
+    now = torch.nan_to_num(frame.points[:, 2].reshape(1, rows, columns).double(), nan=-1.0)
+    around = -torch.nn.functional.max_pool2d(-now, 3, stride=1, padding=1)[0]
     seen = around[row.clamp(0, rows - 1), column.clamp(0, columns - 1)]
     noise = 3 * (0.0012 + 0.0019 * (z - 0.4) ** 2)  # a Kinect's, in metres
-    return is_inside & (seen > z + noise + margin_m) & (z <= _NEARER * points[:, 2])
+    return is_inside & (seen > z + noise + margin_m) & (z <= _NEARER * depth)
 
 
 def _doubled(keys: Tensor) -> Tensor:
