@@ -221,7 +221,7 @@ def test_a_room_by_its_seed_and_its_camera(page: Page) -> None:
 def test_doubts_about_depth_are_shown(page: Page) -> None:
     room = FRAMES / "room-2"
     odd, pixels = io.BytesIO(), np.zeros((60, 60), np.uint16)
-    pixels[20:24, 20:60] = 2000  # nearly nothing is valid
+    pixels[20:24, 20:60] = np.arange(1500, 2300, 20)  # nearly nothing is valid
     Image.fromarray(pixels).save(odd, "PNG")
     page.locator("#files").set_input_files(
         [
