@@ -132,7 +132,7 @@ def test_a_walk_is_seen(open_page: Open, tmp_path: Path) -> None:
     page.locator("#live > summary").click()
     page.locator("#live[data-started]").wait_for()
     page.locator("#episode-files").set_input_files(tmp_path)
-    page.locator("#live-progress", has_text="frame 8 of 8").wait_for()
+    page.locator("#live-list > *").nth(7).wait_for()
     page.locator("#live-stop").wait_for(state="hidden")
     page.get_by_role("button", name="Ask about the walk").click()
     page.locator("#walk-asked", has_text="of 8 frames read").wait_for()

@@ -27,12 +27,25 @@ export async function openCamera(video) {
   };
 }
 
+const FIRST_PICTURE_MS = 10_000;
+
+/** Wait until a video has a picture, but not for ever. @param {any} video */
+async function firstPicture(video) {
+  const HAVE_CURRENT_DATA = 2;
+  if (video.readyState >= HAVE_CURRENT_DATA) return;
+  await new Promise((done) => {
+    video.addEventListener("loadeddata", done, { once: true });
+    setTimeout(done, FIRST_PICTURE_MS);
+  });
+}
+
 /**
  * Take a picture of a playing video.
  * @param {any} video
  * @returns {Promise<Blob>}
  */
-export function pictureOf(video) {
+export async function pictureOf(video) {
+  await firstPicture(video);
   const canvas = document.createElement("canvas");
   canvas.width = video.videoWidth;
   canvas.height = video.videoHeight;

@@ -103,7 +103,7 @@ async function small(frame) {
   const picture = document.createElement("canvas");
   picture.width = THUMBNAIL_PX;
   picture.height = Math.round((THUMBNAIL_PX * bitmap.height) / bitmap.width);
-  picture.getContext("2d")?.drawImage(bitmap, 0, 0, picture.width, picture.height);
+  picture.getContext("2d", { willReadFrequently: true })?.drawImage(bitmap, 0, 0, picture.width, picture.height);
   const seen = { name: frame.name, picture, width: bitmap.width, height: bitmap.height };
   bitmap.close();
   return seen;

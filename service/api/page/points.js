@@ -75,7 +75,7 @@ export function coloured(scene, pixels, by) {
   }
   const { width, height } = scene.map;
   const small = new OffscreenCanvas(width, height);
-  const pen = /** @type {OffscreenCanvasRenderingContext2D} */ (small.getContext("2d"));
+  const pen = /** @type {OffscreenCanvasRenderingContext2D} */ (small.getContext("2d", { willReadFrequently: true }));
   pen.drawImage(scene.bitmap, 0, 0, width, height);
   const data = pen.getImageData(0, 0, width, height).data;
   return pixels.flatMap(({ at }) => [data[4 * at] / 255, data[4 * at + 1] / 255, data[4 * at + 2] / 255]);
