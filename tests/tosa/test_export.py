@@ -10,6 +10,7 @@ from tests.tosa.cases import CASES, images, scene
 from tests.tosa.graph_rules import Encoder
 
 
+@pytest.mark.long
 @needs("c++")
 @torch.inference_mode()
 def test_an_encoder_compiles_to_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:

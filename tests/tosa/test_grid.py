@@ -202,7 +202,7 @@ def grid_features(batch: int = 2) -> Tensor:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.long if name == "expedite" else ()) for name in GRID_METHODS],
+    [pytest.param(name, marks=() if name == "pool" else pytest.mark.long) for name in GRID_METHODS],
 )
 def test_export_and_compile_take_it(name: str) -> None:
     rounds = ExpediteOptions(iterations=2) if name == "expedite" else None  # of five all the same to trace

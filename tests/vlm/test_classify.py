@@ -138,6 +138,7 @@ def test_sam_classifies_the_full_grid() -> None:
     assert classify(model, images(), MergeSpec("cubist", keep_ratio=0.5)).shape == (2, CLASSES)
 
 
+@pytest.mark.long
 def test_pooling_of_merged_tokens_drifts_unless_they_are_weighed() -> None:
     """One small textured object on a flat ground: merging joins the ground, and the object must not win."""
     torch.manual_seed(0)
