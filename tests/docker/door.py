@@ -63,7 +63,8 @@ def opened(names: Names, upstream_port: int, **settings: str) -> Iterator[Door]:
     environment = {**os.environ, **ours, **settings}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
-        wait_for(lambda: _listens(door.port) or process.poll() is not None)
+        ports = door.port, door.own_port
+        wait_for(lambda: all(map(_listens, ports)) or process.poll() is not None)
         assert process.poll() is None, process.communicate()[0].decode()
         yield door
     finally:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from service.request.schemas import VIEWS
 from tests.depth.files import png16
+from tests.loopback import wait_for
 from tests.service.conftest import Question
 from tests.service.live import Live, live
 from tests.vlm.families import write_family
@@ -197,8 +198,7 @@ def test_pictures_of_all_sizes_answer_together_as_alone(serve: Callable[[str], L
     alone = [question.post(served.client, "json").json()["answer"] for question in questions]
     with ThreadPoolExecutor(4) as pool, served.busy() as release:
         answers = [pool.submit(question.post, served.client, "json") for question in questions]
-        while served.in_flight < 4:
-            pass
+        wait_for(lambda: served.state.engine.model_thread.waiting == len(questions))
         release.set()
         together = [answer.result().json() for answer in answers]
     assert [body["answer"] for body in together] == alone
