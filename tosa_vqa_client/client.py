@@ -186,7 +186,7 @@ class Client:
 
     def episodes(self) -> tuple[str, ...]:
         """Return the ids of all episodes of the key."""
-        return (self._post(list_form())).episodes
+        return self._post(list_form()).episodes
 
     def end_episode(self, episode: str) -> None:
         """Delete an episode."""

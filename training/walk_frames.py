@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from evals.rooms import Question, make_scene, questions, render
 from evals.rooms.walks import EIGHT, FRAMES, Sights, WalkExample, make_walk, render_view, sights
 from evals.rooms.walks.geometry import frame_tokens
-from evals.rooms.walks.towers import Towers
+from evals.rooms.walks.towers import Towers, remembered
 from service.roomqa.depth_cameras import sensed_depth
 from service.roomqa.walks.world import SECONDS_APART
 from tosa.frames import FrameTokens
@@ -81,12 +80,7 @@ class WalkFrames:
 
     def remembered(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Return what was made under a name, or make it."""
-        path = self._kept / f"{name}.safetensors"
-        if not path.exists():
-            part = path.with_suffix(".part")
-            save_file({key: value.contiguous() for key, value in make().items()}, part)
-            part.replace(path)
-        return load_file(path)
+        return remembered(self._kept / f"{name}.safetensors", make)
 
     def _encoded_walk(self, seed: int) -> dict[str, Tensor]:
         walk = make_walk(seed)

@@ -25,7 +25,7 @@ from evals.runners.over_http import HttpAnswerer
 from service.engine.engine import Engine
 from service.engine.jobs import Job
 from service.episodes.asking import prepare_answer
-from service.episodes.episode import Episode, stored_frame
+from service.episodes.episode import episode_of
 from service.errors.translation import to_service_error
 from service.pipeline.models import load_models
 from service.pipeline.prepare import prepare
@@ -113,10 +113,14 @@ class EngineAnswerer:
     def _merged(self, item: Item, encoding: Job, visuals: Sequence[Visual]) -> Job:
         """Merge the frames of an item as the service does, and prepare its question."""
         vlm, fields = self._models.vlm, self._fields(item)
-        separators, has_depth = vlm.family.separator_rows, sends_depth(item, self._spec)
-        episode = Episode(fields.frame_rule(separators > 0), self._process.episode_tokens, fields)
-        for geometry, visual in zip(encoding.prepared.geometry, visuals, strict=True):
-            episode.push(stored_frame(geometry, visual, separators, has_depth), geometry.sample)
+        episode = episode_of(
+            fields,
+            encoding.prepared.geometry,
+            visuals,
+            vlm.family.separator_rows,
+            sends_depth(item, self._spec),
+            self._process.episode_tokens,
+        )
         prepared = prepare_answer(vlm, VqaRequest(fields, (), ()), episode, self._process, None)
         job = Job(prepared, encoding.timer)
         job.ran_encoder = encoding.ran_encoder

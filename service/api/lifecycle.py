@@ -27,7 +27,7 @@ from service.api.state import ServiceState
 from service.budgets import Costs
 from service.engine.jobs import Job, Piece
 from service.episodes.asking import prepare_answer
-from service.episodes.episode import Episode, stored_frame
+from service.episodes.episode import Episode, episode_of
 from service.errors.translation import to_service_error
 from service.pipeline.frame_cache import FrameCache
 from service.pipeline.models import Models
@@ -162,11 +162,14 @@ async def merged_job(
 
     def prepare_question() -> Job:
         encoding.timer.mark("queue")
-        fields, vlm = vqa_request.fields, state.models().vlm
-        separators = vlm.family.separator_rows
-        episode = Episode(fields.frame_rule(separators > 0), state.settings.episode_tokens, fields)
-        for geometry, visual in zip(encoding.prepared.geometry, encoded.visuals, strict=True):
-            episode.push(stored_frame(geometry, visual, separators, vqa_request.wants_depth), geometry.sample)
+        episode = episode_of(
+            vqa_request.fields,
+            encoding.prepared.geometry,
+            encoded.visuals,
+            state.models().vlm.family.separator_rows,
+            vqa_request.wants_depth,
+            state.settings.episode_tokens,
+        )
         return _about_episode(context, state, vqa_request, episode, encoding, encoded.depth)
 
     return await in_thread(context, state, prepare_question)

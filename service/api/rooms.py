@@ -7,7 +7,6 @@ import io
 from dataclasses import asdict
 from typing import Any, Literal
 
-import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from numpy.typing import NDArray
@@ -27,7 +26,7 @@ from service.request.validation import validated
 from service.roomqa.arrange import make_scene
 from service.roomqa.condition import Condition
 from service.roomqa.depth_cameras import measured_depth
-from service.roomqa.export import MM_PER_M
+from service.roomqa.export import millimetres
 from service.roomqa.questions import questions
 from service.roomqa.render import render
 from service.roomqa.scene import CAMERA_HEIGHT_M, FOCAL
@@ -113,7 +112,7 @@ def _drawn(context: RequestContext, body: bytes) -> RoomResponse:
         request_id=context.request_id,
         seed=fields.seed,
         image=_png(rgb),
-        depth=_png(np.round(depth * MM_PER_M).astype(np.uint16)),
+        depth=_png(millimetres(depth)),
         camera=RoomCamera(
             size_px=SIZE_PX,
             focal_px=FOCAL * SIZE_PX,

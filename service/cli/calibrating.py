@@ -26,6 +26,7 @@ from service.pipeline.prepare import prepare
 from service.request.schemas import VqaFields, VqaRequest
 from service.roomqa.arrange import make_scene
 from service.roomqa.condition import parse_condition
+from service.roomqa.export import millimetres
 from service.roomqa.questions import Question, questions
 from service.roomqa.render import render
 from service.roomqa.spoil import spoil
@@ -44,7 +45,6 @@ MERGES: tuple[Merge, ...] = (
 KINDS = ("clean", "noise:1", "noise:2", "noise:3")
 FIRST_SEED = 40_000_000
 PER_FRAME = 4
-MM_PER_M = 1000
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _shown(kind: str, frames: int) -> Iterator[Shown]:
         scene = make_scene(seed)
         frame = render(scene)
         rgb = frame.rgb if kind == "clean" else spoil(frame.rgb, parse_condition(kind), seed, frame.depth)
-        depth = np.round(frame.depth * MM_PER_M).astype(np.uint16)
+        depth = millimetres(frame.depth)
         asked = questions(scene, frame, seed, PER_FRAME)
         yield Shown(_png(rgb), _png(depth), noise_of(Image.fromarray(rgb)), tuple(asked))
 

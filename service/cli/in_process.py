@@ -40,16 +40,22 @@ def read_request(
 
 def read_fields(fields: Mapping[str, Any], settings: Settings) -> VqaFields:
     """Check fields given as text; those that were not given are left out. Raises ServiceError."""
+    from service.request.validation import check_fields
+
+    return check_fields(given_fields(fields), settings, strict=False)
+
+
+def given_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that were given, and their options by name. Raises ServiceError."""
     from service.errors import ServiceError
     from service.request.coercion import option
-    from service.request.validation import check_fields
 
     given = {name: value for name, value in fields.items() if value not in (None, ())}
     try:
         pairs = [option(text) for text in given.pop("options", [])]
     except ValueError:
         raise ServiceError("bad_option", reason="not_name_value", field="options") from None
-    return check_fields({**given, **({"options": dict(pairs)} if pairs else {})}, settings, strict=False)
+    return {**given, **({"options": dict(pairs)} if pairs else {})}
 
 
 def load_models_here(settings: Settings) -> Models:

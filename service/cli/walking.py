@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from service.cli.errors import error_message, fail
-from service.cli.in_process import load_models_here, prepare_here
+from service.cli.in_process import given_fields, load_models_here, prepare_here
 from service.recordings.recording import RecordedFrame, Walk, WalkError
 
 if TYPE_CHECKING:
@@ -24,16 +25,6 @@ if TYPE_CHECKING:
 
 ASKED = ("question", "max_new_tokens")
 FRAMES_FIELDS = ("merge_frames", "max_visual_tokens", "convention", "intrinsics", "depth_intrinsics")
-SOURCE_OPTIONS = (
-    "folder",
-    "bag",
-    "max_frames",
-    "bag_topics",
-    "world_frame",
-    "poses",
-    "timestamps",
-    "episode",
-)
 USUAL = {"merge_frames": "cover"}
 """Of recorded walks, whose frames would rarely fit a prompt without merging."""
 
@@ -84,6 +75,9 @@ class Source:
                 fail(f"{name} is given once for each --image, of which there are {len(self.images)}")
         if (self.bag_topics or self.world_frame) and self.bag is None:
             fail("--bag-topic and --world-frame go with --bag")
+
+
+SOURCE_OPTIONS = tuple(one.name for one in dataclass_fields(Source) if one.name not in ("images", "depths"))
 
 
 def answer_about(
@@ -211,18 +205,10 @@ def _begun(
 
 def _fields(given: Mapping[str, Any]) -> EpisodeFields:
     """Check what an episode is begun with. Raises ServiceError."""
-    from service.errors import ServiceError
-    from service.request.coercion import option
     from service.request.schemas import EpisodeFields
     from service.request.validation import validated
 
-    given = dict(given)
-    try:
-        pairs = [option(text) for text in given.pop("options", [])]
-    except ValueError:
-        raise ServiceError("bad_option", reason="not_name_value", field="options") from None
-    named = {**({"options": dict(pairs)} if pairs else {}), "merge_frames": "none", **given}
-    return validated(EpisodeFields, named, strict=False)
+    return validated(EpisodeFields, {"merge_frames": "none", **given_fields(given)}, strict=False)
 
 
 def _pushed(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any
@@ -28,8 +28,6 @@ from tosa.frames import Admitted, BudgetTooSmall, EpisodeMemory, FrameRule, Fram
 from vlm import Visual
 
 MOST_NOTES = 16
-FEWEST_VIEWS = 64
-"""Of which none is forgotten."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +74,6 @@ class Episode:
         self.memory = EpisodeMemory(self.rule, self.capacity)
         self._agreement = Agreement(self.fields.convention or "opencv")
         self._sample: SampledFrame | None = None
-        self._crowded = FEWEST_VIEWS
 
     @property
     def frames(self) -> int:
@@ -115,7 +112,7 @@ class Episode:
                 raise ServiceError("episode_full", field="max_visual_tokens", limit=error.budget) from None
             self.separator = frame.separator
             self.views[admitted.frame] = (*frame.size, frame.has_depth)
-            if len(self.views) > self._crowded:
+            if len(self.views) > self.memory.remembered:
                 self._forget_views()
             for note in frame.notes[: max(0, MOST_NOTES - len(self.notes))]:
                 self.notes[note] = None
@@ -216,7 +213,6 @@ class Episode:
     def _forget_views(self) -> None:
         held = {number for number, _, _ in self.memory.held_by_frame()}
         self.views = {number: view for number, view in self.views.items() if number in held}
-        self._crowded = max(FEWEST_VIEWS, 2 * len(self.views))
 
 
 def _metres(vector: Tensor) -> tuple[float, float, float]:
@@ -228,3 +224,21 @@ def stored_frame(geometry: FrameGeometry, visual: Visual, separators: int, has_d
     """Make what an episode takes in of an encoded frame. separators: rows of features behind its tokens."""
     rest = visual.features[len(visual.features) - separators :].detach().cpu().contiguous()
     return StoredFrame(geometry.tokens(visual, separators), rest, geometry.size, has_depth, geometry.notes)
+
+
+def episode_of(
+    fields: VqaFields,
+    geometry: Sequence[FrameGeometry],
+    visuals: Sequence[Visual],
+    separators: int,
+    has_depth: bool,
+    capacity: int,
+) -> Episode:
+    """Merge the encoded frames of one request as if they were pushed. Raises ServiceError (episode_full).
+
+    separators: rows of features behind the tokens of each frame. capacity: most tokens that are held.
+    """
+    episode = Episode(fields.frame_rule(separators > 0), capacity, fields)
+    for own, visual in zip(geometry, visuals, strict=True):
+        episode.push(stored_frame(own, visual, separators, has_depth), own.sample)
+    return episode

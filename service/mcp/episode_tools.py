@@ -26,7 +26,7 @@ from service.mcp.calling import (
 from service.mcp.drawing import walk_png
 from service.mcp.files import Files
 from service.mcp.texts import answer_text, episode_text, taken_text, walk_text
-from tosa_vqa_client import AsyncClient
+from tosa_vqa_client import AsyncClient, EpisodeWalk
 
 ADDS = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False)
 ENDS = ToolAnnotations(read_only_hint=False, destructive_hint=True, open_world_hint=False)
@@ -132,12 +132,8 @@ class EpisodeTools:
         )
         used = answer.episode
         told = answer_text(answer) + ("" if used is None else f"\n{episode_text(used)}")
-        drawn = None
-        if used is not None and used.walk is not None:
-            walk = used.walk
-            told += f"\n{walk_text(walk)}"
-            drawn = await anyio.to_thread.run_sync(lambda: walk_png(walk))
-        return result(told, answer.raw, drawn)
+        more, drawn = await _shown(None if used is None else used.walk)
+        return result(told + more, answer.raw, drawn)
 
     async def inspect_episode(
         self,
@@ -148,13 +144,17 @@ class EpisodeTools:
     ) -> CallToolResult:
         """Say what an episode holds: frames, tokens, doubts about poses, and the walk as a picture."""
         state = await self._client.episode(episode, places=picture)
-        drawn, walk = None, state.walk
-        if walk is not None:
-            drawn = await anyio.to_thread.run_sync(lambda: walk_png(walk))
-        told = "" if walk is None else f"\n{walk_text(walk)}"
-        return result(episode_text(state) + told, state.raw, drawn)
+        more, drawn = await _shown(state.walk)
+        return result(episode_text(state) + more, state.raw, drawn)
 
     async def end_episode(self, episode: Id) -> CallToolResult:
         """End an episode; what it remembers is deleted."""
         await self._client.end_episode(episode)
         return result(f"Episode {episode} has ended.", {"deleted": episode})
+
+
+async def _shown(walk: EpisodeWalk | None) -> tuple[str, bytes | None]:
+    """Write and draw a walk, if there is one; return the lines to add, and a PNG."""
+    if walk is None:
+        return "", None
+    return f"\n{walk_text(walk)}", await anyio.to_thread.run_sync(walk_png, walk)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from service.roomqa.arrange import make_scene
@@ -18,6 +19,11 @@ from service.roomqa.scene import CAMERA_HEIGHT_M, FOCAL
 from service.roomqa.spoil import spoil
 
 MM_PER_M = 1000
+
+
+def millimetres(depth: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Return depth in metres as 16-bit depth files hold it."""
+    return np.round(depth * MM_PER_M).astype(np.uint16)
 
 
 def write_scene(
@@ -38,7 +44,7 @@ def write_scene(
     depth = measured_depth(camera, frame.depth, rgb, seed)
     out.mkdir(parents=True, exist_ok=True)
     Image.fromarray(rgb).save(out / "rgb.png")
-    Image.fromarray(np.round(depth * MM_PER_M).astype(np.uint16)).save(out / "depth.png")
+    Image.fromarray(millimetres(depth)).save(out / "depth.png")
     record = {
         "seed": seed,
         "condition": None if condition is None else asdict(condition),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.roomqa.arrange import pick
 from service.roomqa.render import Frame, rays
 from service.roomqa.scene import CAMERA_HEIGHT_M, COLOURS, SHAPES, Scene, Thing
 
@@ -27,6 +29,10 @@ class Question:
     question: str
     answer: str
     type: str
+
+
+Asked = TypeVar("Asked", bound=Question)
+Choice = TypeVar("Choice")
 
 
 @dataclass(frozen=True)
@@ -106,17 +112,45 @@ def questions(
     """Ask up to `n` different questions, their types as even as the scene allows; same seed, same ones."""
     rng = np.random.default_rng((seed, 2))
     world = World(scene, frame)
-    chosen: dict[str, Question] = {}
-    order = [str(kind) for kind in rng.permutation(list(types or TYPES))]
-    for turn in range(6 * n):
-        kind = order[turn % len(order)]
+
+    def ask(kind: str) -> Question | None:
         draft = TYPES[kind](world, rng)
-        if draft is not None:
-            text = draft[0][int(rng.integers(len(draft[0])))]
-            chosen.setdefault(text, Question(text, draft[1], kind))
+        return None if draft is None else Question(pick(rng, draft[0]), draft[1], kind)
+
+    return different(rng, tuple(types or TYPES), n, ask)
+
+
+def different(
+    rng: np.random.Generator, types: Sequence[str], n: int, ask: Callable[[str], Asked | None]
+) -> list[Asked]:
+    """Ask up to `n` questions of different words, the types in turn in an order that is drawn."""
+    chosen: dict[str, Asked] = {}
+    order = [str(kind) for kind in rng.permutation(list(types))]
+    for turn in range(6 * n):
+        question = ask(order[turn % len(order)])
+        if question is not None:
+            chosen.setdefault(question.question, question)
         if len(chosen) == n:
             break
     return list(chosen.values())
+
+
+def one_known(rng: np.random.Generator, found: Sequence[Choice | None]) -> Choice | None:
+    """Draw one of those that are not None, if there is any."""
+    known = [one for one in found if one is not None]
+    return pick(rng, known) if known else None
+
+
+def one_present(
+    rng: np.random.Generator, present: Sequence[str], known: tuple[str, ...], other: float
+) -> str:
+    """Draw one of those present, or with probability `other` any known one."""
+    return pick(rng, known if not present or rng.random() < other else present)
+
+
+def with_article(colour: str, shape: str) -> str:
+    """Name a thing of a colour and a shape, of which there may be several or none."""
+    return f"{'an' if colour == 'orange' else 'a'} {colour} {shape}"
 
 
 def _count(world: World, rng: np.random.Generator) -> Draft | None:
@@ -124,10 +158,10 @@ def _count(world: World, rng: np.random.Generator) -> Draft | None:
     noun = "objects"
     kind = rng.random()
     if kind < 0.4:
-        wanted["shape"] = _some(rng, [view.thing.shape for view in world.seen], SHAPES, 0.12)
+        wanted["shape"] = one_present(rng, [view.thing.shape for view in world.seen], SHAPES, 0.12)
         noun = plural(wanted["shape"])
     elif kind < 0.75:
-        wanted["colour"] = _some(rng, [view.thing.colour for view in world.seen], tuple(COLOURS), 0.12)
+        wanted["colour"] = one_present(rng, [view.thing.colour for view in world.seen], tuple(COLOURS), 0.12)
         noun = f"{wanted['colour']} objects"
     number = world.count(**wanted)
     if (
@@ -144,22 +178,21 @@ def _count(world: World, rng: np.random.Generator) -> Draft | None:
 
 
 def _existence(world: World, rng: np.random.Generator) -> Draft | None:
-    colour = _some(rng, [view.thing.colour for view in world.seen], tuple(COLOURS), 0.3)
-    shape = _some(rng, [view.thing.shape for view in world.seen], SHAPES, 0.3)
+    colour = one_present(rng, [view.thing.colour for view in world.seen], tuple(COLOURS), 0.3)
+    shape = one_present(rng, [view.thing.shape for view in world.seen], SHAPES, 0.3)
     if rng.random() < 0.15 and world.seen:
-        thing = world.seen[int(rng.integers(len(world.seen)))].thing
+        thing = pick(rng, world.seen).thing
         colour, shape = thing.colour, thing.shape
     number = world.count(colour=colour, shape=shape)
     if number is None:
         return None
-    article = "an" if colour == "orange" else "a"
-    name = f"{article} {colour} {shape}"
+    name = with_article(colour, shape)
     texts = (f"Is there {name}?", f"Do you see {name}?", f"Is {name} in the room?", f"Can you see {name}?")
     return texts, "yes" if number else "no"
 
 
 def _colour(world: World, rng: np.random.Generator) -> Draft | None:
-    view = _only(rng, [world.unique(shape=shape) for shape in SHAPES])
+    view = one_known(rng, [world.unique(shape=shape) for shape in SHAPES])
     if view is None:
         return None
     shape = view.thing.shape
@@ -172,7 +205,7 @@ def _colour(world: World, rng: np.random.Generator) -> Draft | None:
 
 
 def _shape(world: World, rng: np.random.Generator) -> Draft | None:
-    view = _only(rng, [world.unique(colour=colour) for colour in COLOURS])
+    view = one_known(rng, [world.unique(colour=colour) for colour in COLOURS])
     if view is None:
         return None
     colour = view.thing.colour
@@ -187,7 +220,7 @@ def _shape(world: World, rng: np.random.Generator) -> Draft | None:
 
 def _where(world: World, rng: np.random.Generator) -> Draft | None:
     clear = [view for view in world.named if abs(view.u - 1 / 3) > 0.025 and abs(view.u - 2 / 3) > 0.025]
-    view = _only(rng, clear)
+    view = one_known(rng, clear)
     if view is None:
         return None
     place = ("left", "middle", "right")[int(view.u * 3)]
@@ -242,7 +275,7 @@ def _nearer_farther(world: World, rng: np.random.Generator) -> Draft | None:
 
 
 def _distance(world: World, rng: np.random.Generator) -> Draft | None:
-    view = _only(rng, [view for view in world.named if abs(view.distance % 1 - 0.5) > 0.1])
+    view = one_known(rng, [view for view in world.named if abs(view.distance % 1 - 0.5) > 0.1])
     if view is None:
         return None
     metres = round(view.distance)
@@ -305,22 +338,11 @@ def in_the_way(frame: Frame, stride: int = 1) -> NDArray[np.bool_]:
     return (ids >= 0) & narrow & (height > 0.03) & (height < CAMERA_HEIGHT_M)
 
 
-def _some(rng: np.random.Generator, present: list[str], known: tuple[str, ...], other: float) -> str:
-    """One of those present, or with probability `other` any known one."""
-    choices = known if not present or rng.random() < other else present
-    return choices[int(rng.integers(len(choices)))]
-
-
-def _only(rng: np.random.Generator, views: list[View] | list[View | None]) -> View | None:
-    found = [view for view in views if view is not None]
-    return found[int(rng.integers(len(found)))] if found else None
-
-
 def _pair(
     rng: np.random.Generator, world: World, clear: Callable[[View, View], bool | np.bool_]
 ) -> tuple[View, View] | None:
     pairs = [(a, b) for a, b in _ordered_pairs(world.named) if clear(a, b)]
-    return pairs[int(rng.integers(len(pairs)))] if pairs else None
+    return pick(rng, pairs) if pairs else None
 
 
 def _ordered_pairs(views: list[View]) -> Iterator[tuple[View, View]]:

@@ -101,11 +101,11 @@ def _with_separators(kept: Kept, separator: Tensor) -> Tensor:
 
 def _alone(towers: Towers, example: WalkExample, setting: Setting) -> Chosen:
     """Merge each frame by itself; together they have exactly the budget."""
-    method, shown = setting.method.split()[0].strip(","), setting.shown
+    shown = setting.shown
     bounds = [at * setting.budget // len(shown) for at in range(len(shown) + 1)]
     visual, frame, token, sources = [], [], [], []
     for at, low, high in zip(shown, bounds, bounds[1:], strict=False):
-        features, source = towers.encode(example, at, towers.plan(method, high - low - 1))
+        features, source = towers.encode(example, at, towers.plan(setting.alone, high - low - 1))
         visual.append(features)
         frame.append(torch.full((high - low - 1,), at))
         token.append(torch.arange(high - low - 1))

@@ -42,6 +42,11 @@ class Setting:
         return f"{within}{self.method}, {self.budget} tokens of {self.frames} frames{wrong}"
 
     @property
+    def alone(self) -> str:
+        """Return the method inside frames of a setting that merges each by itself, such as PER_FRAME has."""
+        return self.method.split()[0].strip(",")
+
+    @property
     def every(self) -> tuple[int, ...]:
         """Return the frames that stand for the walk."""
         return tuple(range(FRAMES)) if self.frames == FRAMES else EIGHT

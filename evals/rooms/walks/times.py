@@ -52,8 +52,7 @@ def time_settings(
 
 def _plan(towers: Towers, setting: Setting) -> MergePlan:
     if setting.method in PER_FRAME:
-        method = setting.method.split()[0].strip(",")
-        return towers.plan(method, setting.budget // len(setting.shown) - 1)
+        return towers.plan(setting.alone, setting.budget // len(setting.shown) - 1)
     return towers.inside(setting.inside)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -54,11 +54,21 @@ class Towers:
             return [self.encode(example, at, plan) for at in frames]
         moved = "-moved" if example.walk.moves else ""
         path = self._kept / f"{example.walk.seed}{moved}-{inside.replace(' ', '-')}.safetensors"
-        if not path.exists():
-            every = [self.encode(example, at, plan) for at in range(len(example.frames))]
-            part = path.with_suffix(".part")
-            named = {"features": torch.stack([one for one, _ in every])}
-            save_file(named | {"source": torch.stack([one for _, one in every])}, part)
-            part.replace(path)
-        found = load_file(path)
+
+        def make() -> dict[str, Tensor]:
+            features, sources = zip(
+                *(self.encode(example, at, plan) for at in range(len(example.frames))), strict=True
+            )
+            return {"features": torch.stack(features), "source": torch.stack(sources)}
+
+        found = remembered(path, make)
         return [(found["features"][at], found["source"][at]) for at in frames]
+
+
+def remembered(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file; make them and write it, at once, if it is not there."""
+    if not path.exists():
+        part = path.with_suffix(".part")
+        save_file({name: value.contiguous() for name, value in make().items()}, part)
+        part.replace(path)
+    return load_file(path)

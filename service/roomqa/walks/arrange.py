@@ -55,7 +55,7 @@ def _new(rng: np.random.Generator, things: Sequence[Thing]) -> Thing:
     width = float(rng.uniform(0.4, 0.85)) * (0.75 if shape == "capsule" else 1.0)
     below = [one for one in things if one.shape in FLAT_TOPPED and one.base == 0 and one.width >= 0.45]
     if below and rng.random() < 0.25:
-        table = below[int(rng.integers(len(below)))]
+        table = pick(rng, below)
         return Thing(shape, colour, min(width, 0.9 * table.width), table.x, table.z, table.top, yaw)
     return Thing(shape, colour, width, 0, 0, yaw=yaw)
 
@@ -65,7 +65,7 @@ def _repeat(rng: np.random.Generator, house: House, cameras: Sequence[Camera], t
     standing = [one for one in things if one.base == 0]
     if not standing:
         return
-    model = standing[int(rng.integers(len(standing)))]
+    model = pick(rng, standing)
     for _ in range(int(rng.integers(1, 4))):
         colour = model.colour if rng.random() < 0.5 else pick(rng, tuple(COLOURS))
         yaw = float(rng.uniform(0, 2 * math.pi))
@@ -128,7 +128,7 @@ def _moved(walk: Walk, rng: np.random.Generator) -> Walk:
                 )
             ]
             if frames:
-                frame = frames[int(rng.integers(len(frames)))]
+                frame = pick(rng, frames)
                 return replace(walk, moves=(Move(at, frame, new.x, new.z),))
     return walk
 

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.roomqa.depth_cameras import measured_depth
+from service.roomqa.export import MM_PER_M, millimetres
 from service.roomqa.walks.arrange import make_walk
 from service.roomqa.walks.drift import drifted
 from service.roomqa.walks.questions import sights, walk_questions
 from service.roomqa.walks.render import render_view
 from service.roomqa.walks.world import EIGHT, FRAMES, SECONDS_APART, intrinsics
-
-MM_PER_M = 1000
 
 
 def write_walk(
@@ -47,7 +46,7 @@ def write_walk(
         depth = measured_depth(camera, view.depth, view.rgb, seed * FRAMES + at)
         names = f"{number:02}-rgb.png", f"{number:02}-depth.png"
         Image.fromarray(view.rgb).save(out / names[0])
-        Image.fromarray(np.round(depth * MM_PER_M).astype(np.uint16)).save(out / names[1])
+        Image.fromarray(millimetres(depth)).save(out / names[1])
         np.savetxt(out / f"{number:02}.txt", poses[at], fmt="%.9f")
         row = {"rgb": names[0], "depth": names[1], "timestamp": at * SECONDS_APART}
         written.append(row | {"pose": poses[at].round(9).tolist()})

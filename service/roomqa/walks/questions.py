@@ -15,7 +15,19 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from service.roomqa.questions import GLIMPSE_SHARE, MOST_COUNTED, VISIBLE_SHARE, Question, matches, plural
+from service.roomqa.arrange import pick
+from service.roomqa.questions import (
+    GLIMPSE_SHARE,
+    MOST_COUNTED,
+    VISIBLE_SHARE,
+    Question,
+    different,
+    matches,
+    one_known,
+    one_present,
+    plural,
+    with_article,
+)
 from service.roomqa.render import Frame
 from service.roomqa.scene import COLOURS, SHAPES, Thing
 from service.roomqa.walks.world import EIGHT, Walk
@@ -104,27 +116,24 @@ def sights(walk: Walk, frames: Sequence[Frame]) -> Sights:
 def walk_questions(seen: Sights, seed: int, n: int, types: Sequence[str] | None = None) -> list[WalkQuestion]:
     """Ask up to `n` different questions, their types as even as the walk allows; same seed, same ones."""
     rng = np.random.default_rng((seed, 8))
-    chosen: dict[str, WalkQuestion] = {}
-    order = [str(kind) for kind in rng.permutation(list(types or WALK_TYPES))]
-    for turn in range(6 * n):
-        kind = order[turn % len(order)]
+
+    def ask(kind: str) -> WalkQuestion | None:
         draft = WALK_TYPES[kind](seen, rng)
-        if draft is not None:
-            text = draft.texts[int(rng.integers(len(draft.texts)))]
-            chosen.setdefault(text, WalkQuestion(text, draft.answer, kind, draft.plain))
-        if len(chosen) == n:
-            break
-    return list(chosen.values())
+        if draft is None:
+            return None
+        return WalkQuestion(pick(rng, draft.texts), draft.answer, kind, draft.plain)
+
+    return different(rng, tuple(types or WALK_TYPES), n, ask)
 
 
 def _count(seen: Sights, rng: np.random.Generator) -> Draft | None:
     wanted: dict[str, str] = {}
     noun, kind = "objects", rng.random()
     if kind < 0.55:
-        wanted["shape"] = _some(rng, [seen.thing(at).shape for at in seen.seen], SHAPES, 0.1)
+        wanted["shape"] = one_present(rng, [seen.thing(at).shape for at in seen.seen], SHAPES, 0.1)
         noun = plural(wanted["shape"])
     elif kind < 0.85:
-        wanted["colour"] = _some(rng, [seen.thing(at).colour for at in seen.seen], tuple(COLOURS), 0.1)
+        wanted["colour"] = one_present(rng, [seen.thing(at).colour for at in seen.seen], tuple(COLOURS), 0.1)
         noun = f"{wanted['colour']} objects"
     number = seen.count(**wanted)
     if number is None or number > MOST_COUNTED or (number == 1 and rng.random() < 0.45):
@@ -138,21 +147,21 @@ def _count(seen: Sights, rng: np.random.Generator) -> Draft | None:
 
 
 def _existence(seen: Sights, rng: np.random.Generator) -> Draft | None:
-    colour = _some(rng, [seen.thing(at).colour for at in seen.seen], tuple(COLOURS), 0.2)
-    shape = _some(rng, [seen.thing(at).shape for at in seen.seen], SHAPES, 0.2)
+    colour = one_present(rng, [seen.thing(at).colour for at in seen.seen], tuple(COLOURS), 0.2)
+    shape = one_present(rng, [seen.thing(at).shape for at in seen.seen], SHAPES, 0.2)
     if rng.random() < 0.25 and seen.seen:
-        thing = seen.thing(seen.seen[int(rng.integers(len(seen.seen)))])
+        thing = seen.thing(pick(rng, seen.seen))
         colour, shape = thing.colour, thing.shape
     number = seen.count(colour=colour, shape=shape)
     if number is None:
         return None
-    name = f"{'an' if colour == 'orange' else 'a'} {colour} {shape}"
+    name = with_article(colour, shape)
     texts = (f"Was there {name}?", f"Did you see {name}?", f"Have you seen {name}?")
     return Draft(texts, "yes" if number else "no", f"Is there {name}?")
 
 
 def _colour(seen: Sights, rng: np.random.Generator) -> Draft | None:
-    at = _one(rng, [seen.only(shape=shape) for shape in SHAPES])
+    at = one_known(rng, [seen.only(shape=shape) for shape in SHAPES])
     if at is None:
         return None
     thing = seen.thing(at)
@@ -186,7 +195,7 @@ def _nearer(seen: Sights, rng: np.random.Generator) -> Draft | None:
     pairs = [(a, b) for a in far for b in far if a != b and abs(math.log(far[a] / far[b])) > CLEAR_RATIO]
     if not pairs:
         return None
-    a, b = pairs[int(rng.integers(len(pairs)))]
+    a, b = pick(rng, pairs)
     one, other = things[a].name, things[b].name
     texts = (
         f"Which is nearer to where you stand now, the {one} or the {other}?",
@@ -206,21 +215,11 @@ def _when(seen: Sights, rng: np.random.Generator) -> Draft | None:
     if not found:
         return None
     offered = [third for third in sorted(found) for _ in range(RARITY[third])]
-    third = offered[int(rng.integers(len(offered)))]
-    at = found[third][int(rng.integers(len(found[third])))]
+    third = pick(rng, offered)
+    at = pick(rng, found[third])
     name = seen.thing(at).name
     texts = (f"When did you see the {name}?", f"When was the {name} in view?")
     return Draft(texts, THIRDS[third])
-
-
-def _some(rng: np.random.Generator, present: Sequence[str], known: tuple[str, ...], other: float) -> str:
-    choices = known if not present or rng.random() < other else tuple(present)
-    return choices[int(rng.integers(len(choices)))]
-
-
-def _one(rng: np.random.Generator, found: Sequence[int | None]) -> int | None:
-    there = [at for at in found if at is not None]
-    return there[int(rng.integers(len(there)))] if there else None
 
 
 WALK_TYPES: dict[str, Callable[[Sights, np.random.Generator], Draft | None]] = {
